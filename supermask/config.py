@@ -1,0 +1,116 @@
+"""SearchConfig: names and numbers that say everything about a search. Every option and default is read from it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from supermask.errors import UsageError
+
+OPTIMIZERS = ("sgd", "adam")
+SCHEDULES = ("cosine", "constant")
+AUGMENTATIONS = ("none", "crop-flip")
+SELECTIONS = ("last", "best")
+
+
+def _option(default: Any, help: str, **more: Any) -> Any:
+    return field(default=default, metadata={"help": help, **more})
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """A search, whole. A field that is None takes the value of the method's recipe or of the dataset.
+
+    Raises:
+        UsageError: a number is out of range or a word is not one of its choices.
+    """
+
+    arch: str = _option("conv4", "Network: a name of `supermask list archs`, or pkg.module:Class.")
+    dataset: str = _option("digits", "Dataset: a name of `supermask list datasets`, npz:PATH, folder:PATH or pkg.module:load.")
+    method: str = _option("edge-popup", "Search method: a name of `supermask list methods`, or pkg.module:Class.")
+    options: Mapping[str, Any] = field(default_factory=dict)
+    density: float = _option(0.5, "Fraction of maskable weights kept.")
+    init: str | None = _option(None, "Distribution of the frozen weights.  [default: the method's]")
+    scale_by_density: bool = _option(False, "Divide the standard deviation of the weights by sqrt(density).")
+    width: float = _option(1.0, "Multiply every hidden width by this.")
+    image_size: int | None = _option(None, "Resize images to this height and width, in pixels.")
+    augment: str | None = _option(None, "Augmentation of training images.  [default: the dataset's]", choices=AUGMENTATIONS)
+    validation: float = _option(0.1, "Fraction of the training images held out for validation.")
+    epochs: int | None = _option(None, "Passes over the training images.  [default: the dataset's]")
+    batch_size: int | None = _option(None, "Images per step.  [default: the method's]")
+    optimizer: str | None = _option(None, "Optimiser of the scores.  [default: the method's]", choices=OPTIMIZERS)
+    learning_rate: float | None = _option(None, "Peak learning rate of the scores.  [default: the method's]", alias="--lr")
+    momentum: float | None = _option(None, "Momentum (first-moment decay for adam).  [default: the method's]")
+    weight_decay: float | None = _option(None, "L2 decay of the scores.  [default: the method's]")
+    schedule: str | None = _option(None, "Learning rate over the steps.  [default: the method's]", choices=SCHEDULES)
+    select: str = _option("last", "Epoch whose mask becomes the ticket; best is by validation accuracy.", choices=SELECTIONS)
+    seed: int = _option(0, "Seed of weights, scores, order and sampling.")
+    seeds: int = _option(1, "Number of searches, with seeds SEED, SEED+1, ...")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "options", dict(self.options))
+        for name, low, high, text in _RANGES:
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int if name in _WHOLE else (int, float)):
+                raise UsageError(f"{name} is {value!r}; it must be a {'whole ' if name in _WHOLE else ''}number")
+            if not (math.isfinite(value) and low <= value <= high):
+                raise UsageError(f"{name} is {value}; it must be {text}")
+        for item in fields(self):
+            choices = item.metadata.get("choices")
+            value = getattr(self, item.name)
+            if choices and value is not None and value not in choices:
+                raise UsageError(f"{item.name} is {value!r}; it must be one of: {', '.join(choices)}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> SearchConfig:
+        """The config of `to_dict`.
+
+        Raises:
+            UsageError: a key is not a field of SearchConfig, or a value is out of range.
+        """
+        known = {item.name for item in fields(cls)}
+        for key in values:
+            if key not in known:
+                raise UsageError(f"unknown config key {key!r}; the keys are: {', '.join(sorted(known))}")
+        return cls(**values)
+
+    def replace(self, **changes: Any) -> SearchConfig:
+        """A copy with some fields changed."""
+        return replace(self, **changes)
+
+    def digest(self, defaults: SearchConfig) -> str:
+        """Eight hex digits that name this config among those with the same `defaults`.
+
+        Values equal to the default are left out, so that a field added later does not rename old runs.
+        """
+        base = defaults.to_dict()
+        own = {key: value for key, value in self.to_dict().items() if value != base[key] or key in _NAMES}
+        return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:8]
+
+
+_NAMES = ("arch", "dataset", "method")
+_WHOLE = ("image_size", "epochs", "batch_size", "seed", "seeds")
+_TINY = 5e-324  # the smallest float above zero: an open lower bound
+_RANGES = (
+    ("density", _TINY, 1, "above 0 and at most 1"),
+    ("width", _TINY, 1e6, "above 0"),
+    ("image_size", 1, 4096, "from 1 to 4096"),
+    ("validation", _TINY, 1 - 1e-9, "above 0 and below 1"),
+    ("epochs", 0, 10**9, "0 or more"),
+    ("batch_size", 1, 10**9, "1 or more"),
+    ("learning_rate", _TINY, 1e9, "above 0"),
+    ("momentum", 0, 1 - 1e-9, "at least 0 and below 1"),
+    ("weight_decay", 0, 1e9, "0 or more"),
+    ("seed", 0, 2**32 - 1, "from 0 to 4294967295"),
+    ("seeds", 1, 10**6, "1 or more"),
+)

@@ -1,0 +1,42 @@
+"""Errors that are shown to a user: one line, no traceback, an exit code of their own."""
+
+
+class SupermaskError(Exception):
+    """Something went wrong that the user can understand; the message is one line and says what would be right."""
+
+    exit_code = 1
+
+
+class UsageError(SupermaskError):
+    """The words of the call are wrong: an unknown name, a number out of range."""
+
+    exit_code = 2
+
+
+class BadFileError(SupermaskError):
+    """A file that was given is missing, damaged or of a foreign kind."""
+
+    exit_code = 3
+
+
+class RunFolderError(SupermaskError):
+    """The run folder is in use or belongs to another config."""
+
+    exit_code = 4
+
+
+class DivergedError(SupermaskError):
+    """The loss stopped being finite."""
+
+    exit_code = 5
+
+
+class Interrupted(SupermaskError):
+    """The user pressed Ctrl-C."""
+
+    exit_code = 130
+
+
+def one_line(error: BaseException) -> str:
+    """The message of any exception on a single line, for quoting inside our own messages."""
+    return " ".join(str(error).split()) or type(error).__name__

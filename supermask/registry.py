@@ -1,0 +1,150 @@
+"""The file name is the registry: a new file in methods/, archs/, datasets/ or exporters/ is all it takes.
+
+`edge-popup` is methods/edge_popup.py. A trailing number is a depth: `conv4` is archs/conv.py, which lists
+`DEPTHS`. `pkg.module:attr` names a user's own. Nothing is imported to list or describe: files are read as
+text, so `supermask list` needs no JAX.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib
+import re
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from supermask.errors import SupermaskError, UsageError, one_line
+
+KINDS = ("methods", "archs", "datasets", "exporters")
+ROOT = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a file says of itself, read without importing it."""
+
+    name: str
+    summary: str
+    constants: dict[str, Any] = field(default_factory=dict)
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+@cache
+def names(kind: str) -> tuple[str, ...]:
+    """All valid names of one kind, sorted by family, then by depth."""
+    found: list[str] = []
+    for path in sorted((ROOT / kind).glob("[!_]*.py")):
+        stem = path.stem.replace("_", "-")
+        depths = _constants(_parse(path).body).get("DEPTHS")
+        found += [f"{stem}{depth}" for depth in depths] if depths else [stem]
+    return tuple(found)
+
+
+def load(kind: str, name: str) -> Any:
+    """The object behind a name: a Method class, an arch class, a dataset module, an exporter module.
+
+    A family of several depths gives its class with the keyword `depth` still to be given, see `depth_of`.
+
+    Raises:
+        UsageError: no such name; the message lists the valid ones and the nearest match.
+        SupermaskError: a user's own module cannot be imported.
+    """
+    if ":" in name and base_name(name) not in names(kind):
+        return _load_own(kind, name)
+    check(kind, name)
+    module = importlib.import_module(f"supermask.{kind}.{_stem(kind, name)}")
+    if kind in ("datasets", "exporters"):
+        return module
+    return getattr(module, "".join(part.capitalize() for part in _stem(kind, name).split("_")))
+
+
+def check(kind: str, name: str) -> None:
+    """Raise the error of `load` for an unknown name, without importing anything."""
+    require(kind.removesuffix("s"), base_name(name), names(kind), more=f"`supermask list {kind}` describes them")
+
+
+def require(what: str, name: str, valid: tuple[str, ...], more: str = "") -> None:
+    """Raise a UsageError that lists the valid names, nearest first, unless `name` is one of them."""
+    if name in valid:
+        return
+    near = difflib.get_close_matches(name, valid, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise UsageError(f"unknown {what} {name!r}: {hint}valid: {', '.join(valid)}" + (f" ({more})" if more else ""))
+
+
+def base_name(name: str) -> str:
+    """The registered name in `npz:PATH` and the like, where a colon starts an argument."""
+    return name.split(":", 1)[0]
+
+
+def depth_of(kind: str, name: str) -> int | None:
+    """The trailing number of a family's member (`conv4` -> 4), None for a file of its own name."""
+    return None if ":" in name or _path(kind, name).exists() else int(re.findall(r"\d+$", name)[0])
+
+
+def describe(kind: str, name: str) -> Entry:
+    """Docstring's first line, literal constants, and the fields of the class of that name."""
+    body = _parse(_path(kind, _stem(kind, name))).body
+    doc = _parse(_path(kind, _stem(kind, name)))
+    constants, own_fields = _constants(body), {}
+    for node in body:
+        if isinstance(node, ast.ClassDef) and kind == "methods":
+            constants |= _constants(node.body)
+            own_fields |= {k: v for k, v in _annotated(node.body).items() if k not in constants}
+    return Entry(name, (ast.get_docstring(doc) or "").split("\n")[0], constants, own_fields)
+
+
+def _load_own(kind: str, name: str) -> Any:
+    module_name, _, attribute = name.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        raise SupermaskError(f"cannot import {module_name!r} of {kind.removesuffix('s')} {name!r}: {one_line(error)}") from error
+    if not hasattr(module, attribute):
+        raise UsageError(f"{module_name!r} has no attribute {attribute!r}")
+    return getattr(module, attribute)
+
+
+def _path(kind: str, name: str) -> Path:
+    return ROOT / kind / (name.replace("-", "_") + ".py")
+
+
+def _stem(kind: str, name: str) -> str:
+    stem = base_name(name)
+    return (stem if _path(kind, stem).exists() else re.sub(r"\d+$", "", stem)).replace("-", "_")
+
+
+@cache
+def _parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def _literal(node: ast.expr | None) -> Any:
+    if node is None:
+        return None
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return None
+
+
+def _constants(body: list[ast.stmt]) -> dict[str, Any]:
+    found = {
+        target.id: _literal(node.value)
+        for node in body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _annotated(body: list[ast.stmt]) -> dict[str, Any]:
+    return {
+        node.target.id: _literal(node.value)
+        for node in body
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and "ClassVar" not in ast.unparse(node.annotation)
+    }
