@@ -30,7 +30,9 @@ class SearchConfig:
     """
 
     arch: str = _option("conv4", "Network: a name of `supermask list archs`, or pkg.module:Class.")
-    dataset: str = _option("digits", "Dataset: a name of `supermask list datasets`, npz:PATH, folder:PATH or pkg.module:load.")
+    dataset: str = _option(
+        "digits", "Dataset: a name of `supermask list datasets`, npz:PATH, folder:PATH or pkg.module:load."
+    )
     method: str = _option("edge-popup", "Search method: a name of `supermask list methods`, or pkg.module:Class.")
     options: Mapping[str, Any] = field(default_factory=dict)
     density: float = _option(0.5, "Fraction of maskable weights kept.")
@@ -38,16 +40,22 @@ class SearchConfig:
     scale_by_density: bool = _option(False, "Divide the standard deviation of the weights by sqrt(density).")
     width: float = _option(1.0, "Multiply every hidden width by this.")
     image_size: int | None = _option(None, "Resize images to this height and width, in pixels.")
-    augment: str | None = _option(None, "Augmentation of training images.  [default: the dataset's]", choices=AUGMENTATIONS)
+    augment: str | None = _option(
+        None, "Augmentation of training images.  [default: the dataset's]", choices=AUGMENTATIONS
+    )
     validation: float = _option(0.1, "Fraction of the training images held out for validation.")
     epochs: int | None = _option(None, "Passes over the training images.  [default: the dataset's]")
     batch_size: int | None = _option(None, "Images per step.  [default: the method's]")
     optimizer: str | None = _option(None, "Optimiser of the scores.  [default: the method's]", choices=OPTIMIZERS)
-    learning_rate: float | None = _option(None, "Peak learning rate of the scores.  [default: the method's]", alias="--lr")
+    learning_rate: float | None = _option(
+        None, "Peak learning rate of the scores.  [default: the method's]", alias="--lr"
+    )
     momentum: float | None = _option(None, "Momentum (first-moment decay for adam).  [default: the method's]")
     weight_decay: float | None = _option(None, "L2 decay of the scores.  [default: the method's]")
     schedule: str | None = _option(None, "Learning rate over the steps.  [default: the method's]", choices=SCHEDULES)
-    select: str = _option("last", "Epoch whose mask becomes the ticket; best is by validation accuracy.", choices=SELECTIONS)
+    select: str = _option(
+        "last", "Epoch whose mask becomes the ticket; best is by validation accuracy.", choices=SELECTIONS
+    )
     seed: int = _option(0, "Seed of weights, scores, order and sampling.")
     seeds: int = _option(1, "Number of searches, with seeds SEED, SEED+1, ...")
 

@@ -31,7 +31,7 @@ class DivergedError(SupermaskError):
     exit_code = 5
 
 
-class Interrupted(SupermaskError):
+class InterruptionError(SupermaskError):
     """The user pressed Ctrl-C."""
 
     exit_code = 130

@@ -54,15 +54,17 @@ def load(kind: str, name: str) -> Any:
     """
     if ":" in name and base_name(name) not in names(kind):
         return _load_own(kind, name)
-    check(kind, name)
+    check_name(kind, name)
     module = importlib.import_module(f"supermask.{kind}.{_stem(kind, name)}")
     if kind in ("datasets", "exporters"):
         return module
     return getattr(module, "".join(part.capitalize() for part in _stem(kind, name).split("_")))
 
 
-def check(kind: str, name: str) -> None:
+def check_name(kind: str, name: str) -> None:
     """Raise the error of `load` for an unknown name, without importing anything."""
+    if ":" in name and base_name(name) not in names(kind):
+        return
     require(kind.removesuffix("s"), base_name(name), names(kind), more=f"`supermask list {kind}` describes them")
 
 
@@ -89,11 +91,12 @@ def describe(kind: str, name: str) -> Entry:
     """Docstring's first line, literal constants, and the fields of the class of that name."""
     body = _parse(_path(kind, _stem(kind, name))).body
     doc = _parse(_path(kind, _stem(kind, name)))
-    constants, own_fields = _constants(body), {}
+    constants = _constants(body)
+    own_fields: dict[str, Any] = {}
     for node in body:
         if isinstance(node, ast.ClassDef) and kind == "methods":
             constants |= _constants(node.body)
-            own_fields |= {k: v for k, v in _annotated(node.body).items() if k not in constants}
+            own_fields |= _annotated(node.body)
     return Entry(name, (ast.get_docstring(doc) or "").split("\n")[0], constants, own_fields)
 
 
@@ -102,7 +105,9 @@ def _load_own(kind: str, name: str) -> Any:
     try:
         module = importlib.import_module(module_name)
     except Exception as error:
-        raise SupermaskError(f"cannot import {module_name!r} of {kind.removesuffix('s')} {name!r}: {one_line(error)}") from error
+        raise SupermaskError(
+            f"cannot import {module_name!r} of {kind.removesuffix('s')} {name!r}: {one_line(error)}"
+        ) from error
     if not hasattr(module, attribute):
         raise UsageError(f"{module_name!r} has no attribute {attribute!r}")
     return getattr(module, attribute)
@@ -132,13 +137,12 @@ def _literal(node: ast.expr | None) -> Any:
 
 
 def _constants(body: list[ast.stmt]) -> dict[str, Any]:
-    found = {
-        target.id: _literal(node.value)
-        for node in body
-        if isinstance(node, ast.Assign)
-        for target in node.targets
-        if isinstance(target, ast.Name)
-    }
+    found: dict[str, Any] = {}
+    for node in body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            found[node.targets[0].id] = _literal(node.value)
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and _is_class_variable(node):
+            found[node.target.id] = _literal(node.value)
     return {key: value for key, value in found.items() if value is not None}
 
 
@@ -146,5 +150,9 @@ def _annotated(body: list[ast.stmt]) -> dict[str, Any]:
     return {
         node.target.id: _literal(node.value)
         for node in body
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and "ClassVar" not in ast.unparse(node.annotation)
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and not _is_class_variable(node)
     }
+
+
+def _is_class_variable(node: ast.AnnAssign) -> bool:
+    return "ClassVar" in ast.unparse(node.annotation)

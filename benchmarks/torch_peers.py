@@ -1,0 +1,249 @@
+"""Today's mask search in PyTorch: what `peers.py` measures ours against.
+
+Edge-popup, written anew from its paper: Ramanujan, Wortsman, Kembhavi, Farhadi and Rastegari, "What's Hidden in a
+Randomly Weighted Neural Network?", CVPR 2020, arXiv 1911.13299. Every layer keeps the `density` share of its weights
+that has the largest |score|; gradients pass straight through that choice. No biases, weights are frozen signed
+constants, scores are trained by SGD. Linear layers are 1x1 convolutions, as in the published code, which so gets by
+with one masked layer type; `tuned` has real linear layers, twice as fast on a CPU. Where published habits cost time
+outside of the selection, the peer is given the faster way: one scatter after the sort, no `.item()`, no PIL.
+"""
+
+import argparse
+import json
+import math
+import os
+import time
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+# Image shape, widths of the pairs of 3x3 convolutions, widths of the linear layers, number of weights.
+NETS = {
+    "lenet300": ((1, 28, 28), (), (300, 100, 10), 266_200),
+    "conv2": ((3, 32, 32), (64,), (256, 256, 10), 4_300_992),
+    "conv4": ((3, 32, 32), (64, 128), (256, 256, 10), 2_425_024),
+    "conv6": ((3, 32, 32), (64, 128, 256), (256, 256, 10), 2_261_184),
+}
+MEAN_STD = {1: ((0.1307,), (0.3081,)), 3: ((0.491, 0.482, 0.447), (0.247, 0.243, 0.262))}
+
+
+class UnavailableError(RuntimeError):
+    """This variant does not run on this machine; the message says why."""
+
+
+# How each peer is written. Without sort or kthvalue there is no mask, and the weights are trained.
+VARIANTS = {
+    "published": {"sort"},
+    "kthvalue": {"kthvalue", "channels_last"},
+    "compiled": {"kthvalue", "compile"},
+    "tuned": {"kthvalue", "channels_last", "linear", "fused"},  # all that was found to help
+    "dense": {"channels_last"},  # `kthvalue` less its mask: the difference is the mask's cost
+}
+
+
+class Select(torch.autograd.Function):
+    """0/1 mask of the `kept` largest values: exactly so many by sort; by kthvalue also all ties at the threshold."""
+
+    @staticmethod
+    def forward(ctx, values: torch.Tensor, kept: int, by_sort: bool) -> torch.Tensor:
+        pruned = values.numel() - kept
+        if not by_sort:
+            return (values >= values.flatten().kthvalue(pruned + 1).values).to(values.dtype)
+        mask = torch.zeros(values.numel(), dtype=values.dtype, device=values.device)
+        mask[values.flatten().sort().indices[pruned:]] = 1
+        return mask.view(values.shape)
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        return gradient, None, None
+
+
+class Masked(nn.Module):
+    """A 'same' convolution with a kernel of odd `size`, or a linear layer where `size` is 0."""
+
+    def __init__(self, inputs: int, outputs: int, size: int, variant: set[str], density: float) -> None:
+        super().__init__()
+        shape = (outputs, inputs, size, size) if size else (outputs, inputs)
+        weight = torch.randn(shape).sign() * math.sqrt(2 / (inputs * max(size, 1) ** 2))
+        self.size, self.kept, self.by_sort = size, max(1, round(density * weight.numel())), "sort" in variant
+        self.masked = self.by_sort or "kthvalue" in variant
+        self.weight = nn.Parameter(weight, requires_grad=not self.masked)
+        if self.masked:
+            self.scores = nn.Parameter(nn.init.kaiming_uniform_(torch.empty(shape), a=math.sqrt(5)))
+
+    def mask(self) -> torch.Tensor:
+        # abs outside of the Function: autograd adds the sign of dL/ds = G * W * sign(s) by itself.
+        return Select.apply(self.scores.abs(), self.kept, self.by_sort)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        weight = self.weight * self.mask() if self.masked else self.weight
+        return F.conv2d(x, weight, padding=self.size // 2) if self.size else F.linear(x, weight)
+
+
+class Net(nn.Sequential):
+    """Pairs of 3x3 convolutions, each pair with a 2x2 max pool, then linear layers; ReLU between all layers."""
+
+    def __init__(self, net: str, variant: set[str], density: float) -> None:
+        (channels, height, width), blocks, head, _ = NETS[net]
+        linear, layers = "linear" in variant, []
+        for out in blocks:
+            for inputs in (channels, out):
+                layers += [Masked(inputs, out, 3, variant, density), nn.ReLU()]
+            layers.append(nn.MaxPool2d(2))
+            channels, height, width = out, height // 2, width // 2
+        inputs = channels * height * width
+        layers += [nn.Flatten()] if linear else [nn.Flatten(), nn.Unflatten(1, (inputs, 1, 1))]
+        for out in head:
+            layers += [Masked(inputs, out, 0 if linear else 1, variant, density), nn.ReLU()]
+            inputs = out
+        super().__init__(*layers[:-1], nn.Flatten())
+
+
+class Images(Dataset):
+    """uint8 images (n, height, width[, channels]), transformed one by one, as torchvision does it with tensors."""
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray, augment: bool) -> None:
+        images = np.require(images, np.uint8, "W")  # PyTorch warns about arrays that it could not write to
+        self.images, self.labels, self.augment = images.reshape(*images.shape[:3], -1), labels, augment
+        self.mean, self.std = (torch.tensor(v).view(-1, 1, 1) for v in MEAN_STD[self.images.shape[-1]])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        image = torch.from_numpy(self.images[index]).permute(2, 0, 1).contiguous()
+        if self.augment:  # RandomCrop(size, padding=4), RandomHorizontalFlip()
+            top, left = (int(torch.randint(9, (1,))) for _ in range(2))
+            image = F.pad(image, (4, 4, 4, 4))[:, top : top + image.shape[1], left : left + image.shape[2]]
+            image = image.flip(-1) if torch.rand(1) < 0.5 else image
+        return image.float().div_(255).sub_(self.mean).div_(self.std), int(self.labels[index])
+
+
+class Peer:
+    """A net, its optimiser and its step; `compile_seconds` is what the very first step took, compilation included."""
+
+    def __init__(self, net, variant, *, density=0.5, learning_rate=0.1, seed=0, device="cpu", threads=None, tf32=False):
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            raise UnavailableError("CUDA was asked for and PyTorch finds none")
+        torch.set_num_threads(threads or os.cpu_count() or 1)
+        # float32 means float32: unless told not to, PyTorch rounds the factors of a GPU's convolutions to 10 bits.
+        torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32 = True, tf32
+        torch.set_float32_matmul_precision("high" if tf32 else "highest")
+        torch.manual_seed(seed)
+        self.shape, self.variant, self.device = NETS[net][0], VARIANTS[variant], torch.device(device)
+        self.layout = torch.channels_last if "channels_last" in self.variant else torch.contiguous_format
+        self.net = Net(net, self.variant, density).to(self.device, memory_format=self.layout)
+        self.compiled, self.compile_seconds, self.learning_rate = "compile" in self.variant, None, learning_rate
+        # An error instead of a silent return to eager (fullgraph), and no slower kernels for any shape (dynamic).
+        self.forward = torch.compile(self.net, fullgraph=True, dynamic=False) if self.compiled else self.net
+        self.wait = torch.cuda.synchronize if self.device.type == "cuda" else lambda: None
+        sgd = {"lr": learning_rate, "momentum": 0.9, "weight_decay": 1e-4, "fused": "fused" in self.variant or None}
+        self.optimizer = torch.optim.SGD([p for p in self.net.parameters() if p.requires_grad], **sgd)
+
+    def step(self, x: torch.Tensor, y: torch.Tensor) -> None:
+        start = time.perf_counter()
+        x = x.to(self.device, memory_format=self.layout, non_blocking=True)
+        self.optimizer.zero_grad()
+        try:
+            F.cross_entropy(self.forward(x), y.to(self.device, non_blocking=True)).backward()
+        except Exception as error:
+            if self.compiled and self.compile_seconds is None:
+                raise UnavailableError(f"torch.compile: {' '.join(str(error).split())[:200]}") from error
+            raise
+        self.optimizer.step()
+        if self.compile_seconds is None:
+            self.wait()
+            self.compile_seconds = time.perf_counter() - start
+
+    def loader(self, images, labels, augment: bool, batch: int, workers: int) -> DataLoader:
+        # A compiled step is spared the smaller last batch: it would compile once more for it.
+        data, pin, drop = Images(images, labels, augment), self.device.type == "cuda", self.compiled
+        return DataLoader(data, batch, shuffle=True, num_workers=workers, pin_memory=pin, drop_last=drop)
+
+
+def step_rate(net, variant, batch=128, steps=5, warmup=2, *, inner=None, peer=None, **setup) -> list[float]:
+    """Images per second, `steps` times, without a data pipeline; of `peer`, or of a new one made with `setup`."""
+    peer = peer or Peer(net, variant, **setup)
+    inner = inner or (20 if peer.device.type == "cuda" else 1)  # steps to a measurement: a GPU should never run dry
+    x = torch.randn(batch, *peer.shape, device=peer.device).to(memory_format=peer.layout)
+    y, rates = torch.randint(10, (batch,), device=peer.device), []
+    for _ in range(warmup + steps):
+        start = time.perf_counter()
+        for _ in range(inner):
+            peer.step(x, y)
+        peer.wait()
+        rates.append(inner * batch / (time.perf_counter() - start))
+    return rates[warmup:]
+
+
+def epoch_rate(net, variant, images, labels, augment, max_batches=None, *, batch=128, workers=0, peer=None, **setup):
+    """Images per second of an epoch over uint8 images, cut to `max_batches`: start of workers, transforms, steps."""
+    peer, limit = peer or Peer(net, variant, **setup), batch * (max_batches or len(labels))
+    step_rate(net, variant, batch, steps=0, peer=peer)
+    start, seen = time.perf_counter(), 0
+    for x, y in peer.loader(images[:limit], labels[:limit], augment, batch, workers):
+        peer.step(x, y)
+        seen += len(y)
+    peer.wait()
+    return seen / (time.perf_counter() - start)
+
+
+def train(net, variant, training, test, augment, epochs, *, batch=128, workers=0, **setup) -> float:
+    """Test accuracy after `epochs`; `training`, `test`: (images, labels). The rate falls by a cosine per epoch."""
+    peer = Peer(net, variant, **setup)
+    loader, correct = peer.loader(*training, augment, batch, workers), 0
+    for epoch in range(epochs):
+        peer.optimizer.param_groups[0]["lr"] = peer.learning_rate * (1 + math.cos(math.pi * epoch / epochs)) / 2
+        for x, y in loader:
+            peer.step(x, y)
+    with torch.no_grad():
+        for x, y in DataLoader(Images(*test, augment=False), 500):
+            correct += int((peer.net(x.to(peer.device, memory_format=peer.layout)).argmax(1).cpu() == y).sum())
+    return correct / len(test[1])
+
+
+def self_test() -> None:
+    """Count of kept weights and gradient of the scores on small layers; size and frozen weights of every net."""
+    for variant, size, density in (("sort", 3, 0.5), ("sort", 0, 0.07), ("kthvalue", 1, 0.3), ("kthvalue", 0, 1.0)):
+        layer, x = Masked(7, 5, size, {variant}, density), torch.randn((4, 7, 6, 6) if size else (4, 7))
+        assert int(layer.mask().sum()) == layer.kept == round(density * layer.weight.numel())
+        effective = (layer.weight * layer.mask()).detach().requires_grad_()
+        plain = F.conv2d(x, effective, padding=size // 2) if size else F.linear(x, effective)
+        (plain.square().sum() + layer(x).square().sum()).backward()
+        torch.testing.assert_close(layer.scores.grad, effective.grad * layer.weight * layer.scores.sign())
+    assert int(Select.apply(torch.ones(10), 3, True).sum()) == 3, "ties must not change the count of a sort"
+    for net, (shape, _, _, total) in NETS.items():
+        peer, tuned, x = Peer(net, "kthvalue"), Peer(net, "tuned"), torch.randn(2, *shape)
+        frozen = [(p, p.clone()) for p in peer.net.parameters() if not p.requires_grad]
+        assert sum(w.numel() for w, _ in frozen) == total
+        torch.testing.assert_close(peer.net(x), tuned.net(x), rtol=1e-4, atol=1e-4)  # one seed, one net
+        peer.step(x, torch.tensor([0, 1]))
+        assert all(torch.equal(now, before) for now, before in frozen)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Steps of one PyTorch peer; prints one JSON line.")
+    parser.add_argument("--net", choices=NETS, default="conv4")
+    parser.add_argument("--variant", choices=VARIANTS, default="published")
+    for name, default in {"steps": 5, "warmup": 2, "batch": 128, "threads": os.cpu_count(), "device": "cpu"}.items():
+        parser.add_argument(f"--{name}", type=type(default), default=default)
+    parser.add_argument("--self-test", action="store_true", help="check masks and gradients, measure nothing")
+    args = vars(parser.parse_args())
+    if args.pop("self_test"):
+        return self_test()
+    row = {"torch": torch.__version__} | args
+    try:
+        peer = Peer(args["net"], args["variant"], device=args["device"], threads=args["threads"])
+        rates = step_rate(args["net"], args["variant"], args["batch"], args["steps"], args["warmup"], peer=peer)
+        row |= {"median": float(np.median(rates)), "min": min(rates), "max": max(rates), "images_per_second": rates}
+        row["compile_seconds"] = peer.compile_seconds
+    except UnavailableError as error:
+        row["unavailable"] = str(error)
+    print(json.dumps(row))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""VGG-like nets of 3x3 convolutions in pairs, a pool after each pair, three dense layers, no biases.
+
+Frankle & Carbin: The Lottery Ticket Hypothesis, ICLR 2019, arXiv 1803.03635, scaled down from VGG; Conv8 from
+Ramanujan et al. 2020, arXiv 1911.13299.
+"""
+
+import jax
+from flax import nnx
+
+from supermask.conv import max_pool_2x2
+from supermask.errors import UsageError
+from supermask.types import Array
+
+DEPTHS = (2, 4, 6, 8)
+FLATTENED = "dense1"  # the layer that sees the flattened image
+WIDTHS = (64, 128, 256, 512)
+
+
+class Conv(nnx.Module):
+    """Conv2, Conv4, Conv6, Conv8: pairs of 64, 128, 256, 512 channels, then 256-256-classes.
+
+    Raises:
+        UsageError: the images are too small for the number of pools.
+    """
+
+    def __init__(self, image_shape: tuple[int, int, int], classes: int, width: float, depth: int, rngs: nnx.Rngs):
+        height, across, channels = image_shape
+        pairs = depth // 2
+        smallest = 2**pairs
+        if min(height, across) < smallest:
+            raise UsageError(
+                f"conv{depth} needs images of at least {smallest}x{smallest}, these are {height}x{across}: "
+                f"use --image-size {smallest} or more"
+            )
+        sizes = [max(1, int(size * width)) for size in WIDTHS[:pairs] for _ in range(2)]
+        self.depth = depth
+        for i, size in enumerate(sizes, start=1):
+            setattr(self, f"conv{i}", nnx.Conv(channels, size, (3, 3), use_bias=False, rngs=rngs))
+            channels = size
+        features = (height >> pairs) * (across >> pairs) * channels
+        hidden = max(1, int(256 * width))
+        self.dense1 = nnx.Linear(features, hidden, use_bias=False, rngs=rngs)
+        self.dense2 = nnx.Linear(hidden, hidden, use_bias=False, rngs=rngs)
+        self.head = nnx.Linear(hidden, classes, use_bias=False, rngs=rngs)
+
+    def __call__(self, x: Array) -> Array:
+        for i in range(1, self.depth + 1):
+            x = jax.nn.relu(getattr(self, f"conv{i}")(x))
+            if i % 2 == 0:
+                x = max_pool_2x2(x)
+        x = x.reshape(x.shape[0], -1)
+        x = jax.nn.relu(self.dense1(x))
+        x = jax.nn.relu(self.dense2(x))
+        return self.head(x)

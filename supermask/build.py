@@ -1,0 +1,214 @@
+"""SearchConfig -> method, model, data, optimiser: the one place where names become objects."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import os
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from supermask import images, inits, registry
+from supermask.archs._adapt import adapt
+from supermask.config import SearchConfig
+from supermask.conv import convolution
+from supermask.errors import UsageError
+from supermask.types import Array, Dataset, Method, Model, Shapes, Split, Tree
+
+DEFAULT_EPOCHS = 30
+EVALUATION_BATCH = 128
+_PIXELS_IN_CACHE = 8 * 32 * 32  # images x height x width whose activations a CPU core's cache holds, by measurement
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything that a search or an evaluation runs on; `config` has nothing left to a recipe."""
+
+    config: SearchConfig
+    method: Method
+    model: Model
+    dataset: Dataset
+    optimiser: optax.GradientTransformation
+    prepare: Callable[[Array], Array]
+    augment: Callable[[Array, Array], Array] | None
+    batch_size: int
+    pieces: int
+    steps_per_epoch: int
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole search."""
+        return self.steps_per_epoch * int(self.config.epochs or 0)
+
+    def weights(self, seed: int) -> Tree:
+        """The frozen weights of one seed."""
+        config = self.config
+        return inits.draw(
+            str(config.init), seed, self.model.weights, config.density if config.scale_by_density else 1.0
+        )
+
+
+def resolve(config: SearchConfig) -> SearchConfig:
+    """The config with every None replaced by what the method's recipe and the dataset say.
+
+    Raises:
+        UsageError: an unknown name, or an option that the method does not have.
+    """
+    registry.check_name("archs", config.arch)
+    dataset = registry.load("datasets", config.dataset)
+    method = make_method(config)
+    found = asdict(method.recipe)
+    found["epochs"] = getattr(dataset, "EPOCHS", DEFAULT_EPOCHS) if method.learned else 0
+    found["augment"] = getattr(dataset, "AUGMENT", "none")
+    if not method.learned and config.epochs:
+        raise UsageError(f"{config.method} is not trained, so --epochs {config.epochs} would do nothing; leave it out")
+    own_options = {key: value for key, value in _fields(method).items() if key in config.options}
+    changes = {key: value for key, value in found.items() if getattr(config, key) is None}
+    resolved = config.replace(options=own_options, **changes)
+    registry.require("init", str(resolved.init), tuple(inits.INITS))
+    return resolved
+
+
+def build(config: SearchConfig, data_dir: Path | None = None) -> Parts:
+    """All parts of a search; reads the dataset, fetching it if it is missing.
+
+    Raises:
+        UsageError, BadFileError, SupermaskError: see the parts.
+    """
+    config = resolve(config)
+    method = make_method(config)
+    dataset = load_dataset(config, data_dir)
+    shape = dataset.train.images.shape[1:]
+    make = registry.load("archs", config.arch)
+    model = adapt(
+        make,
+        convolution(),
+        image_shape=shape,
+        classes=len(dataset.classes),
+        width=config.width,
+        depth=registry.depth_of("archs", config.arch),
+    )
+    if not inits.maskable(model.weights):
+        raise UsageError(f"{config.arch} has no parameter of two or more dimensions, so there is nothing to mask")
+    batch = min(int(config.batch_size or 1), len(dataset.train))
+    steps = len(dataset.train) // batch
+    return Parts(
+        config=config,
+        method=method,
+        model=model,
+        dataset=dataset,
+        optimiser=make_optimiser(config, steps * int(config.epochs or 0)),
+        prepare=lambda x: images.normalise(x, dataset.mean, dataset.std),
+        augment=images.crop_flip if config.augment == "crop-flip" else None,
+        batch_size=batch,
+        pieces=micro_batches(batch, shape, model),
+        steps_per_epoch=steps,
+    )
+
+
+def make_method(config: SearchConfig) -> Method:
+    """The method with its density and options.
+
+    Raises:
+        UsageError: an option that the method does not have, or of the wrong type.
+    """
+    kind = registry.load("methods", config.method)
+    if not (inspect.isclass(kind) and issubclass(kind, Method)):
+        raise UsageError(f"{config.method} is no subclass of supermask.Method")
+    options = {item.name: item for item in fields(kind) if item.name != "density"}
+    hints = typing.get_type_hints(kind)
+    values = {}
+    for key, value in config.options.items():
+        if key not in options:
+            valid = ", ".join(options) if options else "none"
+            raise UsageError(f"{config.method} has no option {key!r}; its options: {valid}")
+        values[key] = _as_type(f"option {key}", value, hints[key])
+    return kind(density=config.density, **values)
+
+
+def load_dataset(config: SearchConfig, data_dir: Path | None = None) -> Dataset:
+    """The dataset, resized if asked, with its validation split held out of train.
+
+    The split depends on the number of images alone, not on the seed, so that accuracies of different seeds
+    are of the same images.
+    """
+    module = registry.load("datasets", config.dataset)
+    argument = config.dataset.partition(":")[2] if hasattr(module, "load") else ""
+    dataset = getattr(module, "load", module)(data_dir or default_data_dir(), argument)
+    train, test = dataset.train, dataset.test
+    if config.image_size is not None:
+        train, test = (Split(images.resize(s.images, config.image_size), s.labels) for s in (train, test))
+    if dataset.validation is not None:
+        return replace(dataset, train=train, test=test)
+    count = len(train)
+    held_out = round(config.validation * count)
+    if not 0 < held_out < count:
+        raise UsageError(
+            f"validation {config.validation} holds out {held_out} of {count} training images; both parts need one"
+        )
+    order = np.argsort(np.random.Philox(key=count).random_raw(count), kind="stable")
+    chosen, rest = np.sort(order[:held_out]), np.sort(order[held_out:])
+    return replace(
+        dataset,
+        train=Split(train.images[rest], train.labels[rest]),
+        validation=Split(train.images[chosen], train.labels[chosen]),
+        test=test,
+    )
+
+
+def default_data_dir() -> Path:
+    """SUPERMASK_DATA_DIR, else a folder in the user's cache."""
+    import platformdirs
+
+    named = os.environ.get("SUPERMASK_DATA_DIR")
+    return Path(named) if named else Path(platformdirs.user_cache_dir("supermask")) / "data"
+
+
+def make_optimiser(config: SearchConfig, total_steps: int) -> optax.GradientTransformation:
+    """SGD with momentum, or Adam; weight decay is L2 in the gradient, as in PyTorch; the schedule is per step."""
+    rate: Any = config.learning_rate
+    if config.schedule == "cosine":
+        rate = optax.cosine_decay_schedule(float(rate), max(1, total_steps))
+    momentum = float(config.momentum or 0)
+    inner = optax.trace(momentum) if config.optimizer == "sgd" else optax.scale_by_adam(b1=momentum)
+    return optax.chain(
+        optax.add_decayed_weights(float(config.weight_decay or 0)), inner, optax.scale_by_learning_rate(rate)
+    )
+
+
+def micro_batches(batch: int, shape: tuple[int, ...], model: Model) -> int:
+    """How many pieces a batch goes through in: on a CPU, convolutions gain from staying in the cache."""
+    convolutional = any(len(s) == 4 for s in model.weights.values())
+    if model.stats or not convolutional or jax.default_backend() != "cpu":
+        return 1
+    largest = max(1, _PIXELS_IN_CACHE // math.prod(shape[:2]))
+    return next(pieces for pieces in range(1, batch + 1) if batch % pieces == 0 and batch // pieces <= largest)
+
+
+def initial_stats(shapes: Shapes) -> Tree:
+    """Batch statistics to start from: variance 1, everything else 0."""
+    return {name: np.full(shape, float(name.endswith("var")), np.float32) for name, shape in shapes.items()}
+
+
+def _fields(method: Method) -> Mapping[str, Any]:
+    return {item.name: getattr(method, item.name) for item in fields(method)}
+
+
+def _as_type(what: str, value: Any, kind: type) -> Any:
+    """An option's value as the type of the method's field; strings, as a command line gives them, are read."""
+    try:
+        if kind is bool and isinstance(value, str):
+            return {"true": True, "false": False}[value.lower()]
+        if kind is bool and not isinstance(value, bool):
+            raise ValueError
+        return kind(value)
+    except (ValueError, KeyError, TypeError):
+        words = {bool: "true or false", int: "a whole number", float: "a number"}
+        raise UsageError(f"{what} is {value!r}; it must be {words.get(kind, kind.__name__)}") from None

@@ -1,0 +1,134 @@
+"""Options that commands share, and those that are read off SearchConfig."""
+
+from __future__ import annotations
+
+import json
+import types
+import typing
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from supermask.config import SearchConfig
+from supermask.errors import BadFileError, UsageError
+
+F = Callable[..., Any]
+PATH = click.Path(path_type=Path)
+
+
+def option(*names: str, **settings: Any) -> Callable[[F], F]:
+    """A click option with its environment variable, SUPERMASK_ and the long name."""
+    long = next(name for name in names if name.startswith("--")).split("/")[0]
+    settings.setdefault("envvar", "SUPERMASK_" + long.lstrip("-").replace("-", "_").upper())
+    return click.option(*names, **settings)
+
+
+json_option = option("--json", "as_json", is_flag=True, help="Print one JSON object per line, and nothing else.")
+data_dir_option = option("--data-dir", type=PATH, help="Folder of datasets.  [default: the user's cache folder]")
+force_option = option("--force", is_flag=True, help="Overwrite.")
+quiet_option = option("-q", "--quiet", is_flag=True, help="No progress and no notes on stderr.")
+device_option = option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "gpu"]),
+    default="auto",
+    show_default=True,
+    help="Where to compute; auto takes a GPU if there is one.",
+)
+
+
+def config_options(command: F) -> F:
+    """One option per field of SearchConfig, with its help, choices and default."""
+    hints = typing.get_type_hints(SearchConfig)
+    for item in reversed(fields(SearchConfig)):
+        if item.name == "options":
+            continue
+        kind, settings = _plain(hints[item.name]), dict(item.metadata)
+        names = [f"--{item.name.replace('_', '-')}"] + ([settings["alias"]] if "alias" in settings else [])
+        choices = settings.get("choices")
+        command = option(
+            *names,
+            item.name,
+            type=click.Choice(choices) if choices else kind,
+            is_flag=kind is bool,
+            default=item.default,
+            show_default=item.default is not None and kind is not bool,
+            help=settings["help"],
+        )(command)
+    return command
+
+
+def read_config(ctx: click.Context, values: dict[str, Any], file: Path | None, extra: dict[str, Any]) -> SearchConfig:
+    """The config of a call: what was typed or set in the environment, over a config file, over the defaults.
+
+    Args:
+        values: click's value for each field of SearchConfig.
+        file: a config.json, or None.
+        extra: fields that other options were translated to; they count as typed.
+    """
+    base = _read_file(file) if file else {}
+    given = {
+        key: value
+        for key, value in values.items()
+        if ctx.get_parameter_source(key) in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
+    }
+    if "options" in extra:
+        extra["options"] = {**base.get("options", {}), **extra["options"]}
+    try:
+        return SearchConfig.from_dict({**base, **given, **extra})
+    except (TypeError, UsageError) as error:
+        if file and not given and not extra:
+            raise BadFileError(f"{file}: {error}") from error
+        raise
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    from supermask.run import read_config as read
+
+    return read(path)
+
+
+def parse_options(pairs: tuple[str, ...]) -> dict[str, Any]:
+    """`-o key=value` pairs; values are left as text, the method knows their types."""
+    found = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise UsageError(f"-o {pair!r} is not of the form key=value")
+        found[key.replace("-", "_")] = value
+    return found
+
+
+def choose_device(device: str) -> None:
+    """Set JAX up for a device, before it is imported for the first time.
+
+    Raises:
+        UsageError: a GPU was asked for and JAX sees none.
+    """
+    import os
+
+    # On a shared GPU, taking three quarters of the memory at once is rude; a user who wants it says so.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    if device == "cpu":
+        os.environ["JAX_PLATFORMS"] = "cpu"
+    import jax
+
+    if device == "gpu" and jax.default_backend() != "gpu":
+        raise UsageError(
+            f"--device gpu: JAX sees no GPU, only {jax.default_backend()}; install with pip install 'supermask[cuda]'"
+        )
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """One JSON object on one line of stdout."""
+    click.echo(json.dumps(value))
+
+
+def _plain(hint: Any) -> Any:
+    """The type in `T | None`."""
+    if isinstance(hint, types.UnionType):
+        return next(kind for kind in typing.get_args(hint) if kind is not type(None))
+    return hint

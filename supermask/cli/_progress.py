@@ -1,0 +1,108 @@
+"""What a search says on stderr: a live bar on a terminal, a plain line per epoch anywhere else."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from supermask.types import Metrics
+
+
+class Silent:
+    """Says nothing; the base of the others."""
+
+    def __enter__(self) -> Silent:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        pass
+
+    def steps(self, seed: int, done: int, total: int, loss: float) -> None:
+        pass
+
+    def epoch(self, metrics: Metrics) -> None:
+        pass
+
+
+class Lines(Silent):
+    """One plain line per epoch and seed."""
+
+    def __init__(self, epochs: int) -> None:
+        self._epochs = epochs
+
+    def note(self, text: str) -> None:
+        click.echo(text, err=True)
+
+    def epoch(self, metrics: Metrics) -> None:
+        for row in rows(metrics):
+            click.echo(f"seed {row['seed']}  epoch {row['epoch']}/{self._epochs}  {describe(row)}", err=True)
+
+
+class Bar(Silent):
+    """A live bar with epoch, loss, validation accuracy, density, images/s and the time left."""
+
+    def __init__(self, epochs: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._epochs, self._text, self._seed = epochs, "compiling", -1
+        self._progress = Progress(
+            TextColumn("[bold]seed {task.fields[seed]}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[text]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        self._task: Any = None
+
+    def __enter__(self) -> Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+
+    def note(self, text: str) -> None:
+        self._progress.console.print(text, highlight=False, markup=False)
+
+    def steps(self, seed: int, done: int, total: int, loss: float) -> None:
+        if seed != self._seed:
+            self._seed, self._text = seed, ""
+            self._task = self._progress.add_task("", total=total, seed=seed, text="")
+        text = f"epoch {-(-done * self._epochs // total)}/{self._epochs}  {self._text or f'loss {loss:.4f}'}"
+        self._progress.update(self._task, completed=done, text=text)
+
+    def epoch(self, metrics: Metrics) -> None:
+        for row in rows(metrics):
+            self._text = describe(row)
+
+
+def rows(metrics: Metrics) -> list[dict[str, Any]]:
+    """One flat dict per seed, as in metrics.jsonl."""
+    names = ("loss", "train_accuracy", "val_accuracy", "density", "images_per_second")
+    return [
+        {"seed": seed, "epoch": metrics.epoch, **{name: float(getattr(metrics, name)[i]) for name in names}}
+        for i, seed in enumerate(metrics.seeds)
+    ]
+
+
+def describe(row: dict[str, Any]) -> str:
+    """The numbers of one epoch in words."""
+    return (
+        f"loss {row['loss']:.4f}  val {row['val_accuracy']:.4f}  density {row['density']:.3f}  "
+        f"{row['images_per_second']:,.0f} images/s"
+    )
+
+
+def reporter(quiet: bool, epochs: int) -> Silent:
+    """The one that suits stderr."""
+    if quiet:
+        return Silent()
+    return Bar(epochs) if sys.stderr.isatty() else Lines(epochs)

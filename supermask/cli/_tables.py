@@ -1,0 +1,29 @@
+"""Plain tables for stdout, as greppable as they are readable."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def table(rows: list[list[str]], right: set[int] | frozenset[int] = frozenset()) -> str:
+    """Columns as wide as their widest cell; those in `right` are aligned to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if i in right else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def layer_table(layers: list[dict[str, Any]]) -> str:
+    """The rows of `Ticket.layers`, with their sum."""
+    kept, total = sum(row["kept"] for row in layers), sum(row["total"] for row in layers)
+    whole = {"name": "total", "shape": "", "kept": kept, "total": total, "density": kept / total}
+    cells = [["layer", "shape", "kept", "total", "density"]]
+    for row in [*layers, whole]:
+        shape = "x".join(map(str, row["shape"]))
+        cells.append([row["name"], shape, f"{row['kept']:,}", f"{row['total']:,}", f"{row['density']:.4f}"])
+    return table(cells, right={2, 3, 4})

@@ -1,0 +1,74 @@
+"""supermask eval: what a ticket is worth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from supermask.cli import _options as opt
+
+if TYPE_CHECKING:
+    from supermask.evaluation import Evaluation
+
+
+@click.command()
+@click.argument("ticket", type=opt.PATH)
+@opt.option(
+    "--split",
+    type=click.Choice(["test", "validation", "train"]),
+    default="test",
+    show_default=True,
+    help="Images to score on.",
+)
+@opt.option("--samples", type=int, default=10, show_default=True, help="Draws of a sampled mask.")
+@opt.data_dir_option
+@opt.device_option
+@opt.quiet_option
+@opt.json_option
+def command(
+    ticket: Path, split: str, samples: int, data_dir: Path | None, device: str, quiet: bool, as_json: bool
+) -> None:
+    """Accuracy and loss of TICKET on a split, density per layer.
+
+    The validation accuracy that the search recorded is reproduced first.
+    """
+    from supermask.ticket import Ticket
+
+    loaded = Ticket.load(ticket)
+    opt.choose_device(device)
+    from supermask.evaluation import evaluate
+
+    found = evaluate(loaded, split=split, samples=samples, data_dir=data_dir)
+    if not found.reproduced or not quiet:
+        click.echo(_reproduction(found), err=True)
+    if as_json:
+        opt.print_json(_as_dict(ticket, found))
+    else:
+        _print(found)
+
+
+def _reproduction(found: Evaluation) -> str:
+    if found.reproduced:
+        return f"validation accuracy {found.val_accuracy:.4f} reproduced"
+    return (
+        f"warning: the ticket's validation accuracy {found.recorded_val_accuracy:.4f} is not reproduced: it is "
+        f"{found.val_accuracy:.4f} here (another dataset version, device or JAX version?)"
+    )
+
+
+def _as_dict(path: Path, found: Evaluation) -> dict[str, object]:
+    keys = ["dataset", "split", "examples", "accuracy", "loss", "density", "layers"]
+    if found.samples > 1:
+        keys += ["accuracy_std", "samples"]
+    return {"ticket": str(path), **{key: getattr(found, key) for key in keys}}
+
+
+def _print(found: Evaluation) -> None:
+    from supermask.cli._tables import layer_table
+
+    spread = f" +- {found.accuracy_std:.4f} over {found.samples} draws" if found.samples > 1 else ""
+    what = f"{found.dataset} {found.split}, {found.examples:,} images"
+    click.echo(f"{what}: accuracy {found.accuracy:.4f}{spread}, loss {found.loss:.4f}")
+    click.echo(layer_table(found.layers))

@@ -1,0 +1,43 @@
+"""supermask export: a ticket for other programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from supermask.cli import _options as opt
+from supermask.errors import UsageError
+
+EPILOG = """\b
+Examples:
+  supermask export TICKET --format torch -o conv4.safetensors
+  supermask export TICKET --format mask"""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("ticket", type=opt.PATH)
+@opt.option(
+    "-f", "--format", "format_name", default="npz", show_default=True, help="A name of `supermask list exporters`."
+)
+@opt.option("-o", "--output", type=opt.PATH, help="File to write.  [default: beside TICKET, named by the format]")
+@opt.option("--force", is_flag=True, help="Overwrite an existing file.")
+@opt.json_option
+def command(ticket: Path, format_name: str, output: Path | None, force: bool, as_json: bool) -> None:
+    """Write the effective weights or the mask of TICKET in another format."""
+    from supermask import registry
+    from supermask.files import write_atomic
+    from supermask.ticket import Ticket
+
+    exporter = registry.load("exporters", format_name)
+    path = output or ticket.with_name(ticket.stem + exporter.SUFFIX)
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; give -o the name of a file")
+    if path.exists() and not force:
+        raise UsageError(f"{path} exists; --force overwrites it")
+    data = exporter.encode(Ticket.load(ticket))
+    write_atomic(path, data)
+    if as_json:
+        opt.print_json({"ticket": str(ticket), "format": format_name, "path": str(path), "bytes": len(data)})
+    else:
+        click.echo(f"{path}  {len(data):,} bytes")

@@ -1,0 +1,48 @@
+"""supermask inspect: what is inside a ticket."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from supermask.cli import _options as opt
+
+
+@click.command()
+@click.argument("ticket", type=opt.PATH)
+@opt.json_option
+def command(ticket: Path, as_json: bool) -> None:
+    """What is inside TICKET, per layer; needs neither the dataset nor JAX."""
+    from supermask.cli._tables import layer_table, table
+    from supermask.ticket import Ticket
+
+    found = Ticket.load(ticket)
+    config = {key: value for key, value in found.config.to_dict().items() if value not in (None, {})}
+    if as_json:
+        opt.print_json(
+            {
+                "ticket": str(ticket),
+                "bytes": ticket.stat().st_size,
+                "mask": found.kind,
+                "density": found.density,
+                "config": config,
+                "image_shape": list(found.image_shape),
+                "metrics": found.metrics,
+                "layers": found.layers(),
+                "versions": found.versions,
+            }
+        )
+        return
+    dense = sum(row["total"] for row in found.layers()) * 4
+    facts = {
+        "mask": found.kind,
+        "density": f"{found.density:.4f} kept, {1 - found.density:.4f} removed",
+        "size": f"{ticket.stat().st_size:,} bytes; its maskable weights in float32 are {dense:,}",
+        **{key: f"{value:.4f}" if isinstance(value, float) else str(value) for key, value in found.metrics.items()},
+        **{key: str(value) for key, value in config.items() if key not in ("density", "epochs")},
+        "made by": ", ".join(f"{name} {version}" for name, version in sorted(found.versions.items())),
+    }
+    click.echo(table([[key.replace("_", " "), value] for key, value in facts.items()]))
+    click.echo()
+    click.echo(layer_table(found.layers()))

@@ -1,0 +1,57 @@
+"""Handwritten digits that come with scikit-learn: 1,437 + 360 greyscale images, 8x8, 10 classes; no download.
+
+Source: Alpaydin, Kaynak, "Optical recognition of handwritten digits", UCI Machine Learning Repository, 1998
+(doi:10.24432/C50P49); its test part, as in sklearn.datasets.load_digits.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from supermask.datasets._check import check, no_argument
+from supermask.datasets._stats import mean_std
+from supermask.types import Dataset, Split
+
+EPOCHS = 30
+AUGMENT = "none"
+
+_TEST = 360
+
+
+def load(data_dir: Path, argument: str = "") -> Dataset:
+    """The digits of the installed scikit-learn, split in the same way for ever; `data_dir` is not looked at.
+
+    Returns:
+        Images uint8 (1437, 8, 8, 1) and (360, 8, 8, 1) with 0..16 stretched to 0..255, labels int32 from 0 to 9.
+
+    Raises:
+        UsageError: an argument was given.
+    """
+    no_argument("digits", argument)
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
+    labels = bunch.target.astype(np.int32)
+    held_out = _held_out(labels)
+    train = Split(images[~held_out], labels[~held_out])
+    test = Split(images[held_out], labels[held_out])
+    return check(Dataset(train, test, tuple("0123456789"), *mean_std(train.images)), "scikit-learn's digits")
+
+
+def _held_out(labels: np.ndarray) -> np.ndarray:
+    """Which examples are test: 360, in every class its share, drawn by the raw bits of Philox with key 0.
+
+    NumPy promises the raw bits of a bit generator, but not what `Generator.permutation` makes of them.
+    """
+    counts = np.bincount(labels)
+    quota, rest = np.divmod(counts * _TEST, len(labels))
+    quota[np.argsort(-rest, kind="stable")[: _TEST - quota.sum()]] += 1
+    draws = np.random.Philox(key=0).random_raw(len(labels))
+    held_out = np.zeros(len(labels), bool)
+    for label, share in enumerate(quota):
+        members = np.flatnonzero(labels == label)
+        held_out[members[np.argsort(draws[members], kind="stable")[:share]]] = True
+    return held_out

@@ -1,0 +1,109 @@
+"""`evaluate`: a ticket and its dataset -> accuracy, loss, density per layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from supermask.build import Parts, build
+from supermask.errors import BadFileError, UsageError
+from supermask.scoring import SAMPLES, Scorer
+from supermask.ticket import Ticket
+from supermask.types import Split, Tree
+
+SPLITS = ("test", "validation", "train")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a ticket is worth on one split; accuracies and densities are fractions in [0, 1].
+
+    Attributes:
+        examples: images in the split, every one counted once.
+        accuracy: for a sampled mask the mean over `samples` draws.
+        accuracy_std: spread over the draws (population standard deviation); 0 for a mask that is not sampled.
+        samples: draws; 1 for a mask that is not sampled.
+        layers: the rows of `Ticket.layers`.
+        val_accuracy: on the validation split, as it is here.
+        recorded_val_accuracy: the same as the ticket has it.
+    """
+
+    dataset: str
+    split: str
+    examples: int
+    accuracy: float
+    accuracy_std: float
+    samples: int
+    loss: float
+    density: float
+    layers: list[dict[str, Any]]
+    val_accuracy: float
+    recorded_val_accuracy: float
+
+    @property
+    def reproduced(self) -> bool:
+        """Whether the ticket's own validation accuracy was found again, to the last image."""
+        return self.val_accuracy == self.recorded_val_accuracy
+
+
+def evaluate(
+    ticket: Ticket, *, split: str = "test", samples: int = SAMPLES, data_dir: str | Path | None = None
+) -> Evaluation:
+    """Evaluate a ticket on a split of the dataset that it was searched on.
+
+    The validation accuracy that the search recorded is computed again first, so that a ticket which does not
+    mean here what it meant there is noticed.
+
+    Args:
+        ticket: whose weights are drawn again and verified.
+        split: test, validation or train.
+        samples: how often a sampled mask is drawn.
+        data_dir: folder of datasets; the user's by default.
+
+    Raises:
+        UsageError: unknown split, or `samples` below 1.
+        BadFileError: the dataset is missing or damaged, or is not the one of the ticket; the weights differ.
+    """
+    if split not in SPLITS:
+        raise UsageError(f"split is {split!r}; it must be one of: {', '.join(SPLITS)}")
+    if samples < 1:
+        raise UsageError(f"samples is {samples}; it must be 1 or more")
+    weights = ticket.weights()
+    parts = build(ticket.config, Path(data_dir) if data_dir else None)
+    if parts.model.weights != ticket.shapes:
+        name = _first_difference(parts, ticket)
+        raise BadFileError(
+            f"{ticket.path or 'the ticket'} does not fit {ticket.config.arch} on {ticket.config.dataset}: {name}"
+        )
+    validation = parts.dataset.validation
+    assert validation is not None
+    recorded = ticket.metrics["val_accuracy"]
+    found = _score(parts, validation, weights, ticket, SAMPLES)[1].mean()
+    chosen: Split = getattr(parts.dataset, split)
+    losses, accuracies = _score(parts, chosen, weights, ticket, samples)
+    return Evaluation(
+        dataset=ticket.config.dataset,
+        split=split,
+        examples=len(chosen),
+        accuracy=float(accuracies.mean()),
+        accuracy_std=float(accuracies.std()),
+        samples=len(accuracies),
+        loss=float(losses.mean()),
+        density=ticket.density,
+        layers=ticket.layers(),
+        val_accuracy=float(found),
+        recorded_val_accuracy=recorded,
+    )
+
+
+def _score(parts: Parts, split: Split, weights: Tree, ticket: Ticket, samples: int) -> Any:
+    return Scorer(parts, split)(weights, ticket.mask, ticket.stats, ticket.config.seed, samples)
+
+
+def _first_difference(parts: Parts, ticket: Ticket) -> str:
+    for name in sorted(parts.model.weights.keys() | ticket.shapes.keys()):
+        here, there = parts.model.weights.get(name), ticket.shapes.get(name)
+        if here != there:
+            return f"{name} is {here or 'absent'} here and {there or 'absent'} in the ticket"
+    return "the parameters are in another order"

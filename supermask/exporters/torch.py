@@ -1,0 +1,63 @@
+"""A PyTorch state_dict as safetensors: kernels OIHW, dense layers (out, in), `conv1/kernel` as `conv1.weight`.
+
+Flax flattens images as height, width, channels, PyTorch as channels, height, width. The rows of the dense layer
+that sees the flattened image are put into PyTorch's order, so that `x.flatten(1)` of an NCHW network meets them.
+"""
+
+import re
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save
+
+from supermask import registry
+from supermask.errors import UsageError
+
+SUFFIX = "-torch.safetensors"
+NAMES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
+
+
+def encode(ticket: Any) -> bytes:
+    """Float32 tensors for `load_state_dict` of a plain PyTorch network in NCHW with layers of the same names.
+
+    Raises:
+        UsageError: a user's own arch, of which it is not known where images are flattened.
+    """
+    arrays, flattened = ticket.effective(), _flattened(ticket)
+    channels = _last_channels(ticket)
+    state = {}
+    for name, array in (arrays | ticket.stats).items():
+        if name == flattened:
+            rows = array.reshape(-1, channels, array.shape[1])  # pixels, channels, out
+            array = rows.transpose(1, 0, 2).reshape(array.shape)
+        if array.ndim == 4:
+            array = array.transpose(3, 2, 0, 1)
+        state[_name(name)] = np.ascontiguousarray(array.T if array.ndim == 2 else array)
+    return save(state)
+
+
+def _flattened(ticket: Any) -> str | None:
+    """The kernel whose rows are the flattened image; None where both orders are the same."""
+    arch = ticket.config.arch
+    if ":" not in arch:
+        return f"{registry.describe('archs', arch).constants['FLATTENED']}/kernel"
+    if ticket.image_shape[-1] == 1 and not any(len(shape) == 4 for shape in ticket.shapes.values()):
+        return None
+    raise UsageError(
+        f"torch export does not know where {arch} flattens its images; export safetensors and reorder the rows of "
+        "that layer from height, width, channels to channels, height, width"
+    )
+
+
+def _last_channels(ticket: Any) -> int:
+    """Channels of what is flattened: those of the last convolution, or of the image."""
+    kernels = [name for name, shape in ticket.shapes.items() if len(shape) == 4]
+    if not kernels:
+        return ticket.image_shape[-1]
+    last = max(kernels, key=lambda name: [int(part) if part.isdigit() else 0 for part in re.split(r"(\d+)", name)])
+    return ticket.shapes[last][-1]
+
+
+def _name(name: str) -> str:
+    *path, leaf = name.split("/")
+    return ".".join([*path, NAMES.get(leaf, leaf)])

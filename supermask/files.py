@@ -1,0 +1,69 @@
+"""Files that a reader never sees half-written."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from supermask.errors import BadFileError, SupermaskError, UsageError
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write to a temporary name in the same folder, flush to the disk and rename.
+
+    Raises:
+        UsageError: the folder does not exist, or may not be written to.
+        SupermaskError: the disk refused, for example because it is full.
+    """
+    if not path.parent.is_dir():
+        raise UsageError(f"cannot write {path}: the folder {path.parent} does not exist")
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except PermissionError as error:
+        raise UsageError(f"cannot write {path}: no permission to write in {path.parent}") from error
+    except OSError as error:
+        raise SupermaskError(f"cannot write {path}: {error.strerror}") from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o666 & ~_umask())
+        os.replace(name, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        Path(name).unlink(missing_ok=True)
+        raise SupermaskError(f"cannot write {path}: {error.strerror}") from error
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename inside `folder` survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def read_bytes(path: Path, what: str) -> bytes:
+    """The whole file.
+
+    Raises:
+        BadFileError: it does not exist, is a folder or cannot be read; `what` says what was expected there.
+    """
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise BadFileError(f"{path} does not exist; it should be {what}") from error
+    except OSError as error:
+        raise BadFileError(f"cannot read {path}: {error.strerror}; it should be {what}") from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

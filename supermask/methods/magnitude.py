@@ -1,0 +1,31 @@
+"""The weights of largest magnitude, not learned: the second floor."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax.numpy as jnp
+
+from supermask.errors import UsageError
+from supermask.methods._floor import Floor
+from supermask.types import Array, Recipe, Tree
+
+
+@dataclass(frozen=True)
+class Magnitude(Floor):
+    """Each layer keeps exactly round(density * n) weights, those of largest |w|.
+
+    Raises:
+        UsageError: all magnitudes of a layer are equal (signed-constant), so that there is nothing to rank.
+    """
+
+    paper: ClassVar[str] = "baseline (`large_init` of Zhou et al. 2019, arXiv 1905.01067)"
+    recipe: ClassVar[Recipe] = Recipe(init="kaiming-normal")
+
+    def init(self, key: Array, weights: Tree) -> Tree:
+        scores = {name: jnp.abs(jnp.asarray(w)) for name, w in weights.items()}
+        for name, score in scores.items():
+            if score.size > 1 and float(score.max()) == float(score.min()):
+                raise UsageError(
+                    f"magnitude cannot rank {name}: all its weights are equally large; use --init kaiming-normal"
+                )
+        return scores

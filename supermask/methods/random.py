@@ -1,0 +1,18 @@
+"""A random mask of exact density per layer, not learned: the floor of every comparison."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from supermask import masks
+from supermask.methods._floor import Floor
+from supermask.types import Array, Tree
+
+
+@dataclass(frozen=True)
+class Random(Floor):
+    """Each layer keeps exactly round(density * n) weights, chosen uniformly."""
+
+    paper: ClassVar[str] = "baseline"
+
+    def init(self, key: Array, weights: Tree) -> Tree:
+        return masks.uniform_scores(key, weights)

@@ -1,0 +1,161 @@
+"""Run folder: config.json, metrics.jsonl, the ticket of each seed and result.json.
+
+It is filled under a hidden name beside its own and renamed when the search ends, so that a folder of the final
+name is always whole. The hidden folder is locked while a process works in it; one that a dead process left behind is
+taken over.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from supermask.config import SearchConfig
+from supermask.errors import BadFileError, RunFolderError, SupermaskError, UsageError
+from supermask.files import read_bytes, sync_folder, write_atomic
+from supermask.ticket import Ticket
+
+
+def default_path(root: Path, config: SearchConfig, defaults: SearchConfig) -> Path:
+    """ROOT/ARCH-DATASET-METHOD-dDENSITY-sSEED-HASH8 of a resolved config; `defaults` is what it would be unasked."""
+    parts = [
+        config.arch,
+        config.dataset,
+        config.method,
+        f"d{config.density:g}",
+        f"s{config.seed}",
+        config.digest(defaults),
+    ]
+    return root / "-".join(
+        re.sub(r"[^\w.+]+", "_" if part.startswith(("npz:", "folder:")) else "-", part) for part in parts
+    )
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The values of a config.json.
+
+    Raises:
+        BadFileError: it is missing or no JSON object.
+    """
+    try:
+        values = json.loads(read_bytes(path, "a config.json of a run"))
+    except ValueError as error:
+        raise BadFileError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise BadFileError(f"{path} holds a {type(values).__name__}; it should hold an object of config keys")
+    return values
+
+
+def finished(path: Path, config: SearchConfig) -> list[dict[str, Any]] | None:
+    """The results of a finished run of this config; None if there is none, or it was interrupted.
+
+    Raises:
+        RunFolderError: the folder belongs to another config, or is no run folder.
+    """
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return None
+    _check_owner(path, config)
+    try:
+        result = json.loads(read_bytes(path / "result.json", "the result of a run"))
+        rows = [dict(row, run=str(path), ticket=str(path / Path(row["ticket"]).name)) for row in result["results"]]
+        for row in rows:
+            Ticket.load(row["ticket"])
+        return rows if result["complete"] else None
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadFileError(f"{path}/result.json is damaged; --force searches anew") from error
+
+
+def _check_owner(path: Path, config: SearchConfig) -> None:
+    if not (path / "config.json").is_file():
+        raise RunFolderError(f"{path} exists and is not a run folder; give --out another name")
+    there = read_config(path / "config.json")
+    try:
+        mine, other = config.to_dict(), SearchConfig.from_dict(there).to_dict()
+    except (UsageError, TypeError) as error:
+        raise RunFolderError(f"{path} belongs to a config that this version cannot read: {error}") from error
+    differing = [f"{key} {other[key]!r} there, {mine[key]!r} here" for key in mine if mine[key] != other[key]]
+    if differing:
+        raise RunFolderError(
+            f"{path} belongs to another config ({'; '.join(differing)}); choose another --out, or --force"
+        )
+
+
+class RunFolder:
+    """The folder of one search while it is being filled; made by `open_run`."""
+
+    def __init__(self, path: Path, hidden: Path) -> None:
+        self.path, self._hidden = path, hidden
+
+    def add_metrics(self, row: dict[str, Any]) -> None:
+        """One line of metrics.jsonl, on the disk at once."""
+        with (self._hidden / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def add_ticket(self, ticket: Ticket) -> Path:
+        """Save a ticket; the path is the one that it has once the run is closed."""
+        name = f"ticket-s{ticket.config.seed}.safetensors"
+        ticket.save(self._hidden / name)
+        return self.path / name
+
+    def close(self, results: list[dict[str, Any]], complete: bool) -> None:
+        """Give the folder its name, in place of an older run's if there is one."""
+        write_atomic(self._hidden / "result.json", _json({"complete": complete, "results": results}))
+        old = self._hidden.with_name(self._hidden.name + ".old")
+        if self.path.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            os.rename(self.path, old)
+        os.rename(self._hidden, self.path)
+        sync_folder(self.path.parent)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def open_run(path: Path, config: SearchConfig, *, force: bool = False) -> Iterator[RunFolder]:
+    """A run folder to be filled, then closed; if it is not closed, nothing of it is left.
+
+    Raises:
+        RunFolderError: another process works in it; or, unless `force`, it belongs to another config.
+        UsageError: it cannot be made.
+    """
+    if (
+        path.exists()
+        and not (path.is_dir() and not any(path.iterdir()))
+        and not (force and (path / "config.json").is_file())
+    ):
+        _check_owner(path, config)
+    hidden = path.with_name(f".{path.name}.unfinished")
+    try:
+        hidden.mkdir(parents=True, exist_ok=True)
+        lock = os.open(hidden, os.O_RDONLY)
+    except OSError as error:
+        raise UsageError(f"cannot make the run folder {path}: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RunFolderError(
+                f"another process is filling the run folder {path}; wait for it or choose another --out"
+            ) from error
+        for left_over in hidden.iterdir():
+            left_over.unlink()
+        write_atomic(hidden / "config.json", _json(config.to_dict()))
+        (hidden / "metrics.jsonl").touch()
+        try:
+            yield RunFolder(path, hidden)
+        except OSError as error:
+            raise SupermaskError(f"cannot write to the run folder {path}: {error.strerror}") from error
+        finally:
+            shutil.rmtree(hidden, ignore_errors=True)
+    finally:
+        os.close(lock)
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()

@@ -1,0 +1,230 @@
+"""Ticket: the result of a search in one file, recipe + seed + mask.
+
+The file is safetensors. A binary mask is packed, one bit per weight in little bit order (`bits/NAME`); any
+other mask is stored as it is (`mask/NAME`); batch statistics and embedded weights likewise (`stats/NAME`,
+`weights/NAME`). One JSON document in the metadata says everything else and carries a SHA-256 over itself and
+all tensors: safetensors has no checksum of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from supermask import inits, registry
+from supermask.config import SearchConfig
+from supermask.errors import BadFileError, SupermaskError, one_line
+from supermask.files import read_bytes, write_atomic
+from supermask.types import Shapes, Tree
+
+FORMAT = 1
+MASK_KINDS = {"bool": "binary", "int8": "signed", "float32": "continuous", "uint8": "sampled"}
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """One found mask and what is needed to use it.
+
+    Attributes:
+        config: the search, with nothing left to a recipe and a single seed.
+        shapes: of all parameters.
+        image_shape: (height, width, channels) of the images it was searched on.
+        mask: maskable parameters only; the dtype says its kind, see `Method.harden`.
+        stats: batch statistics, {} for nets without batch norm.
+        fingerprint: of the frozen weights, see `inits.fingerprint`.
+        metrics: what the search recorded: loss, train_accuracy, val_accuracy, epochs.
+        transforms: whether the method transforms weights, so that it is needed to apply the mask.
+        versions: of the libraries that made it.
+        embedded: the weights themselves, if they were put into the file.
+        path: the file it was loaded from.
+    """
+
+    config: SearchConfig
+    shapes: Shapes
+    image_shape: tuple[int, ...]
+    mask: Tree
+    stats: Tree
+    fingerprint: dict[str, str]
+    metrics: dict[str, float]
+    transforms: bool = False
+    versions: dict[str, str] = field(default_factory=dict)
+    embedded: Tree | None = None
+    path: Path | None = None
+
+    @property
+    def density(self) -> float:
+        """Fraction of maskable weights kept; for a sampled mask the expected one."""
+        rows = self.layers()
+        return sum(row["kept"] for row in rows) / sum(row["total"] for row in rows)
+
+    @property
+    def kind(self) -> str:
+        """binary, signed, continuous or sampled; told from the mask's dtype."""
+        return MASK_KINDS[next(iter(self.mask.values())).dtype.name]
+
+    def layers(self) -> list[dict[str, Any]]:
+        """One row per maskable parameter: name, shape, kept, total, density."""
+        rows = []
+        for name, array in self.mask.items():
+            expected = array.sum(dtype=np.int64) / 255 if array.dtype == np.uint8 else np.count_nonzero(array)
+            kept = round(float(expected))
+            row = {"name": name, "shape": list(array.shape), "kept": kept, "total": array.size}
+            rows.append({**row, "density": kept / array.size})
+        return rows
+
+    def weights(self) -> Tree:
+        """The frozen weights, drawn again or embedded, verified against the fingerprint.
+
+        Raises:
+            BadFileError: they are not those of the search; the message names the first layer that differs.
+        """
+        config = self.config
+        if self.embedded is None:
+            density = config.density if config.scale_by_density else 1.0
+            weights = inits.draw(str(config.init), config.seed, self.shapes, density)
+        else:
+            weights = self.embedded
+        for name, digest in inits.fingerprint(weights).items():
+            if digest != self.fingerprint.get(name):
+                raise BadFileError(
+                    f"the weights of {name} are not those of {self.path or 'the ticket'}: their fingerprint differs"
+                )
+        return weights
+
+    def expected_mask(self) -> Tree:
+        """The mask as float32; of a sampled one, its mean."""
+        return {
+            name: np.float32(array) / np.float32(255) if array.dtype == np.uint8 else array.astype(np.float32)
+            for name, array in self.mask.items()
+        }
+
+    def effective(self) -> Tree:
+        """Effective weights, float32: the frozen weights times the (expected) mask."""
+        weights, mask = self.weights(), self.expected_mask()
+        chosen = {name: weights[name] for name in mask}
+        if self.transforms:
+            chosen = method_of(self.config).transform(chosen, mask)
+        return weights | {name: np.asarray(chosen[name] * mask[name], np.float32) for name in mask}
+
+    def embed_weights(self) -> Ticket:
+        """The same ticket with its weights in the file, for readers that cannot draw them."""
+        return replace(self, embedded=self.weights())
+
+    def to_bytes(self) -> bytes:
+        """The file's content; the same ticket gives the same bytes."""
+        tensors = {f"stats/{name}": np.asarray(array) for name, array in self.stats.items()}
+        tensors |= {f"weights/{name}": array for name, array in (self.embedded or {}).items()}
+        for name, array in self.mask.items():
+            if array.dtype == np.bool_:
+                tensors[f"bits/{name}"] = np.packbits(array.ravel(), bitorder="little")
+            else:
+                tensors[f"mask/{name}"] = np.ascontiguousarray(array)
+        document = {
+            "format": FORMAT,
+            "config": self.config.to_dict(),
+            "shapes": {name: list(shape) for name, shape in self.shapes.items()},
+            "image_shape": list(self.image_shape),
+            "fingerprint": self.fingerprint,
+            "metrics": self.metrics,
+            "transforms": self.transforms,
+            "versions": self.versions,
+        }
+        document["sha256"] = _digest(document, tensors)
+        return save_tensors(tensors, {"supermask": _canonical(document)})
+
+    def save(self, path: str | Path) -> Path:
+        """Write the file; a reader never sees half of it. Overwrites."""
+        write_atomic(Path(path), self.to_bytes())
+        return Path(path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Ticket:
+        """Read and verify a ticket.
+
+        Raises:
+            BadFileError: the file is missing, truncated, altered, foreign or of a newer format.
+        """
+        path = Path(path)
+        document, tensors = _read(read_bytes(path, "a ticket of supermask"), path)
+        try:
+            return _assemble(document, tensors, path)
+        except (KeyError, TypeError, ValueError, AttributeError, SupermaskError) as error:
+            raise BadFileError(f"{path} is not a whole ticket: {one_line(error)}") from error
+
+
+def method_of(config: SearchConfig) -> Any:
+    """The method that a config names, with its hyper-parameters."""
+    return registry.load("methods", config.method)(density=config.density, **config.options)
+
+
+def _read(data: bytes, path: Path) -> tuple[dict[str, Any], Tree]:
+    size = int.from_bytes(data[:8], "little")
+    try:
+        text = json.loads(data[8 : 8 + size])["__metadata__"]["supermask"]
+        document = json.loads(text)
+        version, digest = document["format"], document.pop("sha256")
+        if isinstance(version, int) and version > FORMAT:
+            raise BadFileError(f"{path} has ticket format {version}; this supermask reads up to {FORMAT}: upgrade it")
+        tensors = load_tensors(data)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise BadFileError(f"{path} is not a ticket of supermask, or its header is damaged") from error
+    except SafetensorError as error:
+        raise BadFileError(f"{path} is truncated or damaged: {one_line(error)}") from error
+    if digest != _digest(document, tensors) or text != _canonical(document | {"sha256": digest}):
+        raise BadFileError(f"{path} was altered after it was written: its SHA-256 does not match")
+    return document, tensors
+
+
+def _assemble(document: dict[str, Any], tensors: Tree, path: Path) -> Ticket:
+    shapes = {name: tuple(shape) for name, shape in document["shapes"].items()}
+    groups: dict[str, Tree] = {"bits": {}, "mask": {}, "stats": {}, "weights": {}}
+    for key, array in tensors.items():
+        group, _, name = key.partition("/")
+        groups[group][name] = array
+    mask: Tree = {}
+    for name in inits.maskable(shapes):
+        size = math.prod(shapes[name])
+        if name in groups["bits"]:
+            packed = groups["bits"][name]
+            if packed.size != -(-size // 8):
+                raise ValueError(f"{packed.size} bytes of mask for {name}, which has {size} weights")
+            mask[name] = np.unpackbits(packed, count=size, bitorder="little").astype(bool).reshape(shapes[name])
+        else:
+            mask[name] = groups["mask"][name].reshape(shapes[name])
+            if str(mask[name].dtype) not in MASK_KINDS:
+                raise ValueError(f"the mask of {name} is {mask[name].dtype}")
+    return Ticket(
+        config=SearchConfig.from_dict(document["config"]),
+        shapes=shapes,
+        image_shape=tuple(document["image_shape"]),
+        mask=mask,
+        stats=groups["stats"],
+        fingerprint=document["fingerprint"],
+        metrics=document["metrics"],
+        transforms=document["transforms"],
+        versions=document["versions"],
+        embedded=groups["weights"] or None,
+        path=path,
+    )
+
+
+def _canonical(document: dict[str, Any]) -> str:
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def _digest(document: dict[str, Any], tensors: Tree) -> str:
+    digest = hashlib.sha256(_canonical(document).encode())
+    for name in sorted(tensors):
+        array = tensors[name]
+        digest.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

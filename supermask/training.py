@@ -1,0 +1,54 @@
+"""Steps of a search as one compiled program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from supermask import core
+from supermask.build import Parts
+from supermask.types import Array, Tree
+
+
+def training_program(parts: Parts, parametrise: core.Parametrise) -> Callable[..., tuple[core.State, Array, Array]]:
+    """(state, frozen, images, labels, key, start, stop) -> (state, summed loss, correct images).
+
+    Runs the steps start..stop-1 (int32 scalars), which lie in one epoch. Both are traced, so that one compilation
+    serves pieces of an epoch of any length, and how an epoch was cut has no influence on the result. Images are
+    uint8 and stay on the device; order, augmentation and normalisation are made inside. What is left of an
+    epoch after its last full batch is not used in that epoch.
+    """
+    steps, count, size = parts.steps_per_epoch, len(parts.dataset.train), parts.batch_size
+    last = max(1, parts.total_steps - 1)
+
+    def run(
+        state: core.State, frozen: Tree, images: Array, labels: Array, key: Array, start: Array, stop: Array
+    ) -> Any:
+        order_key, noise_key = jax.random.split(key)
+        order = jax.random.permutation(jax.random.fold_in(order_key, start // steps), count)
+
+        def one(i: Array, carry: Any) -> Any:
+            state, total, correct = carry
+            mask_key, image_key = jax.random.split(jax.random.fold_in(noise_key, i))
+            chosen = lax.dynamic_slice(order, ((i % steps) * size,), (size,))
+            x = images[chosen] if parts.augment is None else parts.augment(image_key, images[chosen])
+            state, (losses, right) = core.step(
+                parametrise,
+                parts.model,
+                parts.optimiser,
+                state,
+                frozen,
+                (parts.prepare(x), labels[chosen]),
+                key=mask_key,
+                progress=i.astype(jnp.float32) / last,
+                pieces=parts.pieces,
+            )
+            return state, total + losses, correct + right
+
+        return lax.fori_loop(start, stop, one, (state, jnp.float32(0), jnp.int32(0)))
+
+    return run

@@ -1,0 +1,138 @@
+"""3x3 convolution in Winograd's transformed domain, F(4x4, 3x3), in plain JAX.
+
+Winograd, *Arithmetic Complexity of Computations* (1980); Lavin & Gray, *Fast Algorithms for Convolutional Neural
+Networks* (2016, arXiv 1509.09308). A 4x4 tile of the output is A^T [(G g G^T) * (B^T d B)] A of a 6x6 tile d of the
+input and a 3x3 kernel g, summed over the channels: 36 multiplications for each pair of channels instead of 144.
+
+How it is written is what XLA's CPU backend makes fast. It fuses all elementwise work up to the next matrix product or
+loop, and recomputes what a fused consumer reads more than once; an optimisation barrier does not stop it. So the first half
+of each transform (along the rows of the tiles) is the body of a loop, and the second (along their columns) one fused sum
+after it. Each is a sum of slices broadcast along a new axis, because concatenating 36 arrays compiles for minutes.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+TILE, WINDOW = 4, 6
+Pads = tuple[tuple[int, int], tuple[int, int]]
+
+
+def _matrices(a: float, b: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """B^T (6, 6), G (6, 3) and A^T (4, 6) for the interpolation points 0, a, -a, b, -b and infinity."""
+    points = [0.0, a, -a, b, -b]
+    others = [[q for q in points if q != p] for p in points]
+    inputs, kernels, outputs = np.zeros((6, 6)), np.zeros((6, 3)), np.zeros((6, 4))
+    for row, (p, rest) in enumerate(zip(points, others, strict=True)):
+        inputs[row, :5] = np.poly(rest)[::-1]
+        kernels[row] = p ** np.arange(3) / np.prod(p - np.array(rest))
+        outputs[row] = p ** np.arange(4)
+    inputs[5] = np.poly(points)[::-1]
+    kernels[5, 2] = outputs[5, 3] = 1
+    return inputs, kernels, outputs.T
+
+
+# Lavin & Gray take the points 1 and 2. These are as exact in binary and keep the matrices' norms small: the largest
+# float32 error of a 64-channel convolution is 1.2e-6 of the largest value instead of 5.3e-6.
+_INPUT, _KERNEL, _OUTPUT = _matrices(5 / 8, 3 / 2)
+_KERNEL_BOTH = np.einsum("ia,jb->jiab", _KERNEL, _KERNEL).reshape(WINDOW**2, 9).astype(np.float32)
+
+
+def _combine(matrix: np.ndarray, slices: list[Array], axis: int) -> Array:
+    """Matrix times slices, along a new axis: out[..., i, ...] = sum over k of matrix[i, k] * slices[k]."""
+    shape = [1] * (slices[0].ndim + 1)
+    shape[axis] = len(matrix)
+    columns = [jnp.asarray(column, jnp.float32).reshape(shape) for column in matrix.T]
+    terms = [column * jnp.expand_dims(part, axis) for column, part in zip(columns, slices, strict=True)]
+    return sum(terms[1:], start=terms[0])
+
+
+def _count(size: int) -> int:
+    return -(-size // TILE)
+
+
+def _every_fourth(x: Array, first: int, count: int, axis: int) -> Array:
+    return lax.slice_in_dim(x, first, first + TILE * (count - 1) + 1, TILE, axis)
+
+
+def _transform_input(x: Array, pads: Pads, size: tuple[int, int]) -> Array:
+    """(N, H, W, C) -> (36, N * tiles, C): B^T d B over 6x6 tiles that overlap by two. `size` is that of the output."""
+    (top, _), (left, _) = pads
+    rows, columns = map(_count, size)
+    full = [
+        (low, TILE * n + 2 - low - s, 0) for low, n, s in zip((top, left), (rows, columns), x.shape[1:3], strict=True)
+    ]
+
+    def along_rows(image: Array) -> Array:
+        image = lax.pad(image, jnp.zeros((), image.dtype), (*full, (0, 0, 0)))
+        return _combine(_INPUT, [_every_fourth(image, i, rows, axis=0) for i in range(WINDOW)], axis=0)
+
+    half = lax.map(along_rows, x)  # (N, 6, rows, padded W, C)
+    out = _combine(_INPUT, [_every_fourth(half, j, columns, axis=3) for j in range(WINDOW)], axis=0)
+    return out.swapaxes(1, 2).reshape(WINDOW**2, -1, x.shape[-1])
+
+
+def _transform_output(product: Array, size: tuple[int, int]) -> Array:
+    """(36, N * tiles, K) -> (N, H, W, K): A^T m A."""
+    rows, columns = map(_count, size)
+    features = product.shape[-1]
+    product = product.reshape(WINDOW, WINDOW, -1, rows, columns, features)
+    half = lax.map(lambda m: _combine(_OUTPUT, [m[i] for i in range(WINDOW)], axis=2), product)
+    out = _combine(_OUTPUT, [half[j] for j in range(WINDOW)], axis=4)  # (N, rows, 4, columns, 4, K)
+    return out.reshape(-1, TILE * rows, TILE * columns, features)[:, : size[0], : size[1]]
+
+
+def _transform_cotangent(g: Array) -> Array:
+    """(N, H, W, K) -> (36, N * tiles, K): A g A^T, the transpose of `_transform_output`."""
+    n, h, w, features = g.shape
+    rows, columns = _count(h), _count(w)
+    pads = ((0, 0, 0), (0, TILE * rows - h, 0), (0, TILE * columns - w, 0), (0, 0, 0))
+    g = lax.pad(g, jnp.zeros((), g.dtype), pads).reshape(n, rows, TILE, columns, TILE, features)
+    half = lax.map(lambda image: _combine(_OUTPUT.T, [image[:, i] for i in range(TILE)], axis=0), g)
+    out = _combine(_OUTPUT.T, [half[:, :, :, :, j] for j in range(TILE)], axis=0)
+    return out.swapaxes(1, 2).reshape(WINDOW**2, -1, features)
+
+
+def _transform_kernel(kernel: Array) -> Array:
+    """(3, 3, C, K) -> (36, C, K): G g G^T. It is small, and a plain matrix product compiles at once."""
+    return (jnp.asarray(_KERNEL_BOTH) @ kernel.reshape(9, -1)).reshape(WINDOW**2, *kernel.shape[2:])
+
+
+def _forward(x: Array, kernel: Array, pads: Pads) -> tuple[Array, Array]:
+    """The convolution and the transformed input, both in float32."""
+    height, width = (s + low + high - 2 for s, (low, high) in zip(x.shape[1:3], pads, strict=True))
+    transformed = _transform_input(x.astype(jnp.float32), pads, (height, width))
+    weights = _transform_kernel(kernel.astype(jnp.float32))
+    product = lax.dot_general(transformed, weights, (((2,), (1,)), ((0,), (0,))))
+    return _transform_output(product, (height, width)), transformed
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def conv3x3(x: Array, kernel: Array, pads: Pads) -> Array:
+    """Convolves (N, H, W, C) with (3, 3, C, K), stride 1, `pads` = ((top, bottom), (left, right)) -> (N, H', W', K).
+
+    bfloat16 in, bfloat16 out; everything between is float32.
+    """
+    return _forward(x, kernel, pads)[0].astype(x.dtype)
+
+
+def _conv3x3_forward(x: Array, kernel: Array, pads: Pads):
+    out, transformed = _forward(x, kernel, pads)
+    return out.astype(x.dtype), (kernel, transformed)
+
+
+def _conv3x3_backward(pads: Pads, residuals: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+    kernel, transformed = residuals
+    (top, bottom), (left, right) = pads
+    back = ((2 - top, 2 - bottom), (2 - left, 2 - right))
+    dx = _forward(g, jnp.flip(kernel, (0, 1)).swapaxes(2, 3), back)[0].astype(g.dtype)
+    cotangent = _transform_cotangent(g.astype(jnp.float32))
+    product = lax.dot_general(transformed, cotangent, (((1,), (1,)), ((0,), (0,))))
+    dk = jnp.asarray(_KERNEL_BOTH.T) @ product.reshape(WINDOW**2, -1)
+    return dx, dk.reshape(kernel.shape).astype(kernel.dtype)
+
+
+conv3x3.defvjp(_conv3x3_forward, _conv3x3_backward)
