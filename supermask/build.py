@@ -19,7 +19,7 @@ from supermask import images, inits, registry
 from supermask.archs._adapt import adapt
 from supermask.config import SearchConfig
 from supermask.conv import convolution
-from supermask.errors import UsageError
+from supermask.errors import UsageError, require
 from supermask.types import Array, Dataset, Method, Model, Shapes, Split, Tree
 
 DEFAULT_EPOCHS = 30
@@ -58,6 +58,8 @@ class Parts:
 def resolve(config: SearchConfig) -> SearchConfig:
     """The config with every None replaced by what the method's recipe and the dataset say.
 
+    All options of the method are in the result. A method that is not trained has 0 epochs, whatever was asked.
+
     Raises:
         UsageError: an unknown name, or an option that the method does not have.
     """
@@ -65,14 +67,13 @@ def resolve(config: SearchConfig) -> SearchConfig:
     dataset = registry.load("datasets", config.dataset)
     method = make_method(config)
     found = asdict(method.recipe)
-    found["epochs"] = getattr(dataset, "EPOCHS", DEFAULT_EPOCHS) if method.learned else 0
+    found["epochs"] = getattr(dataset, "EPOCHS", DEFAULT_EPOCHS)
     found["augment"] = getattr(dataset, "AUGMENT", "none")
-    if not method.learned and config.epochs:
-        raise UsageError(f"{config.method} is not trained, so --epochs {config.epochs} would do nothing; leave it out")
-    own_options = {key: value for key, value in _fields(method).items() if key in config.options}
     changes = {key: value for key, value in found.items() if getattr(config, key) is None}
-    resolved = config.replace(options=own_options, **changes)
-    registry.require("init", str(resolved.init), tuple(inits.INITS))
+    if not method.learned:
+        changes["epochs"] = 0
+    resolved = config.replace(options=_options(method), **changes)
+    require("init", resolved.init, inits.INITS)
     return resolved
 
 
@@ -126,9 +127,7 @@ def make_method(config: SearchConfig) -> Method:
     hints = typing.get_type_hints(kind)
     values = {}
     for key, value in config.options.items():
-        if key not in options:
-            valid = ", ".join(options) if options else "none"
-            raise UsageError(f"{config.method} has no option {key!r}; its options: {valid}")
+        require(f"option of {config.method}", key, options)
         values[key] = _as_type(f"option {key}", value, hints[key])
     return kind(density=config.density, **values)
 
@@ -197,8 +196,8 @@ def initial_stats(shapes: Shapes) -> Tree:
     return {name: np.full(shape, float(name.endswith("var")), np.float32) for name, shape in shapes.items()}
 
 
-def _fields(method: Method) -> Mapping[str, Any]:
-    return {item.name: getattr(method, item.name) for item in fields(method)}
+def _options(method: Method) -> Mapping[str, Any]:
+    return {item.name: getattr(method, item.name) for item in fields(method) if item.name != "density"}
 
 
 def _as_type(what: str, value: Any, kind: type) -> Any:

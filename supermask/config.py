@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from supermask.errors import UsageError
+from supermask.errors import UsageError, require
 
 OPTIMIZERS = ("sgd", "adam")
 SCHEDULES = ("cosine", "constant")
@@ -60,20 +60,32 @@ class SearchConfig:
     seeds: int = _option(1, "Number of searches, with seeds SEED, SEED+1, ...")
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "options", dict(self.options))
+        for item in fields(self):
+            self._check_type(item.name, getattr(item.type, "__name__", str(item.type)))
         for name, low, high, text in _RANGES:
             value = getattr(self, name)
             if value is None:
                 continue
-            if isinstance(value, bool) or not isinstance(value, int if name in _WHOLE else (int, float)):
-                raise UsageError(f"{name} is {value!r}; it must be a {'whole ' if name in _WHOLE else ''}number")
             if not (math.isfinite(value) and low <= value <= high):
                 raise UsageError(f"{name} is {value}; it must be {text}")
         for item in fields(self):
             choices = item.metadata.get("choices")
             value = getattr(self, item.name)
-            if choices and value is not None and value not in choices:
-                raise UsageError(f"{item.name} is {value!r}; it must be one of: {', '.join(choices)}")
+            if choices and value is not None:
+                require(item.name, value, choices)
+
+    def _check_type(self, name: str, annotation: str) -> None:
+        """JSON and Python callers may give anything; whole numbers become floats where floats are meant."""
+        value = getattr(self, name)
+        kind, *optional = annotation.split(" | ")
+        if value is None and optional:
+            return
+        if kind == "float" and type(value) is int:
+            object.__setattr__(self, name, float(value))
+        elif kind.startswith("Mapping") and isinstance(value, Mapping):
+            object.__setattr__(self, name, dict(value))
+        elif type(value).__name__ != kind:
+            raise UsageError(f"{name} is {value!r}; it must be {_KINDS.get(kind, 'an object of names and values')}")
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON values."""
@@ -103,11 +115,13 @@ class SearchConfig:
         """
         base = defaults.to_dict()
         own = {key: value for key, value in self.to_dict().items() if value != base[key] or key in _NAMES}
+        if "options" in own:
+            own["options"] = {key: value for key, value in self.options.items() if value != defaults.options.get(key)}
         return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:8]
 
 
 _NAMES = ("arch", "dataset", "method")
-_WHOLE = ("image_size", "epochs", "batch_size", "seed", "seeds")
+_KINDS = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false"}
 _TINY = 5e-324  # the smallest float above zero: an open lower bound
 _RANGES = (
     ("density", _TINY, 1, "above 0 and at most 1"),

@@ -6,7 +6,7 @@ a loop into a naive one, fifty times slower (jax-ml/jax issue 12868), so there i
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from jax import Array, lax
 from supermask import winograd
 
 Padding = str | Sequence[tuple[int, int]]
+Pair = tuple[int, int]
 _NHWC = lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
 _FEW_CHANNELS = 8  # below this the transforms of Winograd cost more than they save
 
@@ -30,8 +31,8 @@ class Convolution(Protocol):
 def convolution(mode: str = "auto") -> Convolution:
     """A function with the signature of `lax.conv_general_dilated`, for NHWC inputs and HWIO kernels.
 
-    `auto` asks for the default backend when it is traced: XLA's own convolution on an accelerator, on a CPU
-    Winograd F(4x4, 3x3) for 3x3 kernels of stride 1, matrix multiplications for the others. `xla` is XLA's own anywhere.
+    `auto` asks for the default backend when it is traced: XLA's own convolution on an accelerator; on a CPU Winograd
+    F(4x4, 3x3) for 3x3 kernels of stride 1 and matrix products for all others. `xla` is XLA's own anywhere.
     """
     if mode not in ("auto", "xla"):
         raise ValueError(f"convolution mode {mode!r} is not one of auto, xla")
@@ -46,11 +47,11 @@ def _convolve(
     padding: Padding,
     lhs_dilation: Sequence[int] | None = None,
     rhs_dilation: Sequence[int] | None = None,
-    dimension_numbers=None,
+    dimension_numbers: Any = None,
     feature_group_count: int = 1,
-    precision=None,
-    preferred_element_type=None,
-    out_sharding=None,
+    precision: Any = None,
+    preferred_element_type: Any = None,
+    out_sharding: Any = None,
     batch_group_count: int = 1,
 ) -> Array:
     """Convolves (N, H, W, C) with (h, w, C / groups, K) -> (N, H', W', K).
@@ -93,17 +94,17 @@ def _convolve(
 conv_general_dilated = convolution("auto")
 
 
-def _pair(values: Sequence[int]) -> tuple[int, int]:
+def _pair(values: Sequence[int]) -> Pair:
     first, second = values
     return int(first), int(second)
 
 
-def _is_nhwc(inputs: Array, kernel: Array, dimension_numbers) -> bool:
+def _is_nhwc(inputs: Array, kernel: Array, dimension_numbers: Any) -> bool:
     numbers = lax.conv_dimension_numbers(inputs.shape, kernel.shape, dimension_numbers)
     return numbers == _NHWC
 
 
-def _pads(inputs: Array, kernel: Array, stride, dilation, padding: Padding) -> winograd.Pads:
+def _pads(inputs: Array, kernel: Array, stride: Pair, dilation: Pair, padding: Padding) -> winograd.Pads:
     if isinstance(padding, str):
         extent = [(k - 1) * d + 1 for k, d in zip(kernel.shape[:2], dilation, strict=True)]
         padding = lax.padtype_to_pads(inputs.shape[1:3], extent, stride, padding)
@@ -111,7 +112,7 @@ def _pads(inputs: Array, kernel: Array, stride, dilation, padding: Padding) -> w
     return (int(top), int(bottom)), (int(left), int(right))
 
 
-def _on_cpu(x: Array, kernel: Array, stride, pads: winograd.Pads, dilation, groups: int) -> Array:
+def _on_cpu(x: Array, kernel: Array, stride: Pair, pads: winograd.Pads, dilation: Pair, groups: int) -> Array:
     shape = kernel.shape
     if shape[:2] == (3, 3) and stride == dilation == (1, 1) and groups == 1 and shape[2] >= _FEW_CHANNELS:
         return winograd.conv3x3(x, kernel, pads)
@@ -120,7 +121,7 @@ def _on_cpu(x: Array, kernel: Array, stride, pads: winograd.Pads, dilation, grou
     return _by_groups(x, kernel, stride, pads, dilation, groups)
 
 
-def _windows(x: Array, size, stride, pads: winograd.Pads, dilation) -> list[Array]:
+def _windows(x: Array, size: tuple[int, ...], stride: Pair, pads: winograd.Pads, dilation: Pair) -> list[Array]:
     """For each position of the kernel, the (N, H', W', C) inputs that it meets."""
     x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), (*pads[0], 0), (*pads[1], 0), (0, 0, 0)))
     n, h, w, c = x.shape
@@ -136,14 +137,14 @@ def _windows(x: Array, size, stride, pads: winograd.Pads, dilation) -> list[Arra
     return slices
 
 
-def _by_patches(x: Array, kernel: Array, stride, pads: winograd.Pads, dilation) -> Array:
-    """im2col: the windows side by side, one matrix multiplication."""
+def _by_patches(x: Array, kernel: Array, stride: Pair, pads: winograd.Pads, dilation: Pair) -> Array:
+    """im2col: the windows side by side, one matrix multiplication. A 1x1 kernel has one window, which is the input."""
     windows = _windows(x, kernel.shape[:2], stride, pads, dilation)
     patches = jnp.concatenate(windows, axis=-1) if len(windows) > 1 else windows[0]
     return jnp.einsum("nhwp,pk->nhwk", patches, kernel.reshape(-1, kernel.shape[-1]))
 
 
-def _by_groups(x: Array, kernel: Array, stride, pads: winograd.Pads, dilation, groups: int) -> Array:
+def _by_groups(x: Array, kernel: Array, stride: Pair, pads: winograd.Pads, dilation: Pair, groups: int) -> Array:
     """im2col with the groups as the batch of the matrix multiplication."""
     h, w, c, k = kernel.shape
     windows = _windows(x, (h, w), stride, pads, dilation)
@@ -153,36 +154,30 @@ def _by_groups(x: Array, kernel: Array, stride, pads: winograd.Pads, dilation, g
     return out.reshape(*out.shape[:3], k)
 
 
-@jax.custom_vjp
 def max_pool_2x2(x: Array) -> Array:
     """(N, H, W, C) -> (N, H // 2, W // 2, C); a tie gives its gradient to the first of the window, as in PyTorch."""
-    return _max_pool(x)[0]
-
-
-def _max_pool(x: Array) -> tuple[Array, Array]:
     n, h, w, c = x.shape
-    x = x[:, : h // 2 * 2, : w // 2 * 2].reshape(n, h // 2, 2, w // 2, 2, c)
-    top, bottom = (x[:, :, i] for i in range(2))
-    (a, b), (c_, d) = ((row[:, :, :, j] for j in range(2)) for row in (top, bottom))
-    upper, lower = jnp.maximum(a, b), jnp.maximum(c_, d)
-    out = jnp.maximum(upper, lower)
-    which = jnp.where(upper >= lower, jnp.where(a >= b, 0, 1), jnp.where(c_ >= d, 2, 3)).astype(jnp.int8)
-    return out, which
+    return _max_of_windows(x[:, : h // 2 * 2, : w // 2 * 2].reshape(n, h // 2, 2, w // 2, 2, c))
 
 
-def _max_pool_forward(x: Array):
-    out, which = _max_pool(x)
-    return out, (which, x.shape)
+@jax.custom_vjp
+def _max_of_windows(x: Array) -> Array:
+    return _max_and_place(x)[0]
 
 
-def _max_pool_backward(residuals, g: Array) -> tuple[Array]:
-    which, shape = residuals
-    n, h, w, c = g.shape
-    position = jnp.arange(4, dtype=jnp.int8).reshape(2, 1, 2, 1)
-    hit = which[:, :, None, :, None] == position
-    dx = jnp.where(hit, g[:, :, None, :, None], jnp.zeros((), g.dtype)).reshape(n, 2 * h, 2 * w, c)
-    pad = ((0, 0, 0), (0, shape[1] - 2 * h, 0), (0, shape[2] - 2 * w, 0), (0, 0, 0))
-    return (lax.pad(dx, jnp.zeros((), g.dtype), pad),)
+def _max_and_place(x: Array) -> tuple[Array, Array]:
+    """(N, H, 2, W, 2, C) -> the maxima (N, H, W, C), and which of 0, 1, 2, 3 (row by row) is the first to reach it."""
+    first, second, third, fourth = (x[:, :, i, :, j] for i in range(2) for j in range(2))
+    upper, lower = jnp.maximum(first, second), jnp.maximum(third, fourth)
+    upper_first = jnp.where(first >= second, 0, 1)
+    lower_first = jnp.where(third >= fourth, 2, 3)
+    return jnp.maximum(upper, lower), jnp.where(upper >= lower, upper_first, lower_first).astype(jnp.int8)
 
 
-max_pool_2x2.defvjp(_max_pool_forward, _max_pool_backward)
+def _max_backward(place: Array, g: Array) -> tuple[Array]:
+    # One fused select over the whole input: a scatter or an interleaving of four arrays is slower on a CPU.
+    hit = place[:, :, None, :, None] == jnp.arange(4, dtype=jnp.int8).reshape(1, 1, 2, 1, 2, 1)
+    return (jnp.where(hit, g[:, :, None, :, None], jnp.zeros((), g.dtype)),)
+
+
+_max_of_windows.defvjp(_max_and_place, _max_backward)

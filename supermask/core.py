@@ -107,7 +107,7 @@ def step(
 def realise(mask: Tree, key: Array) -> Tree:
     """A hardened mask as float32 factors: sampled masks (uint8, 255ths) are drawn, all others only cast."""
     return {
-        name: (masks.bernoulli_255(masks.key_for(key, name), m) if m.dtype == jnp.uint8 else m).astype(jnp.float32)
+        name: (masks.draw_255(masks.key_for(key, name), m) if m.dtype == jnp.uint8 else m).astype(jnp.float32)
         for name, m in mask.items()
     }
 

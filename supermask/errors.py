@@ -1,5 +1,7 @@
 """Errors that are shown to a user: one line, no traceback, an exit code of their own."""
 
+from collections.abc import Iterable
+
 
 class SupermaskError(Exception):
     """Something went wrong that the user can understand; the message is one line and says what would be right."""
@@ -40,3 +42,16 @@ class InterruptionError(SupermaskError):
 def one_line(error: BaseException) -> str:
     """The message of any exception on a single line, for quoting inside our own messages."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def require(what: str, name: object, valid: Iterable[str], more: str = "") -> None:
+    """Raise a UsageError that lists the valid names, nearest first, unless `name` is one of them."""
+    valid = tuple(valid)
+    if name in valid:
+        return
+    import difflib  # only an error pays for it
+
+    near = difflib.get_close_matches(str(name), valid, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    listed = f"valid: {', '.join(valid)}" if valid else "there are none"
+    raise UsageError(f"unknown {what} {name!r}: {hint}{listed}{more}")

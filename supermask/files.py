@@ -19,7 +19,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     if not path.parent.is_dir():
         raise UsageError(f"cannot write {path}: the folder {path.parent} does not exist")
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)
     except PermissionError as error:
         raise UsageError(f"cannot write {path}: no permission to write in {path.parent}") from error
     except OSError as error:

@@ -97,12 +97,13 @@ class _Programs:
         )
         self.validation = Scorer(parts, parts.dataset.validation)
         self.harden = Compiled(partial(_harden, parts.method))
+        self.start = Compiled(parts.optimiser.init)
         # Scores, moments and statistics are donated: they are updated in place.
         self.train = Compiled(training_program(parts, core.searching(parts.method)), donate_argnums=0)
 
     @property
     def compile_seconds(self) -> float:
-        return self.validation.program.seconds + self.harden.seconds + self.train.seconds
+        return sum(p.seconds for p in (self.validation.program, self.harden, self.start, self.train))
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,7 @@ class _SeedSearch:
 
     def __init__(self, programs: _Programs, seed: int, observer: Observer) -> None:
         self.programs, self.parts, self.seed, self.observer = programs, programs.parts, seed, observer
+        self.compiled_before = programs.compile_seconds
         self.host_weights = self.parts.weights(seed)
         self.weights = jax.device_put(self.host_weights)
         score_key, self.key = jax.random.split(search_key(seed))
@@ -127,8 +129,7 @@ class _SeedSearch:
             score_key, {name: self.weights[name] for name in maskable(self.parts.model.weights)}
         )
         stats = jax.device_put(initial_stats(self.parts.model.stats))
-        self.state = core.State(scores, self.parts.optimiser.init(scores), stats)
-        self.compiled_before = programs.compile_seconds
+        self.state = core.State(scores, programs.start(scores), stats)
         self.steps_done, self.train_seconds = 0, 0.0
 
     def run(self) -> Outcome | None:

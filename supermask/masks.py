@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,7 @@ def kept_count(density: float, size: int) -> int:
     return min(size, max(1, round(density * size)))
 
 
+@partial(jax.jit, static_argnums=1)
 def top_k(values: Array, k: int) -> Array:
     """The k largest of non-negative float32 `values` (any shape) as a bool array; ties go to the lower index.
 
@@ -71,11 +73,12 @@ def bernoulli(key: Array, probability: Tree) -> Tree:
     return {name: jax.random.bernoulli(key_for(key, name), p) for name, p in probability.items()}
 
 
-def bernoulli_255(key: Array, count: Array) -> Array:
+def draw_255(key: Array, count: Array) -> Array:
     """Bool draws that are true with probability count / 255; `count` is uint8."""
     return jax.random.bernoulli(key, count.astype(jnp.float32) / 255)
 
 
+@jax.jit
 def uniform_scores(key: Array, weights: Tree) -> Tree:
     """U(-1/sqrt(fan-in), 1/sqrt(fan-in)): Kaiming-uniform with a = sqrt(5), the scores' init of edge-popup."""
     return {

@@ -8,7 +8,6 @@ text, so `supermask list` needs no JAX.
 from __future__ import annotations
 
 import ast
-import difflib
 import importlib
 import re
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from supermask.errors import SupermaskError, UsageError, one_line
+from supermask.errors import SupermaskError, UsageError, one_line, require
 
 KINDS = ("methods", "archs", "datasets", "exporters")
 ROOT = Path(__file__).parent
@@ -65,16 +64,7 @@ def check_name(kind: str, name: str) -> None:
     """Raise the error of `load` for an unknown name, without importing anything."""
     if ":" in name and base_name(name) not in names(kind):
         return
-    require(kind.removesuffix("s"), base_name(name), names(kind), more=f"`supermask list {kind}` describes them")
-
-
-def require(what: str, name: str, valid: tuple[str, ...], more: str = "") -> None:
-    """Raise a UsageError that lists the valid names, nearest first, unless `name` is one of them."""
-    if name in valid:
-        return
-    near = difflib.get_close_matches(name, valid, n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    raise UsageError(f"unknown {what} {name!r}: {hint}valid: {', '.join(valid)}" + (f" ({more})" if more else ""))
+    require(kind.removesuffix("s"), base_name(name), names(kind), f" (`supermask list {kind}` describes them)")
 
 
 def base_name(name: str) -> str:
@@ -105,9 +95,9 @@ def _load_own(kind: str, name: str) -> Any:
     try:
         module = importlib.import_module(module_name)
     except Exception as error:
-        raise SupermaskError(
-            f"cannot import {module_name!r} of {kind.removesuffix('s')} {name!r}: {one_line(error)}"
-        ) from error
+        raised = UsageError if isinstance(error, ModuleNotFoundError) else SupermaskError
+        what = f"{kind.removesuffix('s')} {name!r}"
+        raise raised(f"cannot import {module_name!r} of {what}: {one_line(error)}") from error
     if not hasattr(module, attribute):
         raise UsageError(f"{module_name!r} has no attribute {attribute!r}")
     return getattr(module, attribute)

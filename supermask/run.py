@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from supermask.config import SearchConfig
 from supermask.errors import BadFileError, RunFolderError, SupermaskError, UsageError
 from supermask.files import read_bytes, sync_folder, write_atomic
 from supermask.ticket import Ticket
+
+OWN_FILES = re.compile(r"config\.json|metrics\.jsonl|result\.json|ticket-s\d+\.safetensors|\..*")
 
 
 def default_path(root: Path, config: SearchConfig, defaults: SearchConfig) -> Path:
@@ -34,7 +36,7 @@ def default_path(root: Path, config: SearchConfig, defaults: SearchConfig) -> Pa
         config.digest(defaults),
     ]
     return root / "-".join(
-        re.sub(r"[^\w.+]+", "_" if part.startswith(("npz:", "folder:")) else "-", part) for part in parts
+        re.sub(r"[^\w.+]+", "_" if part.startswith(("npz:", "folder:")) else "-", part)[-60:] for part in parts
     )
 
 
@@ -46,7 +48,7 @@ def read_config(path: Path) -> dict[str, Any]:
     """
     try:
         values = json.loads(read_bytes(path, "a config.json of a run"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadFileError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(values, dict):
         raise BadFileError(f"{path} holds a {type(values).__name__}; it should hold an object of config keys")
@@ -58,18 +60,31 @@ def finished(path: Path, config: SearchConfig) -> list[dict[str, Any]] | None:
 
     Raises:
         RunFolderError: the folder belongs to another config, or is no run folder.
+        BadFileError: something in it is missing or damaged.
     """
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+    if _is_free(path):
         return None
     _check_owner(path, config)
     try:
         result = json.loads(read_bytes(path / "result.json", "the result of a run"))
         rows = [dict(row, run=str(path), ticket=str(path / Path(row["ticket"]).name)) for row in result["results"]]
+        if not result["complete"]:
+            return None
         for row in rows:
             Ticket.load(row["ticket"])
-        return rows if result["complete"] else None
-    except (ValueError, KeyError, TypeError) as error:
+        return rows
+    except BadFileError as error:
+        raise BadFileError(f"{error}; --force searches anew") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BadFileError(f"{path}/result.json is damaged; --force searches anew") from error
+
+
+def _is_free(path: Path) -> bool:
+    """Whether a new run may take this name without asking: nothing is there, or an empty folder."""
+    try:
+        return not path.exists() or (path.is_dir() and not any(path.iterdir()))
+    except OSError as error:
+        raise UsageError(f"cannot use {path} as a run folder: {error.strerror}") from error
 
 
 def _check_owner(path: Path, config: SearchConfig) -> None:
@@ -94,9 +109,12 @@ class RunFolder:
         self.path, self._hidden = path, hidden
 
     def add_metrics(self, row: dict[str, Any]) -> None:
-        """One line of metrics.jsonl, on the disk at once."""
-        with (self._hidden / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        """One line of metrics.jsonl."""
+        try:
+            with (self._hidden / "metrics.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise SupermaskError(f"cannot write {self._hidden}/metrics.jsonl: {error.strerror}") from error
 
     def add_ticket(self, ticket: Ticket) -> Path:
         """Save a ticket; the path is the one that it has once the run is closed."""
@@ -105,8 +123,18 @@ class RunFolder:
         return self.path / name
 
     def close(self, results: list[dict[str, Any]], complete: bool) -> None:
-        """Give the folder its name, in place of an older run's if there is one."""
+        """Give the folder its name, in place of an older run's if there is one; files that are not a run's are kept.
+
+        Raises:
+            RunFolderError: something else took the name meanwhile.
+        """
         write_atomic(self._hidden / "result.json", _json({"complete": complete, "results": results}))
+        if not _is_free(self.path):
+            if not (self.path / "config.json").is_file():
+                raise RunFolderError(f"{self.path} appeared during the search and is not a run folder")
+            for file in self.path.iterdir():
+                if not OWN_FILES.fullmatch(file.name):
+                    os.rename(file, self._hidden / file.name)
         old = self._hidden.with_name(self._hidden.name + ".old")
         if self.path.exists():
             shutil.rmtree(old, ignore_errors=True)
@@ -124,38 +152,47 @@ def open_run(path: Path, config: SearchConfig, *, force: bool = False) -> Iterat
         RunFolderError: another process works in it; or, unless `force`, it belongs to another config.
         UsageError: it cannot be made.
     """
-    if (
-        path.exists()
-        and not (path.is_dir() and not any(path.iterdir()))
-        and not (force and (path / "config.json").is_file())
-    ):
+    if not path.name or path.name == "..":
+        raise UsageError(f"{path} cannot be a run folder; give --out the name of a new one")
+    if not _is_free(path) and not (force and (path / "config.json").is_file()):
         _check_owner(path, config)
     hidden = path.with_name(f".{path.name}.unfinished")
+    made = [parent for parent in path.parents if not parent.exists()]
+    lock = _lock(path, hidden)
     try:
-        hidden.mkdir(parents=True, exist_ok=True)
-        lock = os.open(hidden, os.O_RDONLY)
-    except OSError as error:
-        raise UsageError(f"cannot make the run folder {path}: {error.strerror}") from error
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise RunFolderError(
-                f"another process is filling the run folder {path}; wait for it or choose another --out"
-            ) from error
         for left_over in hidden.iterdir():
             left_over.unlink()
         write_atomic(hidden / "config.json", _json(config.to_dict()))
         (hidden / "metrics.jsonl").touch()
-        try:
-            yield RunFolder(path, hidden)
-        except OSError as error:
-            raise SupermaskError(f"cannot write to the run folder {path}: {error.strerror}") from error
-        finally:
-            shutil.rmtree(hidden, ignore_errors=True)
+        yield RunFolder(path, hidden)
     finally:
+        shutil.rmtree(hidden, ignore_errors=True)
         os.close(lock)
+        for parent in made:
+            with suppress(OSError):  # not empty: something was written after all
+                parent.rmdir()
+
+
+def _lock(path: Path, hidden: Path) -> int:
+    """Make the hidden folder and lock it; the descriptor that holds the lock."""
+    while True:
+        try:
+            hidden.mkdir(parents=True, exist_ok=True)
+            lock = os.open(hidden, os.O_RDONLY)
+        except OSError as error:
+            raise UsageError(f"cannot make the run folder {path}: {error.strerror}") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(lock), os.stat(hidden)):
+                return lock
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            os.close(lock)
+            message = f"another process is filling the run folder {path}; wait for it or choose another --out"
+            raise RunFolderError(message) from error
+        os.close(lock)  # its owner renamed or removed it between our two calls: once more
 
 
 def _json(value: Any) -> bytes:
-    return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
+    return (json.dumps(value, indent=2) + "\n").encode()

@@ -30,7 +30,7 @@ FORMAT = 1
 MASK_KINDS = {"bool": "binary", "int8": "signed", "float32": "continuous", "uint8": "sampled"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Ticket:
     """One found mask and what is needed to use it.
 
@@ -93,8 +93,9 @@ class Ticket:
             weights = inits.draw(str(config.init), config.seed, self.shapes, density)
         else:
             weights = self.embedded
-        for name, digest in inits.fingerprint(weights).items():
-            if digest != self.fingerprint.get(name):
+        found = inits.fingerprint(weights)
+        for name in self.shapes:
+            if name not in found or found[name] != self.fingerprint.get(name):
                 raise BadFileError(
                     f"the weights of {name} are not those of {self.path or 'the ticket'}: their fingerprint differs"
                 )
@@ -171,10 +172,12 @@ def _read(data: bytes, path: Path) -> tuple[dict[str, Any], Tree]:
     try:
         text = json.loads(data[8 : 8 + size])["__metadata__"]["supermask"]
         document = json.loads(text)
-        version, digest = document["format"], document.pop("sha256")
-        if isinstance(version, int) and version > FORMAT:
+        version = document["format"]
+        if type(version) is not int or version < 1:
+            raise ValueError(version)
+        if version > FORMAT:
             raise BadFileError(f"{path} has ticket format {version}; this supermask reads up to {FORMAT}: upgrade it")
-        tensors = load_tensors(data)
+        digest, tensors = document.pop("sha256"), load_tensors(data)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BadFileError(f"{path} is not a ticket of supermask, or its header is damaged") from error
     except SafetensorError as error:
@@ -190,6 +193,12 @@ def _assemble(document: dict[str, Any], tensors: Tree, path: Path) -> Ticket:
     for key, array in tensors.items():
         group, _, name = key.partition("/")
         groups[group][name] = array
+    if sorted([*groups["bits"], *groups["mask"]]) != sorted(inits.maskable(shapes)) or not inits.maskable(shapes):
+        raise ValueError("its masks are not those of its layers")
+    for key in ("fingerprint", "metrics", "versions"):
+        if not isinstance(document[key], dict):
+            raise ValueError(f"its {key} is not an object")
+    float(document["metrics"]["val_accuracy"])
     mask: Tree = {}
     for name in inits.maskable(shapes):
         size = math.prod(shapes[name])

@@ -5,9 +5,9 @@ Networks* (2016, arXiv 1509.09308). A 4x4 tile of the output is A^T [(G g G^T) *
 input and a 3x3 kernel g, summed over the channels: 36 multiplications for each pair of channels instead of 144.
 
 How it is written is what XLA's CPU backend makes fast. It fuses all elementwise work up to the next matrix product or
-loop, and recomputes what a fused consumer reads more than once; an optimisation barrier does not stop it. So the first half
-of each transform (along the rows of the tiles) is the body of a loop, and the second (along their columns) one fused sum
-after it. Each is a sum of slices broadcast along a new axis, because concatenating 36 arrays compiles for minutes.
+loop and recomputes what a fused consumer reads more than once; an optimisation barrier does not stop it. So the first
+half of each transform (along the rows of the tiles) is the body of a loop, and the second (along their columns) one
+fused sum after it. Both are sums of slices broadcast along a new axis: a stack of 36 arrays compiles ten times longer.
 """
 
 from functools import partial
@@ -60,14 +60,13 @@ def _every_fourth(x: Array, first: int, count: int, axis: int) -> Array:
 
 def _transform_input(x: Array, pads: Pads, size: tuple[int, int]) -> Array:
     """(N, H, W, C) -> (36, N * tiles, C): B^T d B over 6x6 tiles that overlap by two. `size` is that of the output."""
-    (top, _), (left, _) = pads
     rows, columns = map(_count, size)
-    full = [
-        (low, TILE * n + 2 - low - s, 0) for low, n, s in zip((top, left), (rows, columns), x.shape[1:3], strict=True)
-    ]
+    height, width = x.shape[1:3]
+    (top, _), (left, _) = pads
+    bottom, right = TILE * rows + 2 - height - top, TILE * columns + 2 - width - left
 
     def along_rows(image: Array) -> Array:
-        image = lax.pad(image, jnp.zeros((), image.dtype), (*full, (0, 0, 0)))
+        image = lax.pad(image, jnp.zeros((), image.dtype), ((top, bottom, 0), (left, right, 0), (0, 0, 0)))
         return _combine(_INPUT, [_every_fourth(image, i, rows, axis=0) for i in range(WINDOW)], axis=0)
 
     half = lax.map(along_rows, x)  # (N, 6, rows, padded W, C)
@@ -119,7 +118,7 @@ def conv3x3(x: Array, kernel: Array, pads: Pads) -> Array:
     return _forward(x, kernel, pads)[0].astype(x.dtype)
 
 
-def _conv3x3_forward(x: Array, kernel: Array, pads: Pads):
+def _conv3x3_forward(x: Array, kernel: Array, pads: Pads) -> tuple[Array, tuple[Array, Array]]:
     out, transformed = _forward(x, kernel, pads)
     return out.astype(x.dtype), (kernel, transformed)
 

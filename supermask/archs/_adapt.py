@@ -42,7 +42,8 @@ def adapt(make: Any, convolution: Callable[..., Array], **offered: Any) -> Model
 
 
 def _call(make: Any, offered: dict[str, Any]) -> Any:
-    accepted = inspect.signature(make).parameters
+    # An nnx.Module class hides its own signature behind that of its metaclass.
+    accepted = inspect.signature(make.__init__ if inspect.isclass(make) else make).parameters
     open_ended = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
     words = {"rngs": nnx.Rngs(0), **{key: value for key, value in offered.items() if value is not None}}
     return make(**{key: value for key, value in words.items() if open_ended or key in accepted})
@@ -55,7 +56,8 @@ def _from_module(module: nnx.Module, convolution: Callable[..., Array]) -> Model
     module.eval()
     evaluating = nnx.split(module)[0]
     module.train()
-    training, params, stats, rest = nnx.split(module, nnx.Param, nnx.BatchStat, ...)
+    split: Any = nnx.split(module, nnx.Param, nnx.BatchStat, ...)
+    training, params, stats, rest = split
     if foreign := nnx.to_flat_state(rest):
         path, variable = foreign[0]
         raise UsageError(

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from supermask._version import __version__
-from supermask.errors import SupermaskError, one_line
+from supermask.errors import SupermaskError, one_line, require
 
 EPILOG = """\b
 Exit codes: 0 done, 1 it failed, 2 the words of the call are wrong, 3 a file given is bad,
@@ -30,6 +30,23 @@ class Commands(click.Group):
             return None
         command: click.Command = importlib.import_module(f"supermask.cli.{name}").command
         return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if not args[0].startswith("-"):
+            require("command", args[0], self.list_commands(ctx))
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
+        except BrokenPipeError as error:
+            raise ClosedPipe from error  # click would end it with exit code 1
+
+
+class ClosedPipe(Exception):  # noqa: N818 - not an error: the reader of a pipe has gone, as in `supermask list | head -1`
+    pass
 
 
 @click.group(
@@ -54,16 +71,18 @@ def main(arguments: list[str] | None = None) -> None:
 def _run(arguments: list[str] | None) -> int:
     try:
         result: Any = group.main(args=arguments, prog_name="supermask", standalone_mode=False)
-        sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except SupermaskError as error:
         return _complain(one_line(error), error.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return error.exit_code
     except click.ClickException as error:
         return _complain(one_line_of(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         return _complain("interrupted; nothing was written", 130)
-    except BrokenPipeError:
-        # The reader of a pipe has gone, as in `supermask list | head -1`: that is no error of ours.
+    except ClosedPipe:
+        # What is still in the buffer would fail once more when Python ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except MemoryError:

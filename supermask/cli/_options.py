@@ -14,10 +14,19 @@ import click
 from click.core import ParameterSource
 
 from supermask.config import SearchConfig
-from supermask.errors import BadFileError, UsageError
+from supermask.errors import BadFileError, UsageError, require
 
 F = Callable[..., Any]
+RECIPE = ("options", "init", "optimizer", "learning_rate", "momentum", "weight_decay", "schedule", "batch_size")
 PATH = click.Path(path_type=Path)
+
+
+class Names(click.Choice[str]):
+    """A choice that answers a wrong name with the nearest."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        require(param.human_readable_name if param else "name", value, self.choices)
+        return value
 
 
 def option(*names: str, **settings: Any) -> Callable[[F], F]:
@@ -33,7 +42,7 @@ force_option = option("--force", is_flag=True, help="Overwrite.")
 quiet_option = option("-q", "--quiet", is_flag=True, help="No progress and no notes on stderr.")
 device_option = option(
     "--device",
-    type=click.Choice(["auto", "cpu", "gpu"]),
+    type=Names(["auto", "cpu", "gpu"]),
     default="auto",
     show_default=True,
     help="Where to compute; auto takes a GPU if there is one.",
@@ -52,7 +61,7 @@ def config_options(command: F) -> F:
         command = option(
             *names,
             item.name,
-            type=click.Choice(choices) if choices else kind,
+            type=Names(choices) if choices else kind,
             is_flag=kind is bool,
             default=item.default,
             show_default=item.default is not None and kind is not bool,
@@ -75,20 +84,23 @@ def read_config(ctx: click.Context, values: dict[str, Any], file: Path | None, e
         for key, value in values.items()
         if ctx.get_parameter_source(key) in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
     }
+    if given.get("method", base.get("method")) != base.get("method"):
+        # The recipe in the file is that of another method.
+        base = {key: value for key, value in base.items() if key not in RECIPE}
     if "options" in extra:
         extra["options"] = {**base.get("options", {}), **extra["options"]}
-    try:
-        return SearchConfig.from_dict({**base, **given, **extra})
-    except (TypeError, UsageError) as error:
-        if file and not given and not extra:
-            raise BadFileError(f"{file}: {error}") from error
-        raise
+    return SearchConfig.from_dict({**base, **given, **extra})
 
 
 def _read_file(path: Path) -> dict[str, Any]:
     from supermask.run import read_config as read
 
-    return read(path)
+    values = read(path)
+    try:
+        SearchConfig.from_dict(values)
+    except UsageError as error:
+        raise BadFileError(f"{path}: {error}") from error
+    return values
 
 
 def parse_options(pairs: tuple[str, ...]) -> dict[str, Any]:
@@ -103,13 +115,19 @@ def parse_options(pairs: tuple[str, ...]) -> dict[str, Any]:
 
 
 def choose_device(device: str) -> None:
-    """Set JAX up for a device, before it is imported for the first time.
+    """Set JAX up for a device, before it is imported for the first time; environment variables of JAX win.
 
     Raises:
         UsageError: a GPU was asked for and JAX sees none.
     """
     import os
 
+    import platformdirs
+
+    # A second call of the same search compiles nothing. JAX trusts what it finds, so the folder is the user's own.
+    cache = os.path.join(platformdirs.user_cache_dir("supermask"), "compiled")
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", cache)
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
     # On a shared GPU, taking three quarters of the memory at once is rude; a user who wants it says so.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     if device == "cpu":

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.argument("ticket", type=opt.PATH)
 @opt.option(
     "--split",
-    type=click.Choice(["test", "validation", "train"]),
+    type=opt.Names(["test", "validation", "train"]),
     default="test",
     show_default=True,
     help="Images to score on.",

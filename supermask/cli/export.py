@@ -30,12 +30,15 @@ def command(ticket: Path, format_name: str, output: Path | None, force: bool, as
     from supermask.ticket import Ticket
 
     exporter = registry.load("exporters", format_name)
+    loaded = Ticket.load(ticket)
     path = output or ticket.with_name(ticket.stem + exporter.SUFFIX)
     if path.is_dir():
         raise UsageError(f"{path} is a folder; give -o the name of a file")
+    if path.exists() and path.samefile(ticket):
+        raise UsageError(f"{path} is the ticket itself; give -o another name")
     if path.exists() and not force:
         raise UsageError(f"{path} exists; --force overwrites it")
-    data = exporter.encode(Ticket.load(ticket))
+    data = exporter.encode(loaded)
     write_atomic(path, data)
     if as_json:
         opt.print_json({"ticket": str(ticket), "format": format_name, "path": str(path), "bytes": len(data)})

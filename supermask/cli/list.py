@@ -13,7 +13,7 @@ KINDS = (*registry.KINDS, "inits")
 
 
 @click.command()
-@click.argument("kinds", metavar="[KIND]", nargs=-1, type=click.Choice(KINDS))
+@click.argument("kinds", metavar="[KIND]", nargs=-1, type=opt.Names(KINDS))
 @opt.option("-v", "--verbose", is_flag=True, help="With options, defaults and papers.")
 @opt.json_option
 def command(kinds: tuple[str, ...], verbose: bool, as_json: bool) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from supermask.cli import _options as opt
 from supermask.cli._progress import Silent, reporter, rows
@@ -77,12 +78,14 @@ def command(
         click.echo(json.dumps(resolved.to_dict(), indent=2, sort_keys=True))
         return
     defaults = resolve(SearchConfig(arch=config.arch, dataset=config.dataset, method=config.method))
+    if not quiet and config.epochs and not resolved.epochs:
+        click.echo(f"note: {resolved.method} is not trained, so there are no epochs", err=True)
     path = out or default_path(runs_dir, resolved, defaults)
     results = None if force else finished(path, resolved)
     if results is not None:
         if not quiet:
             click.echo(f"{path} is finished; this is its result (--force searches anew)", err=True)
-        show(results, as_json)
+        show([_embedded(row) for row in results] if embed_weights else results, as_json)
         return
     with open_run(path, resolved, force=force) as folder:
         with reporter(quiet, int(resolved.epochs or 0)) as progress, _ctrl_c() as pressed:
@@ -100,11 +103,14 @@ def _translated(ctx: click.Context, pairs: tuple[str, ...], sparsity: float | No
     """Options that stand for fields of the config."""
     extra: dict[str, Any] = {"options": opt.parse_options(pairs)} if pairs else {}
     if sparsity is not None:
-        if ctx.get_parameter_source("density") is not click.core.ParameterSource.DEFAULT:
+        mine, other = (ctx.get_parameter_source(name) for name in ("sparsity", "density"))
+        if mine == other:
             raise UsageError("--density and --sparsity say the same thing (density = 1 - sparsity); give one of them")
+        if other == ParameterSource.COMMANDLINE:
+            return extra  # what was typed goes before what the environment says
         if not 0 <= sparsity < 1:
             raise UsageError(f"sparsity is {sparsity}; it must be at least 0 and below 1")
-        extra["density"] = 1 - sparsity
+        extra["density"] = round(1 - sparsity, 12)
     return extra
 
 
@@ -125,6 +131,16 @@ def _fill(
         path = folder.add_ticket(ticket)
         results.append(_result(outcome, folder.path, path, len(ticket.to_bytes())))
     return results
+
+
+def _embedded(row: dict[str, Any]) -> dict[str, Any]:
+    """The result of a finished run, its ticket now with the weights in it."""
+    from supermask.ticket import Ticket
+
+    ticket = Ticket.load(row["ticket"])
+    if ticket.embedded is None:
+        ticket.embed_weights().save(row["ticket"])
+    return row | {"ticket_bytes": Path(row["ticket"]).stat().st_size}
 
 
 def _result(outcome: Outcome, run: Path, path: Path, size: int) -> dict[str, Any]:

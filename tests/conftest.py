@@ -1,0 +1,22 @@
+"""What all tests share: a CPU, no network, and strictness."""
+
+import os
+import tempfile
+
+# Searches that differ in data alone compile the same programs; the workers of one test run share them.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="supermask-tests-"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["SUPERMASK_OFFLINE"] = "1"
+os.environ.pop("SUPERMASK_DATA_DIR", None)
+
+import pytest
+
+
+@pytest.fixture
+def strict():
+    """No silent change of dtype or rank in the numeric kernel."""
+    import jax
+
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        yield

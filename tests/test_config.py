@@ -1,0 +1,89 @@
+"""SearchConfig and the registry: ranges, names, what a file says of itself."""
+
+import math
+
+import pytest
+
+from supermask import registry
+from supermask.config import SearchConfig
+from supermask.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("density", 0),
+        ("density", 1.5),
+        ("density", -0.1),
+        ("density", math.nan),
+        ("density", "0.5"),
+        ("width", 0),
+        ("width", math.inf),
+        ("epochs", -1),
+        ("epochs", 1.5),
+        ("batch_size", 0),
+        ("learning_rate", 0),
+        ("learning_rate", math.nan),
+        ("momentum", 1.0),
+        ("weight_decay", -1),
+        ("validation", 0),
+        ("validation", 1),
+        ("seed", -1),
+        ("seeds", 0),
+        ("seeds", True),
+        ("arch", 5),
+        ("options", "hard=binary"),
+        ("scale_by_density", "no"),
+    ],
+)
+def test_values_out_of_range_are_refused_by_name(field, value):
+    with pytest.raises(UsageError, match=f"^{field} is .* must be"):
+        SearchConfig(**{field: value})
+
+
+@pytest.mark.parametrize("field", ["optimizer", "schedule", "augment", "select"])
+def test_words_are_among_the_choices(field):
+    with pytest.raises(UsageError, match=f"^unknown {field} 'sdg': .*valid: "):
+        SearchConfig(**{field: "sdg"})
+
+
+@pytest.mark.parametrize(("field", "value"), [("density", 1), ("density", 1e-6), ("epochs", 0), ("momentum", 0)])
+def test_bounds_are_allowed(field, value):
+    assert getattr(SearchConfig(**{field: value}), field) == value
+
+
+def test_dict_round_trip_and_unknown_keys():
+    config = SearchConfig(density=0.3, options={"hard": "binary"}, epochs=4)
+    assert SearchConfig.from_dict(config.to_dict()) == config
+    with pytest.raises(UsageError, match="unknown config key 'prune'"):
+        SearchConfig.from_dict({"prune": 1})
+
+
+def test_digest_leaves_defaults_out():
+    base = SearchConfig()
+    assert SearchConfig(density=0.5).digest(base) == base.digest(base)
+    assert SearchConfig(density=0.4).digest(base) != base.digest(base)
+    assert SearchConfig(arch="conv2").digest(SearchConfig(arch="conv2")) != base.digest(base)
+
+
+@pytest.mark.parametrize("kind", registry.KINDS)
+def test_every_file_describes_itself_without_being_imported(kind):
+    assert registry.names(kind)
+    for name in registry.names(kind):
+        entry = registry.describe(kind, name)
+        assert entry.summary.endswith((".", ":")) or len(entry.summary) > 20
+        assert registry.load(kind, name) is not None
+
+
+def test_described_fields_are_the_real_ones():
+    for name in registry.names("methods"):
+        real = registry.load("methods", name)()
+        for key, value in registry.describe("methods", name).fields.items():
+            assert getattr(real, key) == value
+
+
+@pytest.mark.parametrize("kind", registry.KINDS)
+def test_unknown_names_list_the_valid_ones(kind):
+    with pytest.raises(UsageError) as caught:
+        registry.load(kind, "nothing-like-it")
+    assert all(name in str(caught.value) for name in registry.names(kind))

@@ -1,0 +1,127 @@
+"""The step: gradients against NumPy, roles exchanged, micro-batches, what never moves."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from supermask import core, registry
+from supermask.types import Model
+
+pytestmark = pytest.mark.usefixtures("strict")
+
+SHAPES = {"a": (6, 5), "b": (5, 3)}
+KEY = jax.random.key(0)
+
+
+def apply(weights, stats, x, train):
+    return jax.nn.relu(x.reshape(x.shape[0], -1) @ weights["a"]) @ weights["b"], stats
+
+
+MODEL = Model(weights=SHAPES, stats={}, apply=apply)
+
+
+@pytest.fixture
+def problem():
+    random = np.random.default_rng(0)
+    weights = {name: jnp.asarray(random.normal(size=shape), jnp.float32) for name, shape in SHAPES.items()}
+    x = jnp.asarray(random.normal(size=(8, 6, 1, 1)), jnp.float32)
+    y = jnp.asarray(random.integers(0, 3, 8), jnp.int32)
+    return weights, x, y
+
+
+def numpy_gradient(weights, x, y):
+    """dL/dW of the mean cross-entropy of the two-layer net above, by hand."""
+    a, b = (np.asarray(weights[name], np.float64) for name in ("a", "b"))
+    x = np.asarray(x, np.float64).reshape(len(y), -1)
+    hidden = x @ a
+    active = np.maximum(hidden, 0)
+    logits = active @ b
+    p = np.exp(logits - logits.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    delta = (p - np.eye(3)[np.asarray(y)]) / len(y)
+    loss = -np.log(p[np.arange(len(y)), np.asarray(y)]).sum()
+    return {"a": x.T @ ((delta @ b.T) * (hidden > 0)), "b": active.T @ delta}, loss
+
+
+def one_step(parametrise, trained, frozen, x, y, rate=1.0, pieces=1):
+    optimiser = optax.sgd(rate)
+    state = core.State(trained, optimiser.init(trained), {})
+    progress = jnp.float32(0)
+    return core.step(parametrise, MODEL, optimiser, state, frozen, (x, y), key=KEY, progress=progress, pieces=pieces)
+
+
+def test_search_step_moves_scores_by_g_w_sign_and_nothing_else(problem):
+    weights, x, y = problem
+    method = registry.load("methods", "edge-popup")(density=0.5)
+    scores = method.init(KEY, weights)
+    mask = core.realise(method.harden(scores, weights), KEY)
+    state, (loss, _) = one_step(core.searching(method), scores, weights, x, y)
+    slope, expected_loss = numpy_gradient({name: weights[name] * mask[name] for name in SHAPES}, x, y)
+    assert float(loss) == pytest.approx(expected_loss, rel=1e-5)
+    for name in SHAPES:
+        expected = np.asarray(scores[name]) - slope[name] * weights[name] * np.sign(scores[name])
+        np.testing.assert_allclose(state.trained[name], expected, rtol=1e-4, atol=1e-6)
+    assert state.trained.keys() == scores.keys()
+
+
+def test_roles_exchanged_the_same_step_trains_weights_under_a_mask(problem):
+    weights, x, y = problem
+    mask = {"a": jnp.asarray(np.random.default_rng(1).random((6, 5)) < 0.5, jnp.float32)}
+    state, _ = one_step(core.training, weights, mask, x, y)
+    slope, _ = numpy_gradient(weights | {"a": weights["a"] * mask["a"]}, x, y)
+    np.testing.assert_allclose(state.trained["a"], weights["a"] - slope["a"] * mask["a"], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(state.trained["b"], weights["b"] - slope["b"], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("pieces", [2, 4, 8])
+def test_micro_batches_change_nothing_but_rounding(problem, pieces):
+    weights, x, y = problem
+    method = registry.load("methods", "edge-popup")()
+    scores = method.init(KEY, weights)
+    whole, (loss, correct) = one_step(core.searching(method), scores, weights, x, y)
+    split, (split_loss, split_correct) = one_step(core.searching(method), scores, weights, x, y, pieces=pieces)
+    assert float(loss) == pytest.approx(float(split_loss), rel=1e-5)
+    assert int(correct) == int(split_correct)
+    for name in SHAPES:
+        np.testing.assert_allclose(whole.trained[name], split.trained[name], rtol=1e-5, atol=1e-6)
+
+
+def test_penalty_enters_the_gradient(problem):
+    weights, x, y = problem
+    base = registry.load("methods", "edge-popup")
+
+    class Penalised(base):
+        def penalty(self, scores):
+            return 3.0 * sum(jnp.sum(s) for s in scores.values())
+
+    scores = base().init(KEY, weights)
+    plain, _ = one_step(core.searching(base()), scores, weights, x, y)
+    pushed, _ = one_step(core.searching(Penalised()), scores, weights, x, y)
+    np.testing.assert_allclose(pushed.trained["a"], plain.trained["a"] - 3.0, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 4, 10])
+def test_score_counts_every_image_once(problem, batch_size):
+    weights, _x, _y = problem
+    images = np.random.default_rng(2).integers(0, 256, (10, 6, 1, 1)).astype(np.uint8)
+    labels = np.random.default_rng(3).integers(0, 3, 10).astype(np.int32)
+    method = registry.load("methods", "edge-popup")()
+    mask = method.harden(method.init(KEY, weights), weights)
+    prepare = lambda images: images.astype(jnp.float32) / 255  # noqa: E731
+    loss, correct = core.score(method, MODEL, prepare, batch_size, weights, mask, {}, images, labels, KEY)
+    product = {name: weights[name] * core.realise(mask, KEY)[name] for name in SHAPES}
+    logits = apply(product, {}, prepare(images), False)[0]
+    assert int(correct) == int((np.argmax(logits, -1) == labels).sum())
+    expected = numpy_gradient(product, prepare(images), labels)[1]
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+
+
+def test_realise_casts_all_masks_but_sampled_ones():
+    signed = {"k": jnp.asarray([-1, 0, 1], jnp.int8)}
+    np.testing.assert_array_equal(core.realise(signed, KEY)["k"], np.array([-1.0, 0.0, 1.0], np.float32))
+    sampled = {"k": jnp.full((1000,), 128, jnp.uint8)}
+    drawn = np.asarray(core.realise(sampled, KEY)["k"])
+    assert set(np.unique(drawn)) == {0.0, 1.0}
+    assert 0.4 < drawn.mean() < 0.6

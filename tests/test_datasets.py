@@ -1,0 +1,31 @@
+"""One contract for every dataset that needs no file; the others' files have their own tests."""
+
+import numpy as np
+import pytest
+
+from supermask import registry
+from supermask.config import AUGMENTATIONS
+from supermask.errors import SupermaskError
+
+
+@pytest.mark.parametrize("name", registry.names("datasets"))
+def test_contract(name, tmp_path):
+    module = registry.load("datasets", name)
+    assert isinstance(module.EPOCHS, int)
+    assert module.AUGMENT in AUGMENTATIONS
+    if name != "digits":  # its files are not here, and there is no network
+        with pytest.raises(SupermaskError, match=r"^[^\n]+$"):
+            module.load(tmp_path)
+        return
+    dataset = module.load(tmp_path)
+    for split in (dataset.train, dataset.test):
+        assert split.images.dtype == np.uint8
+        assert split.images.ndim == 4
+        assert split.labels.dtype == np.int32
+        assert len(split.images) == len(split.labels) > 0
+        assert split.labels.min() >= 0
+        assert split.labels.max() < len(dataset.classes)
+    pixels = dataset.train.images / 255.0
+    np.testing.assert_allclose(pixels.mean((0, 1, 2)), dataset.mean, atol=1e-6)
+    np.testing.assert_allclose(pixels.std((0, 1, 2)), dataset.std, atol=1e-6)
+    assert dataset.train.images.shape[1:] == dataset.test.images.shape[1:]

@@ -1,0 +1,78 @@
+"""The numeric kernel against a NumPy oracle."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from supermask import masks
+
+pytestmark = pytest.mark.usefixtures("strict")
+
+
+def oracle(values, k):
+    """Stable sort: the k largest, ties to the lower index."""
+    order = np.argsort(-values.ravel().astype(np.float64), kind="stable")
+    mask = np.zeros(values.size, bool)
+    mask[order[:k]] = True
+    return mask.reshape(values.shape)
+
+
+def example(kind, size, seed=0):
+    random = np.random.default_rng(seed)
+    values = {
+        "normal": np.abs(random.normal(size=size)),
+        "ties": random.integers(0, 5, size) / 4,
+        "constant": np.full(size, 0.25),
+        "zeros": np.zeros(size),
+        "tiny": random.uniform(0, 1e-42, size),  # subnormal in float32
+        "huge": random.uniform(0, 3e38, size),
+        "wide": 10.0 ** random.uniform(-40, 38, size),
+    }[kind]
+    return values.astype(np.float32)
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 1000])
+@pytest.mark.parametrize("density", [1e-9, 0.1, 0.5, 0.9, 1.0])
+def test_top_k_is_the_stable_sort(size, density):
+    k = masks.kept_count(density, size)
+    for kind in ("normal", "ties", "constant", "zeros", "tiny", "huge", "wide"):
+        values = example(kind, size)
+        found = np.asarray(masks.top_k(values, k))
+        assert found.sum() == k, kind
+        np.testing.assert_array_equal(found, oracle(values, k), err_msg=kind)
+
+
+def test_top_k_keeps_the_shape_and_works_under_vmap():
+    values = example("ties", 3 * 4 * 5 * 6).reshape(3, 4, 5, 6)
+    found = jax.vmap(lambda v: masks.top_k(v, 17))(values)
+    for i in range(3):
+        np.testing.assert_array_equal(found[i], oracle(values[i], 17))
+
+
+@pytest.mark.parametrize(
+    ("density", "size", "kept"), [(0.5, 10, 5), (0.7, 10, 7), (0.9, 10, 9), (0.3, 10, 3), (1e-6, 10, 1), (1.0, 3, 3)]
+)
+def test_kept_count(density, size, kept):
+    assert masks.kept_count(density, size) == kept
+
+
+def test_straight_through_has_the_value_of_hard_to_the_bit_and_the_gradient_of_soft():
+    soft = jnp.asarray(np.random.default_rng(0).normal(size=1000), jnp.float32) * 1e3
+    hard = soft > 0
+    value, pull_back = jax.vjp(lambda s: masks.straight_through(hard, jnp.abs(s)), soft)
+    np.testing.assert_array_equal(value, np.asarray(hard, np.float32))
+    np.testing.assert_array_equal(pull_back(jnp.ones_like(soft))[0], np.sign(soft))
+
+
+def test_bernoulli_draws_with_its_probability_and_by_name():
+    p = {name: jnp.full((200, 500), 0.3, jnp.float32) for name in ("a", "b")}
+    drawn = masks.bernoulli(jax.random.key(0), p)
+    assert np.mean(drawn["a"]) == pytest.approx(0.3, abs=0.01)
+    assert not np.array_equal(drawn["a"], drawn["b"])
+    np.testing.assert_array_equal(drawn["b"], masks.bernoulli(jax.random.key(0), {"b": p["b"]})["b"])
+
+
+def test_sampled_masks_keep_certain_weights_certainly():
+    counts = jnp.array([0, 255] * 1000, jnp.uint8)
+    np.testing.assert_array_equal(masks.draw_255(jax.random.key(0), counts), np.array([False, True] * 1000))
