@@ -105,7 +105,7 @@ def build(config: SearchConfig, data_dir: Path | None = None) -> Parts:
         method=method,
         model=model,
         dataset=dataset,
-        optimiser=make_optimiser(config, steps * int(config.epochs or 0)),
+        optimiser=make_optimiser(config, steps),
         prepare=lambda x: images.normalise(x, dataset.mean, dataset.std),
         augment=images.crop_flip if config.augment == "crop-flip" else None,
         batch_size=batch,
@@ -170,11 +170,16 @@ def default_data_dir() -> Path:
     return Path(named) if named else Path(platformdirs.user_cache_dir("supermask")) / "data"
 
 
-def make_optimiser(config: SearchConfig, total_steps: int) -> optax.GradientTransformation:
-    """SGD with momentum, or Adam; weight decay is L2 in the gradient, as in PyTorch; the schedule is per step."""
+def make_optimiser(config: SearchConfig, steps_per_epoch: int) -> optax.GradientTransformation:
+    """SGD with momentum, or Adam; weight decay is L2 in the gradient, as in PyTorch.
+
+    The cosine moves once an epoch, as in the published code: epoch e of E, counted from 0, runs at
+    (1 + cos(pi e / E)) / 2 of the learning rate, so that the last epoch still learns.
+    """
     rate: Any = config.learning_rate
     if config.schedule == "cosine":
-        rate = optax.cosine_decay_schedule(float(rate), max(1, total_steps))
+        by_epoch = optax.cosine_decay_schedule(float(rate), max(1, int(config.epochs or 0)))
+        rate = lambda step: by_epoch(step // steps_per_epoch)  # noqa: E731
     momentum = float(config.momentum or 0)
     inner = optax.trace(momentum) if config.optimizer == "sgd" else optax.scale_by_adam(b1=momentum)
     return optax.chain(

@@ -22,7 +22,7 @@ from supermask.errors import DivergedError
 from supermask.inits import fingerprint, maskable
 from supermask.scoring import SAMPLES, Scorer, search_key
 from supermask.ticket import Ticket
-from supermask.training import training_program
+from supermask.training import epoch_order, training_program
 from supermask.types import Array, Method, Metrics, Tree
 
 SECONDS_PER_CALL = 0.5
@@ -98,12 +98,14 @@ class _Programs:
         self.validation = Scorer(parts, parts.dataset.validation)
         self.harden = Compiled(partial(_harden, parts.method))
         self.start = Compiled(parts.optimiser.init)
+        self.order = Compiled(partial(epoch_order, count=len(parts.dataset.train)))
         # Scores, moments and statistics are donated: they are updated in place.
         self.train = Compiled(training_program(parts, core.searching(parts.method)), donate_argnums=0)
 
     @property
     def compile_seconds(self) -> float:
-        return sum(p.seconds for p in (self.validation.program, self.harden, self.start, self.train))
+        programs = (self.validation.program, self.harden, self.start, self.order, self.train)
+        return sum(program.seconds for program in programs)
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ class _SeedSearch:
         self.compiled_before = programs.compile_seconds
         self.host_weights = self.parts.weights(seed)
         self.weights = jax.device_put(self.host_weights)
-        score_key, self.key = jax.random.split(search_key(seed))
+        score_key, self.order_key, self.noise_key = jax.random.split(search_key(seed), 3)
         scores = self.parts.method.init(
             score_key, {name: self.weights[name] for name in maskable(self.parts.model.weights)}
         )
@@ -175,15 +177,15 @@ class _SeedSearch:
         parts, train = self.parts, self.programs.train
         begin, end = (epoch - 1) * parts.steps_per_epoch, epoch * parts.steps_per_epoch
         loss, correct = 0.0, 0
+        order = self.programs.order(self.order_key, jnp.int32(epoch))
+        data = (self.programs.images, self.programs.labels, order, self.noise_key)
         while self.steps_done < end:
             if self.observer.stop():
                 return None
             start, stop = self.steps_done, min(end, self.steps_done + self._steps_per_call())
             compiled, began = train.seconds, time.perf_counter()
             bounds = jnp.int32(start), jnp.int32(stop)
-            self.state, losses, right = train(
-                self.state, self.weights, self.programs.images, self.programs.labels, self.key, *bounds
-            )
+            self.state, losses, right = train(self.state, self.weights, *data, *bounds)
             loss, correct, self.steps_done = loss + float(losses), correct + int(right), stop
             self.train_seconds += time.perf_counter() - began - (train.seconds - compiled)
             seen = (stop - begin) * parts.batch_size

@@ -1,58 +1,22 @@
-"""The numeric kernel of all methods: exact top-k without sorting, straight-through, sampling."""
+"""The numeric kernel of all methods: exact top-k, straight-through, sampling."""
 
 from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable
-from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from supermask.inits import fans
+from supermask.selection import top_k as top_k  # methods find everything here
 from supermask.types import Array, Tree
 
 
 def kept_count(density: float, size: int) -> int:
     """How many of `size` weights a density keeps: rounded, at least one."""
     return min(size, max(1, round(density * size)))
-
-
-@partial(jax.jit, static_argnums=1)
-def top_k(values: Array, k: int) -> Array:
-    """The k largest of non-negative float32 `values` (any shape) as a bool array; ties go to the lower index.
-
-    Non-negative floats order like their bit patterns, so the k-th largest is found by bisection on the bits:
-    31 counting passes, no sort. Exact for every input without NaN.
-    """
-    if k >= values.size:
-        return jnp.ones(values.shape, bool)
-    bits = lax.bitcast_convert_type(values, jnp.int32)
-    threshold = _largest(31, lambda t: jnp.sum(bits >= t, dtype=jnp.int32) >= k)
-    surplus = jnp.sum(bits >= threshold, dtype=jnp.int32) - k
-    return lax.cond(surplus == 0, lambda: bits >= threshold, lambda: _first_ties(bits, threshold, k))
-
-
-def _first_ties(bits: Array, threshold: Array, k: int) -> Array:
-    """Everything above the threshold, and of those equal to it the first ones that fill up k."""
-    index = lax.iota(jnp.int32, bits.size).reshape(bits.shape)
-    above, equal = bits > threshold, bits == threshold
-    missing = k - jnp.sum(above, dtype=jnp.int32)
-    # The largest count of leading indices that holds fewer ties than are missing; the next index completes them.
-    length = _largest(bits.size.bit_length(), lambda n: jnp.sum(equal & (index < n), dtype=jnp.int32) < missing)
-    return above | (equal & (index <= length))
-
-
-def _largest(bit_count: int, holds: Callable[[Array], Array]) -> Array:
-    """The largest int of `bit_count` bits for which a falling predicate holds, by bisection."""
-
-    def bit(i: Array, found: Array) -> Array:
-        tried = found | (jnp.int32(1) << (bit_count - 1 - i))
-        return jnp.where(holds(tried), tried, found)
-
-    return lax.fori_loop(0, bit_count, bit, jnp.int32(0))
 
 
 def straight_through(hard: Array, soft: Array) -> Array:

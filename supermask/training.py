@@ -14,26 +14,35 @@ from supermask.build import Parts
 from supermask.types import Array, Tree
 
 
+def epoch_order(key: Array, epoch: Array, count: int) -> Array:
+    """The order of `count` training images in an epoch: a fresh permutation, int32 (count,)."""
+    return jax.random.permutation(jax.random.fold_in(key, epoch), count)
+
+
 def training_program(parts: Parts, parametrise: core.Parametrise) -> Callable[..., tuple[core.State, Array, Array]]:
-    """(state, frozen, images, labels, key, start, stop) -> (state, summed loss, correct images).
+    """(state, frozen, images, labels, order, key, start, stop) -> (state, summed loss, correct images).
 
     Runs the steps start..stop-1 (int32 scalars), which lie in one epoch. Both are traced, so that one compilation
     serves pieces of an epoch of any length, and how an epoch was cut has no influence on the result. Images are
-    uint8 and stay on the device; order, augmentation and normalisation are made inside. What is left of an
-    epoch after its last full batch is not used in that epoch.
+    uint8 and stay on the device; augmentation and normalisation are made inside. `order` is the epoch's permutation
+    of them; what is left of it after the last full batch is not used in that epoch.
     """
-    steps, count, size = parts.steps_per_epoch, len(parts.dataset.train), parts.batch_size
+    steps, size = parts.steps_per_epoch, parts.batch_size
     last = max(1, parts.total_steps - 1)
 
     def run(
-        state: core.State, frozen: Tree, images: Array, labels: Array, key: Array, start: Array, stop: Array
+        state: core.State,
+        frozen: Tree,
+        images: Array,
+        labels: Array,
+        order: Array,
+        key: Array,
+        start: Array,
+        stop: Array,
     ) -> Any:
-        order_key, noise_key = jax.random.split(key)
-        order = jax.random.permutation(jax.random.fold_in(order_key, start // steps), count)
-
         def one(i: Array, carry: Any) -> Any:
             state, total, correct = carry
-            mask_key, image_key = jax.random.split(jax.random.fold_in(noise_key, i))
+            mask_key, image_key = jax.random.split(jax.random.fold_in(key, i))
             chosen = lax.dynamic_slice(order, ((i % steps) * size,), (size,))
             x = images[chosen] if parts.augment is None else parts.augment(image_key, images[chosen])
             state, (losses, right) = core.step(

@@ -7,7 +7,7 @@ input and a 3x3 kernel g, summed over the channels: 36 multiplications for each 
 How it is written is what XLA's CPU backend makes fast. It fuses all elementwise work up to the next matrix product or
 loop and recomputes what a fused consumer reads more than once; an optimisation barrier does not stop it. So the first
 half of each transform (along the rows of the tiles) is the body of a loop, and the second (along their columns) one
-fused sum after it. Both are sums of slices broadcast along a new axis: a stack of 36 arrays compiles ten times longer.
+fused sum after it. Both are sums of slices broadcast along a new axis: stacking 36 arrays compiles seven times longer.
 """
 
 from functools import partial

@@ -13,7 +13,7 @@ ROOT = Path(supermask.__file__).parent
 LAYERS = [
     {"errors", "types", "config", "registry", "_version", "files"},
     {"inits", "ticket", "run", "datasets", "exporters"},
-    {"masks", "conv", "winograd", "images", "compiled", "methods", "archs"},
+    {"masks", "conv", "winograd", "images", "compiled", "selection", "methods", "archs"},
     {"core"},
     {"build"},
     {"scoring", "training"},

@@ -145,7 +145,7 @@ def test_sampled_tickets_are_the_mean_of_their_draws():
 
 def test_recipes_fill_what_is_left_open():
     config = resolve(supermask.SearchConfig(method="bernoulli", learning_rate=3.0))
-    assert (config.learning_rate, config.weight_decay, config.init, config.epochs) == (3.0, 0.0, "glorot-normal", 30)
+    assert (config.learning_rate, config.weight_decay, config.init, config.epochs) == (3.0, 0.0, "glorot-normal", 20)
     assert [key for key, value in config.to_dict().items() if value is None] == ["image_size"]
     with pytest.raises(UsageError, match="not trained"):
         resolve(supermask.SearchConfig(method="random", epochs=3))
@@ -159,13 +159,14 @@ def test_validation_is_held_out_of_train_and_the_same_for_every_seed():
     assert not whole & {image.tobytes() for image in one.validation.images}
 
 
-def test_cosine_is_per_step_and_decay_is_l2():
-    parts = build(supermask.SearchConfig(**SMALL, learning_rate=0.5, weight_decay=0.1, momentum=0.0))
+def test_cosine_moves_once_an_epoch_and_decay_is_l2():
+    config = supermask.SearchConfig(**SMALL, learning_rate=0.5, weight_decay=0.1, momentum=0.0)
+    parts = build(config)
     scores = {"k": jnp.ones((2, 2))}
     state = parts.optimiser.init(scores)
-    for step in range(3):
+    for step in range(3 * parts.steps_per_epoch):
         updates, state = parts.optimiser.update({"k": jnp.full((2, 2), 2.0)}, state, scores)
-        rate = 0.5 * 0.5 * (1 + np.cos(np.pi * step / parts.total_steps))
+        rate = 0.5 * 0.5 * (1 + np.cos(np.pi * (step // parts.steps_per_epoch) / 3))
         np.testing.assert_allclose(updates["k"], -rate * (2.0 + 0.1 * 1.0), rtol=1e-5)
 
 
@@ -207,6 +208,8 @@ def test_the_program_has_no_cpu_convolution_in_its_loop():
     state = core.State(scores, parts.optimiser.init(scores), {})
     program = loop.training_program(parts, core.searching(parts.method))
     data = parts.dataset.train
-    text = str(jax.make_jaxpr(program)(state, weights, data.images, data.labels, jax.random.key(0), 0, 1))
+    text = str(
+        jax.make_jaxpr(program)(state, weights, data.images, data.labels, np.arange(len(data)), jax.random.key(0), 0, 1)
+    )
     assert "dot_general" in text
     assert "conv_general_dilated" not in text

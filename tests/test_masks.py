@@ -43,6 +43,21 @@ def test_top_k_is_the_stable_sort(size, density):
         np.testing.assert_array_equal(found, oracle(values, k), err_msg=kind)
 
 
+@pytest.mark.parametrize("density", [1e-5, 0.02, 0.5, 0.9, 0.99999])
+def test_large_arrays_are_selected_as_exactly(density):
+    size = 40_000
+    k = masks.kept_count(density, size)
+    for kind in ("normal", "ties", "constant", "tiny", "huge", "wide", "sorted", "periodic"):
+        values = (
+            np.sort(example("normal", size)) if kind == "sorted" else example(kind.replace("periodic", "normal"), size)
+        )
+        if kind == "periodic":  # the sample sees nothing but the small ones
+            values[:: size // 8192] *= 1e-6
+        found = np.asarray(masks.top_k(values, k))
+        assert found.sum() == k, kind
+        np.testing.assert_array_equal(found, oracle(values, k), err_msg=kind)
+
+
 def test_top_k_keeps_the_shape_and_works_under_vmap():
     values = example("ties", 3 * 4 * 5 * 6).reshape(3, 4, 5, 6)
     found = jax.vmap(lambda v: masks.top_k(v, 17))(values)

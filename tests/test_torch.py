@@ -1,5 +1,8 @@
 """Exported networks in PyTorch: a plain module in NCHW gives the same logits. Needs the torch extra."""
 
+import re
+from pathlib import Path
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -49,4 +52,21 @@ def test_logits_agree(arch, channels, tmp_path):
     with torch.no_grad():
         theirs = net(torch.from_numpy(np.array(x).transpose(0, 3, 1, 2).copy())).numpy()
     assert np.abs(ours).max() > 0.01
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+def test_the_network_of_the_readme_gives_the_same_logits(tmp_path, monkeypatch):
+    text = (Path(__file__).parent.parent / "README.md").read_text()
+    [example] = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "load_file" in block]
+    config = supermask.SearchConfig(arch="conv4", epochs=0)
+    [ticket] = supermask.search(config)
+    (tmp_path / "conv4.safetensors").write_bytes(registry.load("exporters", "torch").encode(ticket))
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(example, names)
+    parts = build(config)
+    x = np.asarray(parts.prepare(jnp.asarray(parts.dataset.test.images[:50])))
+    ours = np.asarray(parts.model.apply(ticket.effective(), ticket.stats, x, False)[0])
+    with torch.no_grad():
+        theirs = names["net"](torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).numpy()
     np.testing.assert_allclose(ours, theirs, atol=1e-4)

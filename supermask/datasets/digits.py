@@ -14,7 +14,7 @@ from supermask.datasets._check import check, no_argument
 from supermask.datasets._stats import mean_std
 from supermask.types import Dataset, Split
 
-EPOCHS = 30
+EPOCHS = 20
 AUGMENT = "none"
 
 _TEST = 360

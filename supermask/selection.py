@@ -1,0 +1,131 @@
+"""The k largest of many values, exactly, without sorting them.
+
+Non-negative floats order like their bit patterns, so a threshold is an int32 and counting what lies above one is a
+single pass over memory. Bisection finds the k-th largest in 31 passes, whatever the values. Large arrays need about
+nine: a sample brackets the threshold, interpolation closes in on it, and any threshold that exactly k values reach
+will do. Each is verified by counting, so the result is the same however it was found.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from supermask.types import Array
+
+SAMPLE = 8192
+_HIGHEST = 2**31 - 1  # above the bits of every float32
+
+
+@partial(jax.jit, static_argnums=1)
+def top_k(values: Array, k: int) -> Array:
+    """The k largest of non-negative float32 `values` (any shape) as a bool array; ties go to the lower index.
+
+    Exact for every input without NaN.
+    """
+    if k >= values.size:
+        return jnp.ones(values.shape, bool)
+    bits = lax.bitcast_convert_type(values, jnp.int32)
+    threshold, reached = (_bisect if values.size <= 4 * SAMPLE else _close_in)(bits, k)
+    return lax.cond(reached == k, lambda: bits >= threshold, lambda: _first_ties(bits, threshold, k))
+
+
+def _count(chosen: Array) -> Array:
+    """How many are true, int32. Summed as floats, which XLA's CPU backend does faster, where that is exact."""
+    if chosen.size < 2**24:
+        return jnp.sum(jnp.where(chosen, jnp.float32(1), jnp.float32(0))).astype(jnp.int32)
+    return jnp.sum(chosen, dtype=jnp.int32)
+
+
+def _bisect(bits: Array, k: int) -> tuple[Array, Array]:
+    """The k-th largest, and how many reach it."""
+    threshold = _largest(31, lambda t: _count(bits >= t) >= k)
+    return threshold, _count(bits >= threshold)
+
+
+def _close_in(bits: Array, k: int) -> tuple[Array, Array]:
+    """A threshold that exactly k values reach, or else the k-th largest; and how many reach it.
+
+    The Illinois variant of regula falsi (Dowell & Jarratt 1971) on the count, every fourth step a bisection, which
+    bounds the number of steps.
+    """
+
+    def unfinished(state: tuple[Array, ...]) -> Array:
+        low, high, reached, *_ = state
+        return (reached != k) & (high - low > 1)
+
+    def halve_bracket(state: tuple[Array, ...]) -> tuple[Array, ...]:
+        low, high, reached, above, below, side, step = state
+        share = jnp.where(step % 4 == 3, jnp.float32(0.5), above / (above - below))
+        width = (high - low).astype(jnp.float32)
+        tried = jnp.clip(low + (width * share).astype(jnp.int32), low + 1, high - 1)
+        count = _count(bits >= tried)
+        excess = (count - k).astype(jnp.float32) + 0.5
+        enough = count >= k
+        # Where the same end stays twice, its weight is halved, so that the next step lands beyond the root.
+        above, below = (
+            jnp.where(enough, excess, jnp.where(side < 0, above / 2, above)),
+            jnp.where(enough, jnp.where(side > 0, below / 2, below), excess),
+        )
+        low, high = jnp.where(enough, tried, low), jnp.where(enough, high, tried)
+        side = jnp.where(enough, jnp.int32(1), jnp.int32(-1))
+        return low, high, jnp.where(enough, count, reached), above, below, side, step + 1
+
+    low, high, reached, beyond = _bracket(bits, k)
+    above, below = (reached - k).astype(jnp.float32) + 0.5, (beyond - k).astype(jnp.float32) + 0.5
+    state = (low, high, reached, above, below, jnp.int32(0), jnp.int32(0))
+    low, _, reached, *_ = lax.while_loop(unfinished, halve_bracket, state)
+    return low, reached
+
+
+def _bracket(bits: Array, k: int) -> tuple[Array, Array, Array, Array]:
+    """(low, high, count from low, count from high) with count from low >= k > count from high.
+
+    The ends are order statistics of a sample, three standard deviations to each side of where the k-th largest
+    should be. If they miss it, the bracket lies beside them.
+    """
+    n = bits.size
+    sample = bits.reshape(-1)[:: n // SAMPLE][:SAMPLE]
+    share = k / n
+    spread = 3 * math.sqrt(SAMPLE * share * (1 - share)) + 1
+    ranks = jnp.array([math.ceil(share * SAMPLE + spread), math.floor(share * SAMPLE - spread)], jnp.int32)
+
+    def sampled(t: Array) -> Array:
+        return jnp.sum(sample[:, None] >= t[None], axis=0, dtype=jnp.int32) >= ranks
+
+    ends = _largest(31, sampled, (2,))
+    low = jnp.where(ranks[0] > SAMPLE, jnp.int32(0), ends[0])
+    high = jnp.where(ranks[1] < 1, jnp.int32(_HIGHEST), ends[1] + 1)
+    from_low, from_high = _count(bits >= low), _count(bits >= high)
+    under, over = from_low < k, from_high >= k
+    return (
+        jnp.where(over, high, jnp.where(under, jnp.int32(0), low)),
+        jnp.where(under, low, jnp.where(over, jnp.int32(_HIGHEST), high)),
+        jnp.where(over, from_high, jnp.where(under, jnp.int32(n), from_low)),
+        jnp.where(under, from_low, jnp.where(over, jnp.int32(0), from_high)),
+    )
+
+
+def _first_ties(bits: Array, threshold: Array, k: int) -> Array:
+    """Everything above the threshold, and of those equal to it the first ones that fill up k."""
+    index = lax.iota(jnp.int32, bits.size).reshape(bits.shape)
+    above, equal = bits > threshold, bits == threshold
+    missing = k - _count(above)
+    # The largest number of leading indices that hold fewer ties than are missing; the next index completes them.
+    length = _largest(bits.size.bit_length(), lambda n: _count(equal & (index < n)) < missing)
+    return above | (equal & (index <= length))
+
+
+def _largest(bit_count: int, holds: Callable[[Array], Array], shape: tuple[int, ...] = ()) -> Array:
+    """The largest ints of `bit_count` bits for which falling predicates hold, by bisection."""
+
+    def bit(i: Array, found: Array) -> Array:
+        tried = found | (jnp.int32(1) << (bit_count - 1 - i))
+        return jnp.where(holds(tried), tried, found)
+
+    return lax.fori_loop(0, bit_count, bit, jnp.zeros(shape, jnp.int32))
