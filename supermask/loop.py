@@ -176,7 +176,7 @@ class _SeedSearch:
         """(mean loss, accuracy) over the epoch's images, taken while training; None if stopped in its middle."""
         parts, train = self.parts, self.programs.train
         begin, end = (epoch - 1) * parts.steps_per_epoch, epoch * parts.steps_per_epoch
-        loss, correct = 0.0, 0
+        loss, total, correct = 0.0, jnp.float32(0), jnp.int32(0)
         order = self.programs.order(self.order_key, jnp.int32(epoch))
         data = (self.programs.images, self.programs.labels, order, self.noise_key)
         while self.steps_done < end:
@@ -185,8 +185,8 @@ class _SeedSearch:
             start, stop = self.steps_done, min(end, self.steps_done + self._steps_per_call())
             compiled, began = train.seconds, time.perf_counter()
             bounds = jnp.int32(start), jnp.int32(stop)
-            self.state, losses, right = train(self.state, self.weights, *data, *bounds)
-            loss, correct, self.steps_done = loss + float(losses), correct + int(right), stop
+            self.state, total, correct = train((self.state, total, correct), self.weights, *data, *bounds)
+            loss, self.steps_done = float(total), stop
             self.train_seconds += time.perf_counter() - began - (train.seconds - compiled)
             seen = (stop - begin) * parts.batch_size
             if not math.isfinite(loss):
@@ -196,7 +196,7 @@ class _SeedSearch:
                 )
             self.observer.steps(self.seed, stop, parts.total_steps, loss / seen)
         images = parts.steps_per_epoch * parts.batch_size
-        return loss / images, correct / images
+        return loss / images, int(correct) / images
 
     def _steps_per_call(self) -> int:
         if not self.train_seconds:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,17 +12,21 @@ from supermask import core
 from supermask.build import Parts
 from supermask.types import Array, Tree
 
+Carry = tuple[core.State, Array, Array]
+"""The state, and over the epoch so far the summed cross-entropy (float32) and the number of correct images (int32)."""
+
 
 def epoch_order(key: Array, epoch: Array, count: int) -> Array:
     """The order of `count` training images in an epoch: a fresh permutation, int32 (count,)."""
     return jax.random.permutation(jax.random.fold_in(key, epoch), count)
 
 
-def training_program(parts: Parts, parametrise: core.Parametrise) -> Callable[..., tuple[core.State, Array, Array]]:
-    """(state, frozen, images, labels, order, key, start, stop) -> (state, summed loss, correct images).
+def training_program(parts: Parts, parametrise: core.Parametrise) -> Callable[..., Carry]:
+    """((state, summed loss, correct images), frozen, images, labels, order, key, start, stop) -> the first, moved on.
 
     Runs the steps start..stop-1 (int32 scalars), which lie in one epoch. Both are traced, so that one compilation
-    serves pieces of an epoch of any length, and how an epoch was cut has no influence on the result. Images are
+    serves pieces of an epoch of any length; the sums go in and out, so that how an epoch was cut has no influence on
+    the result, not even by rounding. Images are
     uint8 and stay on the device; augmentation and normalisation are made inside. `order` is the epoch's permutation
     of them; what is left of it after the last full batch is not used in that epoch.
     """
@@ -31,7 +34,7 @@ def training_program(parts: Parts, parametrise: core.Parametrise) -> Callable[..
     last = max(1, parts.total_steps - 1)
 
     def run(
-        state: core.State,
+        carry: Carry,
         frozen: Tree,
         images: Array,
         labels: Array,
@@ -39,8 +42,8 @@ def training_program(parts: Parts, parametrise: core.Parametrise) -> Callable[..
         key: Array,
         start: Array,
         stop: Array,
-    ) -> Any:
-        def one(i: Array, carry: Any) -> Any:
+    ) -> Carry:
+        def one(i: Array, carry: Carry) -> Carry:
             state, total, correct = carry
             mask_key, image_key = jax.random.split(jax.random.fold_in(key, i))
             chosen = lax.dynamic_slice(order, ((i % steps) * size,), (size,))
@@ -58,6 +61,6 @@ def training_program(parts: Parts, parametrise: core.Parametrise) -> Callable[..
             )
             return state, total + losses, correct + right
 
-        return lax.fori_loop(start, stop, one, (state, jnp.float32(0), jnp.int32(0)))
+        return lax.fori_loop(start, stop, one, carry)
 
     return run
