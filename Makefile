@@ -26,7 +26,7 @@ test: $(VENV)/installed-test lint ## Set up, lint, run all fast tests
 	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile
 
 test-torch: $(VENV)/installed-test ## Set up with PyTorch, check exported networks against it
-	$(BIN)/pip install --quiet 'torch>=2.10'
+	$(BIN)/pip install --quiet 'torch==2.13.0'
 	$(BIN)/python -m pytest tests/test_torch.py
 
 test-slow: $(VENV)/installed-test ## The tests of several minutes; those on real data need SUPERMASK_DATA_DIR
