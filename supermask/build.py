@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 import os
 import typing
 from collections.abc import Callable, Mapping
@@ -15,16 +14,17 @@ import jax
 import numpy as np
 import optax
 
-from supermask import images, inits, registry
+from supermask import cuts, images, inits, registry
 from supermask.archs._adapt import adapt
 from supermask.config import SearchConfig
 from supermask.conv import convolution
 from supermask.errors import UsageError, require
+from supermask.layout import Layout
+from supermask.precision import at_precision
 from supermask.types import Array, Dataset, Method, Model, Shapes, Split, Tree
 
 DEFAULT_EPOCHS = 30
 EVALUATION_BATCH = 128
-_PIXELS_IN_CACHE = 8 * 32 * 32  # images x height x width whose activations a CPU core's cache holds, by measurement
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,16 @@ class Parts:
     batch_size: int
     pieces: int
     steps_per_epoch: int
+    layout: Layout
 
     @property
     def total_steps(self) -> int:
         """Steps of the whole search."""
         return self.steps_per_epoch * int(self.config.epochs or 0)
+
+    def lay(self, seeds: int) -> Layout:
+        """The layout with `seeds` searches side by side."""
+        return replace(self.layout, seeds=seeds)
 
     def weights(self, seed: int) -> Tree:
         """The frozen weights of one seed."""
@@ -74,7 +79,9 @@ def resolve(config: SearchConfig) -> SearchConfig:
         changes["epochs"] = 0
     resolved = config.replace(options=_options(method), **changes)
     require("init", resolved.init, inits.INITS)
-    return resolved
+    if resolved.precision == "tf32" and jax.default_backend() != "gpu":
+        raise UsageError("precision tf32 is one of NVIDIA GPUs, and JAX sees none; take f32 or bf16")
+    return resolved.replace(devices=cuts.devices(resolved))
 
 
 def build(config: SearchConfig, data_dir: Path | None = None) -> Parts:
@@ -84,13 +91,19 @@ def build(config: SearchConfig, data_dir: Path | None = None) -> Parts:
         UsageError, BadFileError, SupermaskError: see the parts.
     """
     config = resolve(config)
-    method = make_method(config)
-    dataset = load_dataset(config, data_dir)
+    return assemble(config, load_dataset(config, data_dir))
+
+
+def assemble(config: SearchConfig, dataset: Dataset) -> Parts:
+    """All parts of a search of a resolved config on images that are given.
+
+    Raises:
+        UsageError: the network has nothing to mask, or the batch cannot be cut as asked.
+    """
     shape = dataset.train.images.shape[1:]
-    make = registry.load("archs", config.arch)
     model = adapt(
-        make,
-        convolution(),
+        registry.load("archs", config.arch),
+        convolution(config.conv),
         image_shape=shape,
         classes=len(dataset.classes),
         width=config.width,
@@ -100,17 +113,19 @@ def build(config: SearchConfig, data_dir: Path | None = None) -> Parts:
         raise UsageError(f"{config.arch} has no parameter of two or more dimensions, so there is nothing to mask")
     batch = min(int(config.batch_size or 1), len(dataset.train))
     steps = len(dataset.train) // batch
+    shares = cuts.shares(batch, model, config)
     return Parts(
         config=config,
-        method=method,
-        model=model,
+        method=make_method(config),
+        model=at_precision(model, config.precision),
         dataset=dataset,
         optimiser=make_optimiser(config, steps),
         prepare=lambda x: images.normalise(x, dataset.mean, dataset.std),
         augment=images.crop_flip if config.augment == "crop-flip" else None,
         batch_size=batch,
-        pieces=micro_batches(batch, shape, model),
+        pieces=cuts.micro_batches(batch // shares, shape, model, config),
         steps_per_epoch=steps,
+        layout=Layout(shares, whole=bool(model.stats)),
     )
 
 
@@ -185,15 +200,6 @@ def make_optimiser(config: SearchConfig, steps_per_epoch: int) -> optax.Gradient
     return optax.chain(
         optax.add_decayed_weights(float(config.weight_decay or 0)), inner, optax.scale_by_learning_rate(rate)
     )
-
-
-def micro_batches(batch: int, shape: tuple[int, ...], model: Model) -> int:
-    """How many pieces a batch goes through in: on a CPU, convolutions gain from staying in the cache."""
-    convolutional = any(len(s) == 4 for s in model.weights.values())
-    if model.stats or not convolutional or jax.default_backend() != "cpu":
-        return 1
-    largest = max(1, _PIXELS_IN_CACHE // math.prod(shape[:2]))
-    return next(pieces for pieces in range(1, batch + 1) if batch % pieces == 0 and batch // pieces <= largest)
 
 
 def initial_stats(shapes: Shapes) -> Tree:

@@ -15,6 +15,8 @@ OPTIMIZERS = ("sgd", "adam")
 SCHEDULES = ("cosine", "constant")
 AUGMENTATIONS = ("none", "crop-flip")
 SELECTIONS = ("last", "best")
+PRECISIONS = ("f32", "bf16", "tf32")
+CONVOLUTIONS = ("auto", "xla")
 
 
 def _option(default: Any, help: str, **more: Any) -> Any:
@@ -55,6 +57,14 @@ class SearchConfig:
     schedule: str | None = _option(None, "Learning rate over the steps.  [default: the method's]", choices=SCHEDULES)
     select: str = _option(
         "last", "Epoch whose mask becomes the ticket; best is by validation accuracy.", choices=SELECTIONS
+    )
+    precision: str = _option(
+        "f32", "Of effective weights and activations; tf32 needs an NVIDIA GPU.", choices=PRECISIONS
+    )
+    conv: str = _option("auto", "Convolution: the one that suits the device, or XLA's own.", choices=CONVOLUTIONS)
+    devices: int | None = _option(None, "Devices to spread batches, or seeds, over.  [default: all GPUs, or CPU cores]")
+    micro_batch: int | None = _option(
+        None, "Images that go through the network at once, on each device.  [default: what suits the cache]"
     )
     seed: int = _option(0, "Seed of weights, scores, order and sampling.")
     seeds: int = _option(1, "Number of searches, with seeds SEED, SEED+1, ...")
@@ -130,6 +140,8 @@ _RANGES = (
     ("validation", _TINY, 1 - 1e-9, "above 0 and below 1"),
     ("epochs", 0, 10**9, "0 or more"),
     ("batch_size", 1, 10**9, "1 or more"),
+    ("devices", 1, 4096, "from 1 to 4096"),
+    ("micro_batch", 1, 10**9, "1 or more"),
     ("learning_rate", _TINY, 1e9, "above 0"),
     ("momentum", 0, 1 - 1e-9, "at least 0 and below 1"),
     ("weight_decay", 0, 1e9, "0 or more"),

@@ -141,7 +141,9 @@ def _by_patches(x: Array, kernel: Array, stride: Pair, pads: winograd.Pads, dila
     """im2col: the windows side by side, one matrix multiplication. A 1x1 kernel has one window, which is the input."""
     windows = _windows(x, kernel.shape[:2], stride, pads, dilation)
     patches = jnp.concatenate(windows, axis=-1) if len(windows) > 1 else windows[0]
-    return jnp.einsum("nhwp,pk->nhwk", patches, kernel.reshape(-1, kernel.shape[-1]))
+    matrix = kernel.reshape(-1, kernel.shape[-1])
+    out = patches.reshape(-1, len(matrix)) @ matrix  # with more axes, the kernel's gradient is transposed by a copy
+    return out.reshape(*patches.shape[:3], -1)
 
 
 def _by_groups(x: Array, kernel: Array, stride: Pair, pads: winograd.Pads, dilation: Pair, groups: int) -> Array:
@@ -175,9 +177,13 @@ def _max_and_place(x: Array) -> tuple[Array, Array]:
 
 
 def _max_backward(place: Array, g: Array) -> tuple[Array]:
-    # One fused select over the whole input, in place of the sums over equal maxima that autodiff would write.
-    hit = place[:, :, None, :, None] == jnp.arange(4, dtype=jnp.int8).reshape(1, 1, 2, 1, 2, 1)
-    return (jnp.where(hit, g[:, :, None, :, None], jnp.zeros((), g.dtype)),)
+    # One select over the whole input, in place of the sums over equal maxima that autodiff would write. On its own:
+    # fused with it, whatever made g would be computed four times.
+    def spread(g: Array) -> Array:
+        hit = place[:, :, None, :, None] == jnp.arange(4, dtype=jnp.int8).reshape(1, 1, 2, 1, 2, 1)
+        return jnp.where(hit, g[:, :, None, :, None], jnp.zeros((), g.dtype))
+
+    return (winograd.on_its_own(spread, g),)
 
 
 _max_of_windows.defvjp(_max_and_place, _max_backward)

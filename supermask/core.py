@@ -16,6 +16,7 @@ import optax
 from jax import lax
 
 from supermask import masks
+from supermask.layout import Layout
 from supermask.types import Array, Method, Model, Tree
 
 Parametrise = Callable[[Tree, Tree, Array, Array], tuple[Tree, Array]]
@@ -60,18 +61,22 @@ def loss(model: Model, weights: Tree, stats: Tree, x: Array, y: Array) -> tuple[
     return optax.softmax_cross_entropy_with_integer_labels(logits, y).sum(), (stats, correct)
 
 
-def gradient(model: Model, weights: Tree, stats: Tree, x: Array, y: Array, pieces: int) -> tuple[Any, Tree]:
+def gradient(
+    model: Model, weights: Tree, stats: Tree, x: Array, y: Array, cuts: tuple[int, ...] = ()
+) -> tuple[Any, Tree]:
     """((summed loss, (stats, correct)), gradient of the summed loss) of a batch.
 
-    With `pieces` above 1 the batch goes through in that many micro-batches whose sums are added up: exact for
-    nets without batch statistics, and on a CPU each piece stays in the cache.
+    The batch goes through in cuts[0] pieces, each of them in cuts[1], and so on, and their sums are added up: exact
+    for nets without batch statistics, and on a CPU a small piece stays in the cache.
     """
-    differentiate = jax.value_and_grad(loss, argnums=1, has_aux=True)
+    if not cuts:
+        return jax.value_and_grad(loss, argnums=1, has_aux=True)(model, weights, stats, x, y)
+    pieces, finer = cuts[0], cuts[1:]
     if pieces == 1:
-        return differentiate(model, weights, stats, x, y)
+        return gradient(model, weights, stats, x, y, finer)
 
     def piece(total: Any, batch: tuple[Array, Array]) -> tuple[Any, None]:
-        return jax.tree.map(jnp.add, total, differentiate(model, weights, stats, *batch)), None
+        return jax.tree.map(jnp.add, total, gradient(model, weights, stats, *batch, finer)), None
 
     zero = ((jnp.float32(0), (stats, jnp.int32(0))), jax.tree.map(jnp.zeros_like, weights))
     split = jax.tree.map(lambda a: a.reshape(pieces, -1, *a.shape[1:]), (x, y))
@@ -88,17 +93,23 @@ def step(
     *,
     key: Array,
     progress: Array,
-    pieces: int = 1,
+    cuts: tuple[int, ...] = (),
+    axis: str | None = None,
 ) -> tuple[State, tuple[Array, Array]]:
     """One step; also the batch's (summed cross-entropy, number of correct images).
 
     The mask is made once, whatever the number of micro-batches: the gradient is first gathered with respect to
-    the effective weights, then pulled back to what is trained.
+    the effective weights, then pulled back to what is trained. Inside `jax.shard_map`, `batch` is the device's
+    share of it and the sums are taken over the devices of the mesh's `axis`.
     """
     x, y = batch
+    count = len(y)
     (weights, _), pull_back = jax.vjp(lambda trained: parametrise(trained, frozen, key, progress), state.trained)
-    (total, (stats, correct)), slope = gradient(model, weights, state.stats, x, y, pieces)
-    mean_slope = jax.tree.map(lambda g: g / len(y), slope)
+    (total, (stats, correct)), slope = gradient(model, weights, state.stats, x, y, cuts)
+    if axis is not None:
+        total, correct, slope = lax.psum((total, correct, slope), axis)
+        count *= lax.axis_size(axis)
+    mean_slope = jax.tree.map(lambda g: g / count, slope)
     (slope,) = pull_back((mean_slope, jnp.float32(1)))
     updates, moments = optimiser.update(slope, state.optimiser, state.trained)
     return State(optax.apply_updates(state.trained, updates), moments, stats), (total, correct)
@@ -123,15 +134,18 @@ def score(
     images: Array,
     labels: Array,
     key: Array,
+    layout: Layout,
 ) -> tuple[Array, Array]:
     """(summed cross-entropy, number of correct images) of a hardened mask over a whole split, exactly.
 
-    The last batch is padded with labels of -1, which count for nothing.
+    The last batch is padded with labels of -1, which count for nothing; devices that share a split take whole
+    batches of it, so that logits do not depend on their number.
     """
     product = effective(method, weights, realise(mask, key))
-    padding = -len(labels) % batch_size
+    padding = -len(labels) % (batch_size * (layout.devices if layout.axis else 1))
     images = jnp.pad(images, ((0, padding), (0, 0), (0, 0), (0, 0))).reshape(-1, batch_size, *images.shape[1:])
     labels = jnp.pad(labels, (0, padding), constant_values=-1).reshape(-1, batch_size)
+    images, labels = layout.share(images), layout.share(labels)
 
     def add(total: tuple[Array, Array], batch: tuple[Array, Array]) -> tuple[tuple[Array, Array], None]:
         x, y = batch
@@ -140,4 +154,5 @@ def score(
         correct = jnp.sum(logits.argmax(-1) == y, dtype=jnp.int32)
         return (total[0] + jnp.sum(jnp.where(y >= 0, losses, 0)), total[1] + correct), None
 
-    return lax.scan(add, (jnp.float32(0), jnp.int32(0)), (images, labels))[0]
+    total = lax.scan(add, (jnp.float32(0), jnp.int32(0)), (images, labels))[0]
+    return lax.psum(total, layout.axis) if layout.axis else total

@@ -6,8 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
+
 from supermask.build import Parts, build
-from supermask.errors import BadFileError, UsageError
+from supermask.config import SearchConfig
+from supermask.errors import BadFileError, UsageError, require
 from supermask.scoring import SAMPLES, Scorer
 from supermask.ticket import Ticket
 from supermask.types import Split, Tree
@@ -65,12 +69,11 @@ def evaluate(
         UsageError: unknown split, or `samples` below 1.
         BadFileError: the dataset is missing or damaged, or is not the one of the ticket; the weights differ.
     """
-    if split not in SPLITS:
-        raise UsageError(f"split is {split!r}; it must be one of: {', '.join(SPLITS)}")
+    require("split", split, SPLITS)
     if samples < 1:
         raise UsageError(f"samples is {samples}; it must be 1 or more")
     weights = ticket.weights()
-    parts = build(ticket.config, Path(data_dir) if data_dir else None)
+    parts = build(_for_here(ticket.config), Path(data_dir) if data_dir else None)
     if parts.model.weights != ticket.shapes:
         name = _first_difference(parts, ticket)
         raise BadFileError(
@@ -79,7 +82,7 @@ def evaluate(
     validation = parts.dataset.validation
     assert validation is not None
     recorded = ticket.metrics["val_accuracy"]
-    found = _score(parts, validation, weights, ticket, SAMPLES)[1].mean()
+    _, found = _score(parts, validation, weights, ticket, SAMPLES)
     chosen: Split = getattr(parts.dataset, split)
     losses, accuracies = _score(parts, chosen, weights, ticket, samples)
     return Evaluation(
@@ -92,13 +95,23 @@ def evaluate(
         loss=float(losses.mean()),
         density=ticket.density,
         layers=ticket.layers(),
-        val_accuracy=float(found),
+        val_accuracy=float(found.mean()),
         recorded_val_accuracy=recorded,
     )
 
 
-def _score(parts: Parts, split: Split, weights: Tree, ticket: Ticket, samples: int) -> Any:
-    return Scorer(parts, split)(weights, ticket.mask, ticket.stats, ticket.config.seed, samples)
+def _score(parts: Parts, split: Split, weights: Tree, ticket: Ticket, samples: int) -> tuple[np.ndarray, np.ndarray]:
+    """(loss, accuracy) per draw."""
+    layout = parts.layout
+    weights, mask, stats = (layout.stack([tree]) for tree in (weights, ticket.mask, ticket.stats))
+    losses, accuracies = Scorer(parts, split, layout)(weights, mask, stats, [ticket.config.seed], samples)
+    return losses[:, 0], accuracies[:, 0]
+
+
+def _for_here(config: SearchConfig) -> SearchConfig:
+    """A ticket is evaluated with the devices that there are, whatever it was searched on."""
+    no_tf32 = config.precision == "tf32" and jax.default_backend() != "gpu"
+    return config.replace(devices=None, micro_batch=None, precision="f32" if no_tf32 else config.precision)
 
 
 def _first_difference(parts: Parts, ticket: Ticket) -> str:

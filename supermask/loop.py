@@ -3,35 +3,35 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from supermask import core
 from supermask._version import __version__
-from supermask.build import Parts, build, initial_stats
-from supermask.compiled import Compiled
+from supermask.build import Parts, build
 from supermask.config import SearchConfig
 from supermask.errors import DivergedError
-from supermask.inits import fingerprint, maskable
-from supermask.scoring import SAMPLES, Scorer, search_key
+from supermask.inits import fingerprint
+from supermask.programs import Programs, side_by_side
+from supermask.scoring import SAMPLES, Scorer
 from supermask.ticket import Ticket
-from supermask.training import epoch_order, training_program
-from supermask.types import Array, Method, Metrics, Tree
+from supermask.types import Method, Metrics, Tree
 
-SECONDS_PER_CALL = 0.5
+SECONDS_PER_CALL = 1.0
 """How long compiled code keeps Python from reporting and from obeying signals, once its speed is known."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The search of one seed: its ticket, how long it took, and whether the observer stopped it early."""
+    """The search of one seed: its ticket, how long it took, and whether the observer stopped it early.
+
+    Attributes:
+        images_per_second: of this seed; as many again went through each seed beside it.
+        compile_seconds, train_seconds: of all seeds that lay side by side.
+    """
 
     ticket: Ticket
     images_per_second: float
@@ -46,13 +46,13 @@ class Observer:
     """Whom a search tells, and whom it asks whether to stop. Called between compiled calls, never from inside.
 
     Attributes:
-        epoch: after each epoch.
-        steps: after each compiled call: seed, steps done, steps in all, mean loss of the epoch so far.
+        epoch: after each epoch, for all seeds that lie side by side.
+        steps: after each compiled call: seeds, steps done, steps in all, mean loss of the epoch so far over the seeds.
         stop: whether to end the search with the best mask so far.
     """
 
     epoch: Callable[[Metrics], None] = lambda metrics: None
-    steps: Callable[[int, int, int, float], None] = lambda seed, done, total, loss: None
+    steps: Callable[[tuple[int, ...], int, int, float], None] = lambda seeds, done, total, loss: None
     stop: Callable[[], bool] = lambda: False
 
 
@@ -74,43 +74,20 @@ def search(
 
 
 def outcomes(parts: Parts, observer: Observer) -> Iterator[Outcome]:
-    """One outcome per seed. When the observer stops it, the last one is of the best mask so far, if there is one."""
-    programs = _Programs(parts)
-    first = parts.config.seed
-    for seed in range(first, first + parts.config.seeds):
-        outcome = _SeedSearch(programs, seed, observer).run()
-        if outcome is not None:
-            yield outcome
-        if outcome is None or outcome.interrupted:
+    """One outcome per seed. When the observer stops it, the last ones are of the best masks so far, if any."""
+    config, together = parts.config, side_by_side(parts)
+    programs = Programs(parts, together)
+    for first in range(config.seed, config.seed + config.seeds, together):
+        seeds = tuple(range(first, min(first + together, config.seed + config.seeds)))
+        search = _Search(programs, seeds, observer)
+        yield from search.run()
+        if search.interrupted:
             return
-
-
-class _Programs:
-    """The compiled functions of a search and its data on the device; all seeds share them."""
-
-    def __init__(self, parts: Parts) -> None:
-        assert parts.dataset.validation is not None
-        self.parts = parts
-        self.images, self.labels = (
-            jax.device_put(parts.dataset.train.images),
-            jax.device_put(parts.dataset.train.labels),
-        )
-        self.validation = Scorer(parts, parts.dataset.validation)
-        self.harden = Compiled(partial(_harden, parts.method))
-        self.start = Compiled(parts.optimiser.init)
-        self.order = Compiled(partial(epoch_order, count=len(parts.dataset.train)))
-        # Scores, moments and statistics are donated: they are updated in place.
-        self.train = Compiled(training_program(parts, core.searching(parts.method)), donate_argnums=0)
-
-    @property
-    def compile_seconds(self) -> float:
-        programs = (self.validation.program, self.harden, self.start, self.order, self.train)
-        return sum(program.seconds for program in programs)
 
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A mask on the host that may become the ticket."""
+    """A mask on the host that may become the ticket of a seed."""
 
     mask: Tree
     stats: Tree
@@ -118,129 +95,134 @@ class _Candidate:
     density: float
 
 
-class _SeedSearch:
-    """The search of one seed."""
+class _Search:
+    """The search of the seeds that lie side by side."""
 
-    def __init__(self, programs: _Programs, seed: int, observer: Observer) -> None:
-        self.programs, self.parts, self.seed, self.observer = programs, programs.parts, seed, observer
+    def __init__(self, programs: Programs, seeds: tuple[int, ...], observer: Observer) -> None:
+        self.programs, self.parts, self.seeds, self.observer = programs, programs.parts, seeds, observer
         self.compiled_before = programs.compile_seconds
-        self.host_weights = self.parts.weights(seed)
-        self.weights = jax.device_put(self.host_weights)
-        score_key, self.order_key, self.noise_key = jax.random.split(search_key(seed), 3)
-        scores = self.parts.method.init(
-            score_key, {name: self.weights[name] for name in maskable(self.parts.model.weights)}
-        )
-        stats = jax.device_put(initial_stats(self.parts.model.stats))
-        self.state = core.State(scores, programs.start(scores), stats)
+        # Devices that are left over at the end search the last seed as well, so that nothing is compiled anew.
+        self.laid = seeds + seeds[-1:] * (programs.layout.seeds - len(seeds))
+        self.host_weights = [self.parts.weights(seed) for seed in self.laid]
+        self.state = programs.begin(self.laid, self.host_weights)
         self.steps_done, self.train_seconds = 0, 0.0
 
-    def run(self) -> Outcome | None:
-        """The outcome; None if it was stopped before the first epoch ended."""
-        epochs = int(self.parts.config.epochs or 0)
-        candidates = self._epochs(epochs) if epochs else iter([self._untrained()])
-        best = last = None
-        for last in candidates:
-            if best is None or last.metrics["val_accuracy"] > best.metrics["val_accuracy"]:
-                best = last
-        if best is None or last is None:
-            return None
-        interrupted = self.steps_done < self.parts.total_steps
-        chosen = best if interrupted or self.parts.config.select == "best" else last
-        return Outcome(
-            ticket=self._ticket(chosen),
-            images_per_second=self.steps_done * self.parts.batch_size / self.train_seconds
-            if self.train_seconds
-            else 0.0,
-            compile_seconds=self.programs.compile_seconds - self.compiled_before,
-            train_seconds=self.train_seconds,
-            device=jax.devices()[0].device_kind,
-            interrupted=interrupted,
-        )
+    @property
+    def interrupted(self) -> bool:
+        return self.steps_done < self.parts.total_steps
 
-    def _epochs(self, epochs: int) -> Iterator[_Candidate]:
+    def run(self) -> list[Outcome]:
+        """One outcome per seed; none if it was stopped before the first epoch ended."""
+        epochs = int(self.parts.config.epochs or 0)
+        best: list[_Candidate] = []
+        last: list[_Candidate] = []
+        for last in self._epochs(epochs) if epochs else iter([self._untrained()]):
+            best = [max(pair, key=_val_accuracy) for pair in zip(best, last, strict=True)] if best else last
+        chosen = best if self.interrupted or self.parts.config.select == "best" else last
+        rate = self.steps_done * self.parts.batch_size / self.train_seconds if self.train_seconds else 0.0
+        return [
+            Outcome(
+                ticket=ticket,
+                images_per_second=rate,
+                compile_seconds=self.programs.compile_seconds - self.compiled_before,
+                train_seconds=self.train_seconds,
+                device=jax.devices()[0].device_kind,
+                interrupted=self.interrupted,
+            )
+            for ticket in self._tickets(chosen)
+        ]
+
+    def _epochs(self, epochs: int) -> Iterator[list[_Candidate]]:
         for epoch in range(1, epochs + 1):
             seconds_before = self.train_seconds
             trained = self._train_epoch(epoch)
             if trained is None:
                 return
-            candidate = self._candidate(epoch, *trained)
+            candidates = self._candidates(epoch, *trained)
             rate = self.parts.steps_per_epoch * self.parts.batch_size / (self.train_seconds - seconds_before)
-            column = {key: np.array([value]) for key, value in candidate.metrics.items() if key != "epochs"}
-            density, speed = np.array([candidate.density]), np.array([rate])
+            shown = candidates[: len(self.seeds)]
+            columns = {
+                name: np.array([c.metrics[name] for c in shown]) for name in shown[0].metrics if name != "epochs"
+            }
+            density, speed = np.array([c.density for c in shown]), np.full(len(shown), rate)
             self.observer.epoch(
-                Metrics(epoch=epoch, seeds=(self.seed,), density=density, images_per_second=speed, **column)
+                Metrics(epoch=epoch, seeds=self.seeds, density=density, images_per_second=speed, **columns)
             )
-            yield candidate
+            yield candidates
 
-    def _train_epoch(self, epoch: int) -> tuple[float, float] | None:
-        """(mean loss, accuracy) over the epoch's images, taken while training; None if stopped in its middle."""
-        parts, train = self.parts, self.programs.train
+    def _train_epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """(mean loss, accuracy) per seed over the epoch's images, taken while training; None if stopped in between."""
+        parts, programs = self.parts, self.programs
         begin, end = (epoch - 1) * parts.steps_per_epoch, epoch * parts.steps_per_epoch
-        loss, total, correct = 0.0, jnp.float32(0), jnp.int32(0)
-        order = self.programs.order(self.order_key, jnp.int32(epoch))
-        data = (self.programs.images, self.programs.labels, order, self.noise_key)
+        programs.begin_epoch(self.state, epoch)
+        loss = np.zeros(len(self.laid))
         while self.steps_done < end:
             if self.observer.stop():
                 return None
             start, stop = self.steps_done, min(end, self.steps_done + self._steps_per_call())
-            compiled, began = train.seconds, time.perf_counter()
-            bounds = jnp.int32(start), jnp.int32(stop)
-            self.state, total, correct = train((self.state, total, correct), self.weights, *data, *bounds)
-            loss, self.steps_done = float(total), stop
-            self.train_seconds += time.perf_counter() - began - (train.seconds - compiled)
+            loss, seconds = programs.advance(self.state, start, stop)
+            self.train_seconds += seconds
+            self.steps_done = stop
+            self._check(loss, epoch, start, stop)
             seen = (stop - begin) * parts.batch_size
-            if not math.isfinite(loss):
+            self.observer.steps(self.seeds, stop, parts.total_steps, float(loss[: len(self.seeds)].mean()) / seen)
+        images = parts.steps_per_epoch * parts.batch_size
+        return loss / images, np.asarray(self.state.correct) / images
+
+    def _check(self, loss: np.ndarray, epoch: int, start: int, stop: int) -> None:
+        for seed, value in zip(self.seeds, loss, strict=False):
+            if not math.isfinite(value):
                 raise DivergedError(
-                    f"the loss of seed {self.seed} became {loss} between steps {start + 1} and {stop} (epoch {epoch}); "
+                    f"the loss of seed {seed} became {value} between steps {start + 1} and {stop} (epoch {epoch}); "
                     "no ticket was written: try a smaller --learning-rate"
                 )
-            self.observer.steps(self.seed, stop, parts.total_steps, loss / seen)
-        images = parts.steps_per_epoch * parts.batch_size
-        return loss / images, int(correct) / images
 
     def _steps_per_call(self) -> int:
         if not self.train_seconds:
-            return 4  # a first look at the speed
+            return 1  # a first look at the speed
         return max(1, int(SECONDS_PER_CALL * self.steps_done / self.train_seconds))
 
-    def _candidate(self, epoch: int, loss: float, train_accuracy: float) -> _Candidate:
-        mask, density = self.programs.harden(self.state.trained, self.weights)
-        _, val_accuracy = self.programs.validation(self.weights, mask, self.state.stats, self.seed, samples=1)
-        found = {
-            "epochs": epoch,
-            "loss": loss,
-            "train_accuracy": train_accuracy,
-            "val_accuracy": float(val_accuracy[0]),
-        }
-        return _Candidate(jax.device_get(mask), jax.device_get(self.state.stats), found, float(density))
+    def _candidates(self, epoch: int, loss: np.ndarray, train_accuracy: np.ndarray) -> list[_Candidate]:
+        mask, density = self.programs.harden(self.state)
+        _, [accuracy] = self.programs.validation(self.state.weights, mask, self.state.stats, self.laid, samples=1)
+        mask, stats = jax.device_get((mask, self.state.stats))
+        columns = {"loss": loss, "train_accuracy": train_accuracy, "val_accuracy": accuracy}
+        return [
+            _Candidate(
+                mask={name: array[i] for name, array in mask.items()},
+                stats={name: array[i] for name, array in stats.items()},
+                metrics={"epochs": epoch, **{name: float(column[i]) for name, column in columns.items()}},
+                density=float(density[i]),
+            )
+            for i in range(len(self.laid))
+        ]
 
-    def _untrained(self) -> _Candidate:
-        """The mask as it was before any step, with its loss and accuracy on the training images."""
-        mask, _ = self.programs.harden(self.state.trained, self.weights)
-        scorer = Scorer(self.parts, self.parts.dataset.train)
-        losses, accuracies = scorer(self.weights, mask, self.state.stats, self.seed, samples=1)
-        return self._candidate(0, float(losses[0]), float(accuracies[0]))
+    def _untrained(self) -> list[_Candidate]:
+        """The masks as they were before any step, with their loss and accuracy on the training images."""
+        mask, _ = self.programs.harden(self.state)
+        scorer = Scorer(self.parts, self.parts.dataset.train, self.programs.layout)
+        [losses], [accuracies] = scorer(self.state.weights, mask, self.state.stats, self.laid, samples=1)
+        return self._candidates(0, losses, accuracies)
 
-    def _ticket(self, chosen: _Candidate) -> Ticket:
-        _, accuracies = self.programs.validation(self.weights, chosen.mask, chosen.stats, self.seed, samples=SAMPLES)
-        return Ticket(
-            config=self.parts.config.replace(seed=self.seed, seeds=1),
-            shapes=self.parts.model.weights,
-            image_shape=self.parts.dataset.train.images.shape[1:],
-            mask=chosen.mask,
-            stats=chosen.stats,
-            fingerprint=fingerprint(self.host_weights),
-            metrics=chosen.metrics | {"val_accuracy": float(accuracies.mean())},
-            transforms=type(self.parts.method).transform is not Method.transform,
-            versions={"supermask": __version__, "jax": jax.__version__, "numpy": np.__version__},
-        )
+    def _tickets(self, chosen: list[_Candidate]) -> Iterator[Ticket]:
+        if not chosen:
+            return
+        layout, parts = self.programs.layout, self.parts
+        mask, stats = layout.stack([c.mask for c in chosen]), layout.stack([c.stats for c in chosen])
+        _, accuracies = self.programs.validation(self.state.weights, mask, stats, self.laid, samples=SAMPLES)
+        for i, seed in enumerate(self.seeds):
+            yield Ticket(
+                config=parts.config.replace(seed=seed, seeds=1),
+                shapes=parts.model.weights,
+                image_shape=parts.dataset.train.images.shape[1:],
+                mask=chosen[i].mask,
+                stats=chosen[i].stats,
+                fingerprint=fingerprint(self.host_weights[i]),
+                metrics=chosen[i].metrics | {"val_accuracy": float(accuracies[:, i].mean())},
+                transforms=type(parts.method).transform is not Method.transform,
+                versions={"supermask": __version__, "jax": jax.__version__, "numpy": np.__version__},
+            )
 
 
-def _harden(method: Method, scores: Tree, weights: Tree) -> tuple[Tree, Array]:
-    """(hardened mask, its density)."""
-    mask = method.harden(scores, {name: weights[name] for name in scores})
-    kept = jnp.float32(0)
-    for array in mask.values():
-        expected = array.astype(jnp.float32) / 255 if array.dtype == jnp.uint8 else (array != 0).astype(jnp.float32)
-        kept += jnp.sum(expected)
-    return mask, kept / sum(array.size for array in mask.values())
+def _val_accuracy(candidate: _Candidate) -> float:
+    return candidate.metrics["val_accuracy"]

@@ -1,8 +1,11 @@
-"""How good a hardened mask is on one split: the same compiled function for `search` and for `eval`."""
+"""How good hardened masks are on one split: the same compiled function for `search` and for `eval`."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,8 +13,9 @@ import numpy as np
 from supermask import core
 from supermask.build import EVALUATION_BATCH, Parts
 from supermask.compiled import Compiled
+from supermask.layout import Layout
 from supermask.masks import key_for
-from supermask.types import Split, Tree
+from supermask.types import Split
 
 SAMPLES = 10
 """Draws of a sampled mask that a recorded accuracy is the mean of (Zhou et al. 2019)."""
@@ -23,24 +27,31 @@ def search_key(seed: int) -> jax.Array:
 
 
 class Scorer:
-    """Scores masks on one split, which stays on the device."""
+    """Scores the masks of seeds side by side on one split, which stays on the devices."""
 
-    def __init__(self, parts: Parts, split: Split) -> None:
-        self._data = (jax.device_put(split.images), jax.device_put(split.labels))
-        self._count = len(split)
+    def __init__(self, parts: Parts, split: Split, layout: Layout) -> None:
+        layout = replace(layout, whole=False)  # batch statistics are read here, not made
+        self._layout, self._count = layout, len(split)
+        self._data = layout.everywhere((split.images, split.labels))
         batch = min(EVALUATION_BATCH, self._count)
-        self.program = Compiled(partial(core.score, parts.method, parts.model, parts.prepare, batch))
+        score = partial(core.score, parts.method, parts.model, parts.prepare, batch, layout=layout)
+        own = (True, True, True, False, False, True)
+        self.program = Compiled(layout.program(lambda *arguments: score(*arguments), own))
 
     def __call__(
-        self, weights: Tree, mask: Tree, stats: Tree, seed: int, samples: int
+        self, weights: Any, mask: Any, stats: Any, seeds: Sequence[int], samples: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(mean cross-entropy, accuracy), one of each per draw of a sampled mask; one in all for any other mask.
+        """(mean cross-entropy, accuracy), each of shape (draws, seeds); one draw unless the masks are sampled.
 
-        Draw i is the same for a given seed, whatever `samples` is.
+        Args:
+            weights, mask, stats: of all seeds, as `Layout.stack` makes them.
+            seeds: draw i of a seed is the same, whatever `samples` is.
         """
         drawn = any(array.dtype == np.uint8 for array in mask.values())
-        key = key_for(search_key(seed), "score")
-        keys = [jax.random.fold_in(key, i) for i in range(samples if drawn else 1)]
-        results = [self.program(weights, mask, stats, *self._data, key) for key in keys]
-        losses, correct = (np.array([float(value) for value in column]) for column in zip(*results, strict=True))
-        return losses / self._count, correct / self._count
+        keys = [key_for(search_key(seed), "score") for seed in seeds]
+        results = []
+        for i in range(samples if drawn else 1):
+            key = self._layout.stack([jax.random.fold_in(k, i) for k in keys])
+            results.append(self.program(weights, mask, stats, *self._data, key))
+        losses, correct = (np.array([np.asarray(value) for value in column]) for column in zip(*results, strict=True))
+        return losses.astype(float) / self._count, correct / self._count

@@ -1,9 +1,9 @@
 """The k largest of many values, exactly, without sorting them.
 
 Non-negative floats order like their bit patterns, so a threshold is an int32 and counting what lies above one is a
-single pass over memory. Bisection finds the k-th largest in 31 passes, whatever the values. Large arrays need about
-nine: a sample brackets the threshold, interpolation closes in on it, and any threshold that exactly k values reach
-will do. Each is verified by counting, so the result is the same however it was found.
+single pass over memory. Bisection would need 31 passes, these about nine: a sorted sample brackets the threshold,
+interpolation closes in on it, and any threshold that exactly k values reach will do. Each is verified by counting, so
+the result is the same however it was found. Only arrays no larger than a few samples are sorted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from jax import lax
 
 from supermask.types import Array
 
-SAMPLE = 8192
+SAMPLE = 1024
 _HIGHEST = 2**31 - 1  # above the bits of every float32
 
 
@@ -31,7 +31,7 @@ def top_k(values: Array, k: int) -> Array:
     if k >= values.size:
         return jnp.ones(values.shape, bool)
     bits = lax.bitcast_convert_type(values, jnp.int32)
-    threshold, reached = (_bisect if values.size <= 4 * SAMPLE else _close_in)(bits, k)
+    threshold, reached = (_sorted if values.size <= 4 * SAMPLE else _close_in)(bits, k)
     return lax.cond(reached == k, lambda: bits >= threshold, lambda: _first_ties(bits, threshold, k))
 
 
@@ -42,9 +42,9 @@ def _count(chosen: Array) -> Array:
     return jnp.sum(chosen, dtype=jnp.int32)
 
 
-def _bisect(bits: Array, k: int) -> tuple[Array, Array]:
+def _sorted(bits: Array, k: int) -> tuple[Array, Array]:
     """The k-th largest, and how many reach it."""
-    threshold = _largest(31, lambda t: _count(bits >= t) >= k)
+    threshold = jnp.sort(bits.reshape(-1))[bits.size - k]
     return threshold, _count(bits >= threshold)
 
 
@@ -90,17 +90,13 @@ def _bracket(bits: Array, k: int) -> tuple[Array, Array, Array, Array]:
     should be. If they miss it, the bracket lies beside them.
     """
     n = bits.size
-    sample = bits.reshape(-1)[:: n // SAMPLE][:SAMPLE]
+    stride = (n // SAMPLE - 1) | 1  # odd: no multiple of a width that is a power of two, so not always the same column
+    sample = jnp.sort(lax.slice(bits.reshape(-1), (0,), (stride * (SAMPLE - 1) + 1,), (stride,)))
     share = k / n
     spread = 3 * math.sqrt(SAMPLE * share * (1 - share)) + 1
-    ranks = jnp.array([math.ceil(share * SAMPLE + spread), math.floor(share * SAMPLE - spread)], jnp.int32)
-
-    def sampled(t: Array) -> Array:
-        return jnp.sum(sample[:, None] >= t[None], axis=0, dtype=jnp.int32) >= ranks
-
-    ends = _largest(31, sampled, (2,))
-    low = jnp.where(ranks[0] > SAMPLE, jnp.int32(0), ends[0])
-    high = jnp.where(ranks[1] < 1, jnp.int32(_HIGHEST), ends[1] + 1)
+    lower, upper = math.ceil(share * SAMPLE + spread), math.floor(share * SAMPLE - spread)
+    low = jnp.int32(0) if lower > SAMPLE else sample[SAMPLE - lower]
+    high = jnp.int32(_HIGHEST) if upper < 1 else sample[SAMPLE - upper] + 1
     from_low, from_high = _count(bits >= low), _count(bits >= high)
     under, over = from_low < k, from_high >= k
     return (
@@ -121,11 +117,11 @@ def _first_ties(bits: Array, threshold: Array, k: int) -> Array:
     return above | (equal & (index <= length))
 
 
-def _largest(bit_count: int, holds: Callable[[Array], Array], shape: tuple[int, ...] = ()) -> Array:
-    """The largest ints of `bit_count` bits for which falling predicates hold, by bisection."""
+def _largest(bit_count: int, holds: Callable[[Array], Array]) -> Array:
+    """The largest int of `bit_count` bits for which a falling predicate holds, by bisection."""
 
     def bit(i: Array, found: Array) -> Array:
         tried = found | (jnp.int32(1) << (bit_count - 1 - i))
         return jnp.where(holds(tried), tried, found)
 
-    return lax.fori_loop(0, bit_count, bit, jnp.zeros(shape, jnp.int32))
+    return lax.fori_loop(0, bit_count, bit, jnp.int32(0))

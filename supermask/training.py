@@ -10,6 +10,7 @@ from jax import lax
 
 from supermask import core
 from supermask.build import Parts
+from supermask.layout import Layout
 from supermask.types import Array, Tree
 
 Carry = tuple[core.State, Array, Array]
@@ -21,14 +22,16 @@ def epoch_order(key: Array, epoch: Array, count: int) -> Array:
     return jax.random.permutation(jax.random.fold_in(key, epoch), count)
 
 
-def training_program(parts: Parts, parametrise: core.Parametrise) -> Callable[..., Carry]:
+def training_program(parts: Parts, parametrise: core.Parametrise, layout: Layout) -> Callable[..., Carry]:
     """((state, summed loss, correct images), frozen, images, labels, order, key, start, stop) -> the first, moved on.
 
-    Runs the steps start..stop-1 (int32 scalars), which lie in one epoch. Both are traced, so that one compilation
-    serves pieces of an epoch of any length; the sums go in and out, so that how an epoch was cut has no influence on
-    the result, not even by rounding. Images are
-    uint8 and stay on the device; augmentation and normalisation are made inside. `order` is the epoch's permutation
-    of them; what is left of it after the last full batch is not used in that epoch.
+    One seed's function, for `layout.program`. Runs the steps start..stop-1 (int32 scalars), which lie in one epoch.
+    Both are traced, so that one compilation serves pieces of an epoch of any length; the sums go in and out, so that
+    how an epoch was cut has no influence on the result, not even by rounding.
+
+    Images are uint8 and stay on the device; augmentation and normalisation are made inside. Every device augments the
+    whole batch, so that its share does not depend on how many there are. `order` is the epoch's permutation; what is
+    left of it after the last full batch is not used in that epoch.
     """
     steps, size = parts.steps_per_epoch, parts.batch_size
     last = max(1, parts.total_steps - 1)
@@ -54,10 +57,11 @@ def training_program(parts: Parts, parametrise: core.Parametrise) -> Callable[..
                 parts.optimiser,
                 state,
                 frozen,
-                (parts.prepare(x), labels[chosen]),
+                (parts.prepare(layout.share(x)), layout.share(labels[chosen])),
                 key=mask_key,
                 progress=i.astype(jnp.float32) / last,
-                pieces=parts.pieces,
+                cuts=(layout.in_turn, parts.pieces),
+                axis=layout.axis,
             )
             return state, total + losses, correct + right
 

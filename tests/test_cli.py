@@ -174,7 +174,7 @@ def test_search_writes_a_whole_run_folder(run):
     assert ticket.metrics["val_accuracy"] == run.row["val_accuracy"]
     config = SearchConfig.from_dict(read_config(run.path / "config.json"))
     assert ticket.config == config
-    assert [name for name, value in config.to_dict().items() if value is None] == ["image_size"]
+    assert [name for name, value in config.to_dict().items() if value is None] == ["image_size", "micro_batch"]
 
 
 def test_same_command_answers_at_once(run, monkeypatch):
@@ -305,7 +305,7 @@ def dry(*words, code=0):
 def test_dry_run_prints_the_resolved_config_and_writes_nothing(here):
     values = dry("--arch", "lenet300", "--method", "sigmoid", "-o", "hard=continuous")
     assert set(values) == {item.name for item in fields(SearchConfig)}
-    assert [name for name, value in values.items() if value is None] == ["image_size"]
+    assert [name for name, value in values.items() if value is None] == ["image_size", "micro_batch"]
     assert values["options"]["hard"] == "continuous"
     assert "temperature" in values["options"]
     assert snapshot(here) == {}
@@ -904,3 +904,23 @@ def test_ctrl_c_ends_with_the_best_ticket_so_far(here):
     assert [item.name for item in Path("runs").iterdir()] == [Path(row["run"]).name]
     config = SearchConfig.from_dict(read_config(Path(row["run"], "config.json")))
     assert finished(Path(row["run"]), config) is None  # so the same command searches anew
+
+
+def test_bench_reports_steps_against_matrix_products():
+    words = ("bench", "--arch", "conv2", "--width", "0.1", "--shape", "8x8x1", "--rounds", "1")
+    [row] = call(*words, "--json").json()
+    assert row["images_per_second"] == pytest.approx(1e3 * row["batch_size"] / row["ms_per_step"])
+    assert row["matmul_share"] == pytest.approx(
+        row["images_per_second"] * row["gflop_per_image"] / row["matmul_gflops"]
+    )
+    assert row["devices"] == 2
+    assert row["compile_seconds"] > 0
+    assert row["peak_memory_bytes"] > 1e8
+    assert call(*words).out.count("\n") == 7
+
+
+@pytest.mark.parametrize(("words", "text"), [("--shape 8x8", "HEIGHTxWIDTHxCHANNELS"), ("--method random", "trained")])
+def test_bench_refuses(words, text):
+    answer = call("bench", *words.split())
+    assert answer.code == 2
+    assert text in answer.err

@@ -1,5 +1,7 @@
 """The step: gradients against NumPy, roles exchanged, micro-batches, what never moves."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import optax
 import pytest
 
 from supermask import core, registry
+from supermask.layout import Layout
 from supermask.types import Model
 
 pytestmark = pytest.mark.usefixtures("strict")
@@ -45,11 +48,11 @@ def numpy_gradient(weights, x, y):
     return {"a": x.T @ ((delta @ b.T) * (hidden > 0)), "b": active.T @ delta}, loss
 
 
-def one_step(parametrise, trained, frozen, x, y, rate=1.0, pieces=1):
+def one_step(parametrise, trained, frozen, x, y, rate=1.0, cuts=()):
     optimiser = optax.sgd(rate)
     state = core.State(trained, optimiser.init(trained), {})
     progress = jnp.float32(0)
-    return core.step(parametrise, MODEL, optimiser, state, frozen, (x, y), key=KEY, progress=progress, pieces=pieces)
+    return core.step(parametrise, MODEL, optimiser, state, frozen, (x, y), key=KEY, progress=progress, cuts=cuts)
 
 
 def test_search_step_moves_scores_by_g_w_sign_and_nothing_else(problem):
@@ -81,7 +84,7 @@ def test_micro_batches_change_nothing_but_rounding(problem, pieces):
     method = registry.load("methods", "edge-popup")()
     scores = method.init(KEY, weights)
     whole, (loss, correct) = one_step(core.searching(method), scores, weights, x, y)
-    split, (split_loss, split_correct) = one_step(core.searching(method), scores, weights, x, y, pieces=pieces)
+    split, (split_loss, split_correct) = one_step(core.searching(method), scores, weights, x, y, cuts=(pieces,))
     assert float(loss) == pytest.approx(float(split_loss), rel=1e-5)
     assert int(correct) == int(split_correct)
     for name in SHAPES:
@@ -102,15 +105,20 @@ def test_penalty_enters_the_gradient(problem):
     np.testing.assert_allclose(pushed.trained["a"], plain.trained["a"] - 3.0, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("devices", [1, 2])
 @pytest.mark.parametrize("batch_size", [1, 3, 4, 10])
-def test_score_counts_every_image_once(problem, batch_size):
+def test_score_counts_every_image_once(problem, batch_size, devices):
     weights, _x, _y = problem
     images = np.random.default_rng(2).integers(0, 256, (10, 6, 1, 1)).astype(np.uint8)
     labels = np.random.default_rng(3).integers(0, 3, 10).astype(np.int32)
     method = registry.load("methods", "edge-popup")()
     mask = method.harden(method.init(KEY, weights), weights)
     prepare = lambda images: images.astype(jnp.float32) / 255  # noqa: E731
-    loss, correct = core.score(method, MODEL, prepare, batch_size, weights, mask, {}, images, labels, KEY)
+    layout = Layout(devices)
+    score = partial(core.score, method, MODEL, prepare, batch_size, layout=layout)
+    program = layout.program(lambda *arguments: score(*arguments), (True, True, True, False, False, True))
+    own = (layout.stack([tree]) for tree in (weights, mask, {}))
+    [loss], [correct] = program(*own, images, labels, layout.stack([KEY]))
     product = {name: weights[name] * core.realise(mask, KEY)[name] for name in SHAPES}
     logits = apply(product, {}, prepare(images), False)[0]
     assert int(correct) == int((np.argmax(logits, -1) == labels).sum())

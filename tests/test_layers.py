@@ -13,11 +13,11 @@ ROOT = Path(supermask.__file__).parent
 LAYERS = [
     {"errors", "types", "config", "registry", "_version", "files"},
     {"inits", "ticket", "run", "datasets", "exporters"},
-    {"masks", "conv", "winograd", "images", "compiled", "selection", "methods", "archs"},
+    {"masks", "conv", "winograd", "images", "compiled", "selection", "layout", "precision", "methods", "archs"},
     {"core"},
-    {"build"},
-    {"scoring", "training"},
-    {"loop", "evaluation"},
+    {"build", "cuts"},
+    {"scoring", "training", "programs"},
+    {"loop", "evaluation", "bench"},
     {"cli", "__main__"},
 ]
 HEAVY = {"jax": 2, "flax": 2, "optax": 3, "torch": 9, "matplotlib": 9}

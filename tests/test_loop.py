@@ -11,6 +11,7 @@ from supermask.build import build, load_dataset, resolve
 from supermask.errors import DivergedError
 from supermask.inits import draw
 from supermask.loop import Observer, outcomes
+from supermask.training import training_program
 
 SMALL = {"arch": "lenet300", "width": 0.3, "epochs": 3}
 
@@ -69,7 +70,7 @@ def test_seeds_in_one_search_are_the_seeds_alone():
 
 def test_how_an_epoch_is_cut_into_calls_changes_nothing(monkeypatch):
     [whole] = run()
-    monkeypatch.setattr(loop._SeedSearch, "_steps_per_call", lambda self: 3)
+    monkeypatch.setattr(loop._Search, "_steps_per_call", lambda self: 3)
     assert run()[0].to_bytes() == whole.to_bytes()
 
 
@@ -146,7 +147,7 @@ def test_sampled_tickets_are_the_mean_of_their_draws():
 def test_recipes_fill_what_is_left_open():
     config = resolve(supermask.SearchConfig(method="bernoulli", learning_rate=3.0))
     assert (config.learning_rate, config.weight_decay, config.init, config.epochs) == (3.0, 0.0, "glorot-normal", 20)
-    assert [key for key, value in config.to_dict().items() if value is None] == ["image_size"]
+    assert [key for key, value in config.to_dict().items() if value is None] == ["image_size", "micro_batch"]
     assert resolve(supermask.SearchConfig(method="random", epochs=3)).epochs == 0
 
 
@@ -205,16 +206,17 @@ def test_the_program_has_no_cpu_convolution_in_its_loop():
     weights = draw("signed-constant", 0, parts.model.weights)
     scores = parts.method.init(jax.random.key(0), weights)
     state = core.State(scores, parts.optimiser.init(scores), {})
-    program = loop.training_program(parts, core.searching(parts.method))
+    layout, own = parts.lay(1), (True, True, False, False, True, True, False, False)
+    program = layout.program(training_program(parts, core.searching(parts.method), layout), own)
     data = parts.dataset.train
     text = str(
         jax.make_jaxpr(program)(
-            (state, jnp.float32(0), jnp.int32(0)),
-            weights,
+            layout.stack([(state, jnp.float32(0), jnp.int32(0))]),
+            layout.stack([weights]),
             data.images,
             data.labels,
-            np.arange(len(data)),
-            jax.random.key(0),
+            np.arange(len(data))[None],
+            jax.random.key(0)[None],
             0,
             1,
         )

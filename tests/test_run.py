@@ -44,6 +44,10 @@ OTHER = {
     "weight_decay": 0.01,
     "schedule": "constant",
     "select": "best",
+    "precision": "bf16",
+    "conv": "xla",
+    "devices": 2,
+    "micro_batch": 8,
     "seed": 1,
     "seeds": 2,
 }

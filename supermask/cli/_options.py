@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,9 @@ def option(*names: str, **settings: Any) -> Callable[[F], F]:
     return click.option(*names, **settings)
 
 
+method_option = option(
+    "-o", "--option", "pairs", multiple=True, metavar="KEY=VALUE", help="Option of the method; may be repeated."
+)
 json_option = option("--json", "as_json", is_flag=True, help="Print one JSON object per line, and nothing else.")
 data_dir_option = option("--data-dir", type=PATH, help="Folder of datasets.  [default: the user's cache folder]")
 force_option = option("--force", is_flag=True, help="Overwrite.")
@@ -49,17 +52,17 @@ device_option = option(
 )
 
 
-def config_options(command: F) -> F:
-    """One option per field of SearchConfig, with its help, choices and default."""
+def config_options(command: F, names: Collection[str] | None = None) -> F:
+    """One option per field of SearchConfig, or per field named, with its help, choices and default."""
     hints = typing.get_type_hints(SearchConfig)
     for item in reversed(fields(SearchConfig)):
-        if item.name == "options":
+        if item.name == "options" or (names is not None and item.name not in names):
             continue
         kind, settings = _plain(hints[item.name]), dict(item.metadata)
-        names = [f"--{item.name.replace('_', '-')}"] + ([settings["alias"]] if "alias" in settings else [])
+        flags = [f"--{item.name.replace('_', '-')}"] + ([settings["alias"]] if "alias" in settings else [])
         choices = settings.get("choices")
         command = option(
-            *names,
+            *flags,
             item.name,
             type=Names(choices) if choices else kind,
             is_flag=kind is bool,
@@ -114,8 +117,11 @@ def parse_options(pairs: tuple[str, ...]) -> dict[str, Any]:
     return found
 
 
-def choose_device(device: str) -> None:
-    """Set JAX up for a device, before it is imported for the first time; environment variables of JAX win.
+def choose_device(device: str, count: int | None = None) -> None:
+    """Set JAX up for a device, before it is used for the first time; environment variables of JAX win.
+
+    A CPU becomes `count` devices, as many as it has cores unless given: two that work on halves of a batch are faster
+    than one whose threads share each matrix product.
 
     Raises:
         UsageError: a GPU was asked for and JAX sees none.
@@ -132,6 +138,8 @@ def choose_device(device: str) -> None:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     if device == "cpu":
         os.environ["JAX_PLATFORMS"] = "cpu"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(count or cores or 1))
     import jax
 
     if device == "gpu" and jax.default_backend() != "gpu":

@@ -23,7 +23,7 @@ class Silent:
     def note(self, text: str) -> None:
         pass
 
-    def steps(self, seed: int, done: int, total: int, loss: float) -> None:
+    def steps(self, seeds: tuple[int, ...], done: int, total: int, loss: float) -> None:
         pass
 
     def epoch(self, metrics: Metrics) -> None:
@@ -51,7 +51,8 @@ class Bar(Silent):
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        self._epochs, self._text, self._seed = epochs, "compiling", -1
+        self._epochs, self._text = epochs, ""
+        self._seeds: tuple[int, ...] = ()
         self._progress = Progress(
             TextColumn("[bold]seed {task.fields[seed]}"),
             BarColumn(bar_width=24),
@@ -72,10 +73,11 @@ class Bar(Silent):
     def note(self, text: str) -> None:
         self._progress.console.print(text, highlight=False, markup=False)
 
-    def steps(self, seed: int, done: int, total: int, loss: float) -> None:
-        if seed != self._seed:
-            self._seed, self._text = seed, ""
-            self._task = self._progress.add_task("", total=total, seed=seed, text="")
+    def steps(self, seeds: tuple[int, ...], done: int, total: int, loss: float) -> None:
+        if seeds != self._seeds:
+            self._seeds, self._text = seeds, ""
+            named = f"{seeds[0]}-{seeds[-1]}" if len(seeds) > 1 else seeds[0]
+            self._task = self._progress.add_task("", total=total, seed=named, text="")
         text = f"epoch {-(-done * self._epochs // total)}/{self._epochs}  {self._text or f'loss {loss:.4f}'}"
         self._progress.update(self._task, completed=done, text=text)
 

@@ -33,9 +33,7 @@ Examples:
 
 @click.command(epilog=EPILOG)
 @opt.config_options
-@opt.option(
-    "-o", "--option", "pairs", multiple=True, metavar="KEY=VALUE", help="Option of the method; may be repeated."
-)
+@opt.method_option
 @opt.option("--sparsity", type=float, help="Fraction of maskable weights removed: 1 - density.")
 @opt.option("--config", "config_file", type=opt.PATH, help="Take defaults from this config.json of a run.")
 @opt.option("--out", type=opt.PATH, help="Run folder.  [default: a name of its own in --runs-dir]")
@@ -69,7 +67,7 @@ def command(
     The same call again answers with the finished run's result.
     """
     config = opt.read_config(ctx, values, config_file, _translated(ctx, pairs, sparsity))
-    opt.choose_device(device)
+    opt.choose_device(device, config.devices)
     from supermask.build import build, resolve
     from supermask.run import default_path, finished, open_run
 

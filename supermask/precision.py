@@ -1,0 +1,31 @@
+"""The precision of effective weights and activations; scores, optimiser and loss stay in float32."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+
+from supermask.types import Array, Model, Tree
+
+
+def at_precision(model: Model, precision: str) -> Model:
+    """The model with its weights and inputs cast, and its matrix products made, as asked.
+
+    Args:
+        model: float32.
+        precision: `f32` is float32 everywhere, on a GPU too, where JAX alone would round the factors of a product
+            to TF32; `tf32` lets it; `bf16` casts weights and images to bfloat16. Logits come back as the model makes
+            them, and gradients in float32.
+    """
+    products = {"f32": "float32", "tf32": "tensorfloat32", "bf16": "default"}[precision]
+    dtype = jnp.bfloat16 if precision == "bf16" else jnp.float32
+
+    def apply(weights: Tree, stats: Tree, x: Array, train: bool) -> tuple[Array, Tree]:
+        cast = {name: w.astype(dtype) for name, w in weights.items()}
+        with jax.default_matmul_precision(products):
+            logits, after = model.apply(cast, stats, x.astype(dtype), train)
+        return logits, {name: value.astype(jnp.float32) for name, value in after.items()}
+
+    return replace(model, apply=apply)

@@ -1,0 +1,136 @@
+"""The compiled functions of a search, its data on the devices, and the state that they move on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from supermask import core
+from supermask.build import Parts, initial_stats
+from supermask.compiled import Compiled
+from supermask.inits import maskable
+from supermask.scoring import Scorer, search_key
+from supermask.training import epoch_order, training_program
+from supermask.types import Array, Method, Tree
+
+
+@dataclass
+class Searching:
+    """Where searches stand; every array has an axis of seeds in front, as `Layout.stack` makes them.
+
+    Attributes:
+        inner: scores, optimiser and batch statistics.
+        loss, correct: sums over the epoch so far.
+        order: of the images in this epoch.
+        order_key, noise_key: what order and augmentation, and the noise of masks, derive from.
+    """
+
+    weights: Any
+    inner: core.State
+    loss: Array
+    correct: Array
+    order: Array
+    order_key: Array
+    noise_key: Array
+
+    @property
+    def stats(self) -> Any:
+        return self.inner.stats
+
+
+def side_by_side(parts: Parts) -> int:
+    """How many seeds of a search run side by side, each on a device of its own.
+
+    A device alone with a seed never waits for the others, as it does in every step of a batch that they share; but
+    where batches are shared, fewer seeds than devices would leave some idle. Batch statistics need the batch whole,
+    so nets that have them go in turn.
+    """
+    devices, seeds = int(parts.config.devices or 1), parts.config.seeds
+    if parts.model.stats or (parts.layout.shares > 1 and seeds < devices):
+        return 1
+    return min(devices, seeds)
+
+
+class Programs:
+    """Everything compiled once for a search of any seeds, `seeds` of them side by side."""
+
+    def __init__(self, parts: Parts, seeds: int = 1) -> None:
+        self.parts, self.layout = parts, parts.lay(seeds)
+        layout, train = self.layout, parts.dataset.train
+        assert parts.dataset.validation is not None
+        self._data = layout.everywhere((train.images, train.labels))
+        self.validation = Scorer(parts, parts.dataset.validation, layout)
+        self._harden = Compiled(layout.program(partial(_harden, parts.method), (True, True)))
+        self._start = Compiled(layout.program(parts.optimiser.init, (True,)))
+        self._order = Compiled(layout.program(partial(epoch_order, count=len(train)), (True, False)))
+        program = training_program(parts, core.searching(parts.method), layout)
+        own = (True, True, False, False, True, True, False, False)
+        # Scores, moments and statistics are donated: they are updated in place.
+        self.train = Compiled(layout.program(program, own), donate_argnums=0)
+
+    @property
+    def compile_seconds(self) -> float:
+        programs = (self.validation.program, self._harden, self._start, self._order, self.train)
+        return sum(program.seconds for program in programs)
+
+    def begin(self, seeds: Sequence[int], host_weights: Sequence[Tree]) -> Searching:
+        """The state before the first step."""
+        stack, count = self.layout.stack, len(seeds)
+        names = maskable(self.parts.model.weights)
+        keys = [jax.random.split(search_key(seed), 3) for seed in seeds]
+        scores = stack(
+            [
+                self.parts.method.init(key[0], {name: jnp.asarray(weights[name]) for name in names})
+                for key, weights in zip(keys, host_weights, strict=True)
+            ]
+        )
+        stats = stack([initial_stats(self.parts.model.stats)] * count)
+        zeros = np.zeros(count, np.float32), np.zeros(count, np.int32)
+        return Searching(
+            weights=stack(host_weights),
+            inner=core.State(scores, self._start(scores), stats),
+            loss=zeros[0],
+            correct=zeros[1],
+            order=None,
+            order_key=stack([key[1] for key in keys]),
+            noise_key=stack([key[2] for key in keys]),
+        )
+
+    def begin_epoch(self, state: Searching, epoch: int) -> None:
+        """Shuffle the images and forget the sums of the epoch before."""
+        count = self.layout.seeds
+        state.order = self._order(state.order_key, jnp.int32(epoch))
+        state.loss = self.layout.stack([np.float32(0)] * count)
+        state.correct = self.layout.stack([np.int32(0)] * count)
+
+    def advance(self, state: Searching, start: int, stop: int) -> tuple[np.ndarray, float]:
+        """Run the steps start..stop-1; (summed loss of the epoch so far per seed, seconds without compiling)."""
+        compiled, began = self.train.seconds, time.perf_counter()
+        carry = (state.inner, state.loss, state.correct)
+        state.inner, state.loss, state.correct = self.train(
+            carry, state.weights, *self._data, state.order, state.noise_key, jnp.int32(start), jnp.int32(stop)
+        )
+        loss = np.asarray(state.loss, float)
+        return loss, time.perf_counter() - began - (self.train.seconds - compiled)
+
+    def harden(self, state: Searching) -> tuple[Any, np.ndarray]:
+        """(hardened masks, their densities)."""
+        mask, density = self._harden(state.inner.trained, state.weights)
+        return mask, np.asarray(density)
+
+
+def _harden(method: Method, scores: Tree, weights: Tree) -> tuple[Tree, Array]:
+    """(hardened mask, its density)."""
+    mask = method.harden(scores, {name: weights[name] for name in scores})
+    kept = jnp.float32(0)
+    for array in mask.values():
+        expected = array.astype(jnp.float32) / 255 if array.dtype == jnp.uint8 else (array != 0).astype(jnp.float32)
+        kept += jnp.sum(expected)
+    return mask, kept / sum(array.size for array in mask.values())
