@@ -1,10 +1,12 @@
-"""Our search step beside PyTorch's, in turn: edge-popup at density 0.5, signed constant, batch 128, float32.
+"""Our search beside PyTorch's, in turn: edge-popup at density 0.5, signed constant, batch 128, float32.
 
     python benchmarks/peers.py --net conv4 --rounds 5
+    python benchmarks/peers.py --net lenet300 --epoch 422
 
-Ours is the step as `supermask search` runs it, with the batch gathered, augmented and normalised inside. The peers'
-(`torch_peers.py`) are bare steps on a batch that is ready. Each round runs every tool once; the ratio is taken round by
-round, because shared machines drift. Prints a table, then one JSON line. Needs the torch extra.
+Ours is the step as `supermask search` runs it, with the batch gathered, augmented and normalised inside. The peers
+(`torch_peers.py`) run bare steps on a batch that is ready; with `--epoch` they too load, augment and normalise every
+image as such scripts do, and ours shuffles anew. Each round runs every tool once; the ratio is taken round by round,
+because shared machines drift. Prints a table, then one JSON line. Needs the torch extra.
 """
 
 import argparse
@@ -17,50 +19,65 @@ import sys
 import time
 from pathlib import Path
 
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(os.cpu_count()))  # as the command line does
+
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 import supermask
 from supermask import core
+from supermask.bench import matmul_rate
 from supermask.build import build
+from supermask.compiled import Compiled
+from supermask.layout import Layout
+from supermask.programs import Programs
 from supermask.training import training_program
 
 HERE = Path(__file__).parent
 
 
 class Ours:
-    """Steps of our search on random images; `compile_seconds` is kept apart."""
+    """Steps of our search on random images; compilation is kept apart."""
 
     def __init__(self, net: str) -> None:
         shape = "mnist" if net == "lenet300" else "cifar"
         augment = "none" if shape == "mnist" else "crop-flip"
-        parts = build(supermask.SearchConfig(arch=net, dataset=f"shapes:{shape}", augment=augment))
-        weights = jax.device_put(parts.weights(0))
-        scores = parts.method.init(jax.random.key(0), weights)
-        train = parts.dataset.train
-        state = core.State(scores, parts.optimiser.init(scores), {})
-        self.carry = (state, jnp.float32(0), jnp.int32(0))
-        order = jnp.asarray(np.random.default_rng(0).permutation(len(train)), jnp.int32)
-        self.fixed = (weights, jnp.asarray(train.images), jnp.asarray(train.labels), order, jax.random.key(1))
-        self.batch = parts.batch_size
-        program = jax.jit(training_program(parts, core.searching(parts.method)), donate_argnums=0)
-        began = time.perf_counter()
-        self.program = program.lower(self.carry, *self.fixed, jnp.int32(0), jnp.int32(1)).compile()
-        self.compile_seconds = time.perf_counter() - began
-        self.rate(1)
+        self.parts = build(supermask.SearchConfig(arch=net, dataset=f"shapes:{shape}", augment=augment))
+        self.programs = Programs(self.parts)
+        self.state = self.programs.begin([0], [self.parts.weights(0)])
+        self.epoch = 0
+        self.rate(2)
 
     def rate(self, steps: int) -> float:
-        """Images per second over some steps."""
-        began = time.perf_counter()
-        self.carry = self.program(self.carry, *self.fixed, jnp.int32(0), jnp.int32(steps))
-        float(self.carry[1])
-        return steps * self.batch / (time.perf_counter() - began)
+        """Images per second over some steps, shuffling included."""
+        began, self.epoch = time.perf_counter(), self.epoch + 1
+        self.programs.begin_epoch(self.state, self.epoch)
+        self.programs.advance(self.state, 0, steps)
+        return steps * self.parts.batch_size / (time.perf_counter() - began)
 
 
-def peer(net: str, variant: str, steps: int) -> float:
-    """Median images per second of a PyTorch peer, in a process of its own."""
+class Dense(Ours):
+    """The same step with the weights trained and no mask: what it takes longer to search is the mask's cost."""
+
+    def __init__(self, net: str) -> None:
+        super().__init__(net)
+        layout = self.programs.layout
+        self.programs.train = Compiled(
+            layout.program(
+                training_program(self.parts, core.training, layout),
+                (True, True, False, False, True, True, False, False),
+            ),
+            donate_argnums=0,
+        )
+        weights = jax.tree.map(lambda a: a + 0, self.state.weights)
+        self.state.inner = core.State(weights, self.programs._start(weights), self.state.inner.stats)
+        self.state.weights = {}
+        self.rate(2)
+
+
+def peer(net: str, variant: str, steps: int, epoch: int | None) -> float:
+    """Images per second of a PyTorch peer, in a process of its own; the median if it runs bare steps."""
     command = [sys.executable, HERE / "torch_peers.py", "--net", net, "--variant", variant, "--steps", str(steps)]
+    command += ["--epoch", str(epoch)] if epoch else []
     result = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     return result.get("median", float("nan"))
 
@@ -68,21 +85,33 @@ def peer(net: str, variant: str, steps: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--net", choices=["lenet300", "conv2", "conv4", "conv6"], default="conv4")
-    parser.add_argument("--variants", nargs="+", default=["published", "kthvalue", "tuned"])
+    parser.add_argument("--variants", nargs="*", default=["published", "kthvalue", "tuned"])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, help="[default: 3, and 50 for lenet300]")
+    parser.add_argument("--steps", type=int, help="[default: 4, and 200 for lenet300]")
+    parser.add_argument("--epoch", type=int, metavar="BATCHES", help="so much of an epoch, with data and augmentation")
     args = parser.parse_args()
-    steps = args.steps or (50 if args.net == "lenet300" else 3)
-    ours, rates = Ours(args.net), {name: [] for name in ["supermask", *args.variants]}
+    steps = args.epoch or args.steps or (200 if args.net == "lenet300" else 4)
+    ours = Ours(args.net)
+    tools = {"supermask": ours.rate, "dense": Dense(args.net).rate}
+    tools |= {name: lambda n, name=name: peer(args.net, name, min(n, 30), args.epoch) for name in args.variants}
+    rates = {name: [] for name in tools}
+    matmul = []
     for _ in range(args.rounds):
-        rates["supermask"].append(ours.rate(steps))
-        for variant in args.variants:
-            rates[variant].append(peer(args.net, variant, steps))
-    print(f"{args.net}, batch 128, images/s: median (lowest - highest) of {args.rounds} rounds")
+        for name, measure in tools.items():
+            rates[name].append(measure(steps))
+        matmul.append(matmul_rate("f32", Layout(ours.parts.config.devices)))
+    report(args.net, args.epoch, rates, matmul)
+
+
+def report(net: str, epoch: int | None, rates: dict[str, list[float]], matmul: list[float]) -> None:
+    work = f"an epoch cut to {epoch} batches, with its data" if epoch else "steps"
+    rounds = len(matmul)
+    print(f"{net}, {work}, batch 128, images/s: median (lowest - highest) of {rounds} rounds, ratio round by round")
     for name, column in rates.items():
         ratio = statistics.median(a / b for a, b in zip(rates["supermask"], column, strict=True))
         middle, low, high = statistics.median(column), min(column), max(column)
-        print(f"{name:10} {middle:9.0f} ({low:.0f} - {high:.0f})   ours / this {ratio:.2f}")
+        print(f"{name:10} {middle:9,.0f} ({low:,.0f} - {high:,.0f})   ours / this {ratio:.2f}")
+    print(f"float32 matrix products: {statistics.median(matmul):.0f} GFLOP/s")
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True, check=False
     )
@@ -92,7 +121,7 @@ def main() -> None:
         "jax": jax.__version__,
         "commit": commit.stdout.strip(),
     }
-    print(json.dumps({"net": args.net, "rates": rates, "compile_seconds": ours.compile_seconds, **facts}))
+    print(json.dumps({"net": net, "epoch": epoch, "rates": rates, "matmul_gflops": matmul, **facts}))
 
 
 if __name__ == "__main__":

@@ -230,6 +230,9 @@ def main() -> None:
     parser.add_argument("--variant", choices=VARIANTS, default="published")
     for name, default in {"steps": 5, "warmup": 2, "batch": 128, "threads": os.cpu_count(), "device": "cpu"}.items():
         parser.add_argument(f"--{name}", type=type(default), default=default)
+    parser.add_argument(
+        "--epoch", type=int, metavar="BATCHES", help="so much of an epoch with its data, not bare steps"
+    )
     parser.add_argument("--self-test", action="store_true", help="check masks and gradients, measure nothing")
     args = vars(parser.parse_args())
     if args.pop("self_test"):
@@ -237,7 +240,13 @@ def main() -> None:
     row = {"torch": torch.__version__} | args
     try:
         peer = Peer(args["net"], args["variant"], device=args["device"], threads=args["threads"])
-        rates = step_rate(args["net"], args["variant"], args["batch"], args["steps"], args["warmup"], peer=peer)
+        if args["epoch"]:
+            shape = (*peer.shape[1:], peer.shape[0])
+            images = np.random.default_rng(0).integers(0, 256, (args["epoch"] * args["batch"], *shape), dtype=np.uint8)
+            augment, labels = shape[-1] == 3, np.arange(len(images)) % 10
+            rates = [epoch_rate(args["net"], args["variant"], images, labels, augment, batch=args["batch"], peer=peer)]
+        else:
+            rates = step_rate(args["net"], args["variant"], args["batch"], args["steps"], args["warmup"], peer=peer)
         row |= {"median": float(np.median(rates)), "min": min(rates), "max": max(rates), "images_per_second": rates}
         row["compile_seconds"] = peer.compile_seconds
     except UnavailableError as error:

@@ -78,7 +78,11 @@ def bench(
     steps = max(1, int(SECONDS_PER_ROUND / second))
     images = steps * parts.batch_size * len(seeds)
     rates = [images / programs.advance(state, 0, steps)[1] for _ in range(rounds)]
-    rate, matmul, work = statistics.median(rates), _matmul_rate(parts, programs.layout), _gflop_per_image(parts)
+    rate, matmul, work = (
+        statistics.median(rates),
+        matmul_rate(parts.config.precision, programs.layout),
+        _gflop_per_image(parts),
+    )
     share = parts.batch_size // parts.layout.shares
     return Bench(
         images_per_second=rate,
@@ -120,12 +124,12 @@ def _gflop_per_image(parts: Parts) -> float:
     return float(counted["flops"]) / count / 1e9
 
 
-def _matmul_rate(parts: Parts, layout: Layout, repeats: int = 5) -> float:
-    """10^9 operations a second of square matrix products, one on each device at once."""
+def matmul_rate(precision: str, layout: Layout, repeats: int = 5) -> float:
+    """10^9 operations a second of large square matrix products, one on each device at once."""
     on_cpu = jax.default_backend() == "cpu"
     size = 1024 if on_cpu else 8192
-    dtype = jnp.bfloat16 if parts.config.precision == "bf16" else jnp.float32
-    products = "tensorfloat32" if parts.config.precision == "tf32" else "float32"
+    dtype = jnp.bfloat16 if precision == "bf16" else jnp.float32
+    products = "tensorfloat32" if precision == "tf32" else "float32"
     a = layout.everywhere(np.ones((size, size), dtype))
     spread = PartitionSpec(AXIS)
     with jax.default_matmul_precision(products):

@@ -49,7 +49,7 @@ class Layout:
     @property
     def axis(self) -> str | None:
         """The mesh axis to sum over inside of a program, if a batch is spread over it."""
-        return AXIS if self.seeds == 1 and not self.whole else None
+        return AXIS if self.seeds == 1 and self.shares > 1 and not self.whole else None
 
     @property
     def in_turn(self) -> int:

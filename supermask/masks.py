@@ -7,7 +7,7 @@ import zlib
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+import numpy as np
 
 from supermask.inits import fans
 from supermask.selection import top_k as top_k  # methods find everything here
@@ -19,12 +19,23 @@ def kept_count(density: float, size: int) -> int:
     return min(size, max(1, round(density * size)))
 
 
+def top_k_over_layers(values: Tree, k: int) -> Tree:
+    """The k largest of all layers together, bool; ties go to the earlier layer of the tree, then to the lower index."""
+    chosen = top_k(jnp.concatenate([v.reshape(-1) for v in values.values()]), k)
+    ends = np.cumsum([v.size for v in values.values()])[:-1]
+    return {name: part.reshape(values[name].shape) for name, part in zip(values, jnp.split(chosen, ends), strict=True)}
+
+
+@jax.custom_vjp
 def straight_through(hard: Array, soft: Array) -> Array:
     """The value of `hard` (cast to soft's dtype) with the gradient of `soft` (Bengio et al. 2013).
 
-    The difference is taken first, so that it is exactly zero and the value exactly `hard`.
+    A rule of its own, because hard + (soft - stop_gradient(soft)) reads `soft` once more in every step for nothing.
     """
-    return hard.astype(soft.dtype) + (soft - lax.stop_gradient(soft))
+    return hard.astype(soft.dtype)
+
+
+straight_through.defvjp(lambda hard, soft: (hard.astype(soft.dtype), None), lambda _, g: (None, g))
 
 
 def key_for(key: Array, name: str) -> Array:

@@ -872,3 +872,10 @@ def test_files_that_are_there_but_bad_are_not_fetched_over(
     path.unlink()
     fails(lambda: load_idx(source, tmp_path), path.name)
     assert server.asked == []
+
+
+def test_digits_are_those_of_scikit_learn():
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    np.testing.assert_array_equal(digits._table(), np.column_stack([bunch.data, bunch.target]))

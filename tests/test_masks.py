@@ -91,3 +91,16 @@ def test_bernoulli_draws_with_its_probability_and_by_name():
 def test_sampled_masks_keep_certain_weights_certainly():
     counts = jnp.array([0, 255] * 1000, jnp.uint8)
     np.testing.assert_array_equal(masks.draw_255(jax.random.key(0), counts), np.array([False, True] * 1000))
+
+
+@pytest.mark.parametrize("k", [1, 7, 5000, 14_999, 15_003])
+def test_top_k_over_layers_is_the_top_k_of_all_together(k):
+    random = np.random.default_rng(k)
+    tree = {"b": random.integers(0, 50, (100, 150)), "a": random.integers(0, 50, (3,))}  # full of ties
+    tree = {name: array.astype(np.float32) for name, array in tree.items()}
+    together = np.concatenate([array.ravel() for array in tree.values()])
+    expected = np.zeros(together.size, bool)
+    expected[np.argsort(-together, kind="stable")[:k]] = True
+    found = masks.top_k_over_layers({name: jnp.asarray(array) for name, array in tree.items()}, k)
+    assert {name: m.shape for name, m in found.items()} == {name: array.shape for name, array in tree.items()}
+    np.testing.assert_array_equal(np.concatenate([np.asarray(m).ravel() for m in found.values()]), expected)

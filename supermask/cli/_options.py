@@ -120,7 +120,7 @@ def parse_options(pairs: tuple[str, ...]) -> dict[str, Any]:
 def choose_device(device: str, count: int | None = None) -> None:
     """Set JAX up for a device, before it is used for the first time; environment variables of JAX win.
 
-    A CPU becomes `count` devices, as many as it has cores unless given: two that work on halves of a batch are faster
+    A CPU becomes as many devices as it has cores, or more if `count` is: two that work on halves of a batch are faster
     than one whose threads share each matrix product.
 
     Raises:
@@ -139,7 +139,7 @@ def choose_device(device: str, count: int | None = None) -> None:
     if device == "cpu":
         os.environ["JAX_PLATFORMS"] = "cpu"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(count or cores or 1))
+    os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(max(count or 1, cores or 1)))
     import jax
 
     if device == "gpu" and jax.default_backend() != "gpu":

@@ -87,6 +87,7 @@ def command(
         return
     with open_run(path, resolved, force=force) as folder:
         with reporter(quiet, int(resolved.epochs or 0)) as progress, _ctrl_c() as pressed:
+            progress.note(f"{resolved.method} on {resolved.dataset}, {resolved.arch}: run folder {path}")
             parts = build(resolved, data_dir)
             results = _fill(folder, parts, progress, pressed, embed_weights)
         if not results:
@@ -125,6 +126,10 @@ def _fill(
 
     results = []
     for outcome in outcomes(parts, Observer(epoch=epoch, steps=progress.steps, stop=lambda: bool(pressed))):
+        progress.note(
+            f"seed {outcome.ticket.config.seed}: {outcome.compile_seconds:.1f} s compiling, "
+            f"{outcome.train_seconds:.1f} s searching"
+        )
         ticket = outcome.ticket.embed_weights() if embed_weights else outcome.ticket
         path = folder.add_ticket(ticket)
         results.append(_result(outcome, folder.path, path, len(ticket.to_bytes())))

@@ -6,6 +6,7 @@ Source: Alpaydin, Kaynak, "Optical recognition of handwritten digits", UCI Machi
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -30,15 +31,26 @@ def load(data_dir: Path, argument: str = "") -> Dataset:
         UsageError: an argument was given.
     """
     no_argument("digits", argument)
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
-    labels = bunch.target.astype(np.int32)
+    table = _table()
+    images = np.rint(table[:, :-1] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
+    labels = table[:, -1].astype(np.int32)
     held_out = _held_out(labels)
     train = Split(images[~held_out], labels[~held_out])
     test = Split(images[held_out], labels[held_out])
     return check(Dataset(train, test, tuple("0123456789"), *mean_std(train.images)), "scikit-learn's digits")
+
+
+def _table() -> np.ndarray:
+    """(1797, 65): pixels and label. Read from scikit-learn's own file, because importing scikit-learn takes seconds."""
+    spec = importlib.util.find_spec("sklearn")
+    for folder in (spec and spec.submodule_search_locations) or ():
+        path = Path(folder, "datasets", "data", "digits.csv.gz")
+        if path.is_file():
+            return np.loadtxt(path, delimiter=",")
+    from sklearn.datasets import load_digits  # another layout than that of the releases known
+
+    bunch = load_digits()
+    return np.column_stack([bunch.data, bunch.target])
 
 
 def _held_out(labels: np.ndarray) -> np.ndarray:
