@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ import numpy as np
 
 from supermask.inits import fans
 from supermask.selection import top_k as top_k  # methods find everything here
+from supermask.selection import top_k_signed as top_k_signed
 from supermask.types import Array, Tree
 
 
@@ -19,9 +21,9 @@ def kept_count(density: float, size: int) -> int:
     return min(size, max(1, round(density * size)))
 
 
-def top_k_over_layers(values: Tree, k: int) -> Tree:
-    """The k largest of all layers together, bool; ties go to the earlier layer of the tree, then to the lower index."""
-    chosen = top_k(jnp.concatenate([v.reshape(-1) for v in values.values()]), k)
+def over_layers(select: Callable[[Array, int], Array], values: Tree, k: int) -> Tree:
+    """`top_k` or `top_k_signed` of all layers together; ties go to the earlier layer, then to the lower index."""
+    chosen = select(jnp.concatenate([v.reshape(-1) for v in values.values()]), k)
     ends = np.cumsum([v.size for v in values.values()])[:-1]
     return {name: part.reshape(values[name].shape) for name, part in zip(values, jnp.split(chosen, ends), strict=True)}
 

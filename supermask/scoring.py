@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from supermask import core
-from supermask.build import EVALUATION_BATCH, Parts
+from supermask.build import Parts
 from supermask.compiled import Compiled
 from supermask.layout import Layout
 from supermask.masks import key_for
@@ -19,6 +19,10 @@ from supermask.types import Split
 
 SAMPLES = 10
 """Draws of a sampled mask that a recorded accuracy is the mean of (Zhou et al. 2019)."""
+
+
+_BATCH = {"cpu": 32}
+"""Images at a time, 512 on an accelerator: on a CPU 128 would be the most memory that a search of Conv4 takes."""
 
 
 def search_key(seed: int) -> jax.Array:
@@ -33,7 +37,7 @@ class Scorer:
         layout = replace(layout, whole=False)  # batch statistics are read here, not made
         self._layout, self._count = layout, len(split)
         self._data = layout.everywhere((split.images, split.labels))
-        batch = min(EVALUATION_BATCH, self._count)
+        batch = min(_BATCH.get(jax.default_backend(), 512), self._count)
         score = partial(core.score, parts.method, parts.model, parts.prepare, batch, layout=layout)
         own = (True, True, True, False, False, True)
         self.program = Compiled(layout.program(lambda *arguments: score(*arguments), own))

@@ -20,6 +20,7 @@ from supermask.types import Array
 
 SAMPLE = 1024
 _HIGHEST = 2**31 - 1  # above the bits of every float32
+_TOP = _HIGHEST - 1
 
 
 @partial(jax.jit, static_argnums=1)
@@ -28,10 +29,24 @@ def top_k(values: Array, k: int) -> Array:
 
     Exact for every input without NaN.
     """
-    if k >= values.size:
-        return jnp.ones(values.shape, bool)
-    bits = lax.bitcast_convert_type(values, jnp.int32)
-    threshold, reached = (_sorted if values.size <= 4 * SAMPLE else _close_in)(bits, k)
+    return _largest_of(lax.bitcast_convert_type(values, jnp.int32), k)
+
+
+@partial(jax.jit, static_argnums=1)
+def top_k_signed(values: Array, k: int) -> Array:
+    """`top_k` of float32 values of any sign."""
+    positive, size = values > 0, lax.bitcast_convert_type(jnp.abs(values), jnp.int32)
+    # Only one side of zero decides: if the positive values suffice, all others tie at the bottom, else those tie at
+    # the top.
+    enough = _count(positive) >= k
+    return _largest_of(jnp.where(positive, jnp.where(enough, size, _TOP), jnp.where(enough, 0, _TOP - size)), k)
+
+
+def _largest_of(bits: Array, k: int) -> Array:
+    """The k largest of int32 values from 0 to _TOP."""
+    if k >= bits.size:
+        return jnp.ones(bits.shape, bool)
+    threshold, reached = (_sorted if bits.size <= 4 * SAMPLE else _close_in)(bits, k)
     return lax.cond(reached == k, lambda: bits >= threshold, lambda: _first_ties(bits, threshold, k))
 
 

@@ -101,6 +101,23 @@ def test_top_k_over_layers_is_the_top_k_of_all_together(k):
     together = np.concatenate([array.ravel() for array in tree.values()])
     expected = np.zeros(together.size, bool)
     expected[np.argsort(-together, kind="stable")[:k]] = True
-    found = masks.top_k_over_layers({name: jnp.asarray(array) for name, array in tree.items()}, k)
+    found = masks.over_layers(masks.top_k, {name: jnp.asarray(array) for name, array in tree.items()}, k)
     assert {name: m.shape for name, m in found.items()} == {name: array.shape for name, array in tree.items()}
     np.testing.assert_array_equal(np.concatenate([np.asarray(m).ravel() for m in found.values()]), expected)
+
+
+@pytest.mark.parametrize("share", [0.001, 0.3, 0.5, 0.7, 0.999])
+@pytest.mark.parametrize("values", ["normal", "ties", "all negative", "all equal"])
+@pytest.mark.parametrize("size", [5, 3000, 20_000])
+def test_top_k_signed_is_a_stable_sort(size, values, share):
+    random = np.random.default_rng(size)
+    drawn = {
+        "normal": random.normal(size=size),
+        "ties": random.integers(-3, 4, size),
+        "all negative": -random.random(size) - 1e-30,
+        "all equal": np.full(size, -0.5),
+    }[values].astype(np.float32)
+    k = max(1, round(share * size))
+    expected = np.zeros(size, bool)
+    expected[np.argsort(-drawn, kind="stable")[:k]] = True
+    np.testing.assert_array_equal(masks.top_k_signed(jnp.asarray(drawn), k), expected)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from supermask import core, registry
+from supermask.errors import UsageError
 from supermask.inits import draw
 from supermask.types import Method
 
@@ -176,6 +177,36 @@ def test_edge_popup_keeps_the_largest_magnitudes():
     magnitude = np.abs(scores["dense1/kernel"])
     mask = np.asarray(method.harden(scores, weights)["dense1/kernel"])
     assert magnitude[mask].min() >= magnitude[~mask].max()
+
+
+def test_edge_popup_by_value_ranks_signed_scores(upstream):
+    method = make("edge-popup", density=0.3, rank="value")
+    weights, scores = setting(method)
+    gradient = score_gradient(method, scores, weights, upstream)
+    for key, array in method.harden(scores, weights).items():
+        np.testing.assert_allclose(gradient[key], np.asarray(upstream[key]) * weights[key], rtol=1e-6)
+        kept, score = np.asarray(array), np.asarray(scores[key])
+        assert kept.sum() == max(1, round(0.3 * kept.size))
+        assert kept.all() or score[kept].min() >= score[~kept].max()
+
+
+@pytest.mark.parametrize("rank", ["magnitude", "value"])
+@pytest.mark.parametrize("density", [0.001, 0.1, 0.77, 1.0])
+def test_edge_popup_over_all_layers_keeps_the_density_exactly(rank, density):
+    method = make("edge-popup", density=density, rank=rank, scope="global")
+    weights, scores = setting(method)
+    together = np.concatenate([np.asarray(scores[key]).ravel() for key in SHAPES])
+    together = np.abs(together) if rank == "magnitude" else together
+    expected = np.zeros(together.size, bool)
+    expected[np.argsort(-together, kind="stable")[: max(1, round(density * together.size))]] = True
+    mask = method.harden(scores, weights)
+    np.testing.assert_array_equal(np.concatenate([np.asarray(mask[key]).ravel() for key in SHAPES]), expected)
+
+
+@pytest.mark.parametrize("options", [{"rank": "size"}, {"scope": "all"}])
+def test_edge_popup_refuses_other_words(options):
+    with pytest.raises(UsageError, match="edge-popup"):
+        make("edge-popup", **options)
 
 
 @pytest.mark.parametrize("rescale", [True, False])
