@@ -39,7 +39,7 @@ def top_k_signed(values: Array, k: int) -> Array:
     # Only one side of zero decides: if the positive values suffice, all others tie at the bottom, else those tie at
     # the top.
     enough = _count(positive) >= k
-    return _largest_of(jnp.where(positive, jnp.where(enough, size, _TOP), jnp.where(enough, 0, _TOP - size)), k)
+    return _largest_of(jnp.where(positive, jnp.where(enough, size, _TOP), jnp.where(enough, 0, _TOP - 1 - size)), k)
 
 
 def _largest_of(bits: Array, k: int) -> Array:

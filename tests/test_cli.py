@@ -158,9 +158,10 @@ def test_search_json(run):
 
 def test_search_progress_goes_to_stderr(run):
     lines = run.answer.err.splitlines()
-    assert ["epoch 1/2" in lines[0], "epoch 2/2" in lines[1], len(lines)] == [True, True, 2]
+    words = ("run folder", "epoch 1/2", "epoch 2/2", "compiling")
+    assert [word in line for word, line in zip(words, lines, strict=True)] == [True] * 4
     for word in ("loss", "val", "density", "images/s"):
-        assert word in lines[0]
+        assert word in lines[1]
     assert "\x1b" not in run.answer.err
 
 
@@ -885,16 +886,18 @@ def test_ctrl_c_ends_with_the_best_ticket_so_far(here):
     words = ("-m", "supermask", "search", "--arch", "lenet300", "--method", "sigmoid", "--epochs", "100000", "--json")
     process = start(*words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
     try:
-        lines = [process.stderr.readline()]
-        assert "epoch 1/100000" in lines[0], lines[0] + process.stderr.read()
+        lines = [process.stderr.readline(), process.stderr.readline()]
+        assert "run folder" in lines[0]
+        assert "epoch 1/100000" in lines[1]
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     finally:
         process.kill()
         process.wait()
     assert process.returncode == 130
-    *progress, last = (lines[0] + err).splitlines()
+    *progress, took, last = (lines[1] + err).splitlines()
     assert all("epoch" in line for line in progress)
+    assert "compiling" in took
     [row] = [json.loads(line) for line in out.splitlines()]
     assert last.startswith("supermask: interrupted")
     assert row["ticket"] in last

@@ -87,8 +87,8 @@ def command(
         return
     with open_run(path, resolved, force=force) as folder:
         with reporter(quiet, int(resolved.epochs or 0)) as progress, _ctrl_c() as pressed:
-            progress.note(f"{resolved.method} on {resolved.dataset}, {resolved.arch}: run folder {path}")
             parts = build(resolved, data_dir)
+            progress.note(f"{resolved.method} on {resolved.dataset}, {resolved.arch}: run folder {path}")
             results = _fill(folder, parts, progress, pressed, embed_weights)
         if not results:
             raise InterruptionError("interrupted before the first epoch ended; nothing was written")
