@@ -12,7 +12,6 @@ because shared machines drift. Prints a table, then one JSON line. Needs the tor
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -22,11 +21,12 @@ from pathlib import Path
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(os.cpu_count()))  # as the command line does
 
 import jax
+from facts import facts
 
 import supermask
 from supermask import core
-from supermask.bench import matmul_rate
-from supermask.build import build
+from supermask.bench import matmul_rate, random_images
+from supermask.build import assemble, resolve
 from supermask.compiled import Compiled
 from supermask.layout import Layout
 from supermask.programs import Programs
@@ -39,9 +39,9 @@ class Ours:
     """Steps of our search on random images; compilation is kept apart."""
 
     def __init__(self, net: str) -> None:
-        shape = "mnist" if net == "lenet300" else "cifar"
-        augment = "none" if shape == "mnist" else "crop-flip"
-        self.parts = build(supermask.SearchConfig(arch=net, dataset=f"shapes:{shape}", augment=augment))
+        shape, augment = ((28, 28, 1), "none") if net == "lenet300" else ((32, 32, 3), "crop-flip")
+        config = supermask.SearchConfig(arch=net, augment=augment)
+        self.parts = assemble(resolve(config), random_images(shape))
         self.programs = Programs(self.parts)
         self.state = self.programs.begin([0], [self.parts.weights(0)])
         self.epoch = 0
@@ -61,15 +61,9 @@ class Dense(Ours):
     def __init__(self, net: str) -> None:
         super().__init__(net)
         layout = self.programs.layout
-        self.programs.train = Compiled(
-            layout.program(
-                training_program(self.parts, core.training, layout),
-                (True, True, False, False, True, True, False, False),
-            ),
-            donate_argnums=0,
-        )
+        self.programs.train = Compiled(training_program(self.parts, core.training, layout), donate_argnums=0)
         weights = jax.tree.map(lambda a: a + 0, self.state.weights)
-        self.state.inner = core.State(weights, self.programs._start(weights), self.state.inner.stats)
+        self.state.inner = core.State(weights, self.programs.start(weights), self.state.inner.stats)
         self.state.weights = {}
         self.rate(2)
 
@@ -112,16 +106,7 @@ def report(net: str, epoch: int | None, rates: dict[str, list[float]], matmul: l
         middle, low, high = statistics.median(column), min(column), max(column)
         print(f"{name:10} {middle:9,.0f} ({low:,.0f} - {high:,.0f})   ours / this {ratio:.2f}")
     print(f"float32 matrix products: {statistics.median(matmul):.0f} GFLOP/s")
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True, check=False
-    )
-    facts = {
-        "machine": platform.machine(),
-        "cores": os.cpu_count(),
-        "jax": jax.__version__,
-        "commit": commit.stdout.strip(),
-    }
-    print(json.dumps({"net": net, "epoch": epoch, "rates": rates, "matmul_gflops": matmul, **facts}))
+    print(json.dumps({"net": net, "epoch": epoch, "rates": rates, "matmul_gflops": matmul, **facts()}))
 
 
 if __name__ == "__main__":

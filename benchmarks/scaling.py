@@ -10,12 +10,11 @@ this process: steady steps on random images, compilation apart, median of the ro
 import argparse
 import json
 import os
-import platform
 from dataclasses import asdict
 
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(os.cpu_count() or 1))  # as the command line does
 
-import jax
+from facts import facts
 
 import supermask
 from supermask.bench import bench
@@ -51,13 +50,7 @@ def main() -> None:
                     f" {found.ms_per_step:9,.1f} ms/step   {found.peak_memory_bytes / 1e9:.2f} GB so far",
                     flush=True,
                 )
-    facts = {
-        "machine": platform.machine(),
-        "cores": CORES,
-        "jax": jax.__version__,
-        "device": jax.devices()[0].device_kind,
-    }
-    print(json.dumps({"base": BASE, **facts, "rows": rows}))
+    print(json.dumps({"base": BASE, **facts(), "rows": rows}))
 
 
 if __name__ == "__main__":

@@ -8,23 +8,24 @@ import statistics
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import PartitionSpec
 
 from supermask import core
 from supermask.build import Parts, assemble, resolve
 from supermask.config import SearchConfig
 from supermask.errors import UsageError
-from supermask.layout import AXIS, Layout
+from supermask.layout import Layout
+from supermask.precision import TYPES
 from supermask.programs import Programs, side_by_side
 from supermask.types import Dataset, Split
 
 SECONDS_PER_ROUND = 2.0
-_IMAGES = 2048
+_IMAGES = 6000
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def bench(
     Raises:
         UsageError: a name or a number of the config is wrong, or the method is not trained.
     """
-    parts = assemble(resolve(config.replace(epochs=1)), _random_images(shape, classes))
+    parts = assemble(resolve(config.replace(epochs=1)), random_images(shape, classes))
     if not parts.method.learned:
         raise UsageError(f"{config.method} is not trained, so there are no steps to measure")
     programs = Programs(parts, side_by_side(parts))
@@ -78,11 +79,8 @@ def bench(
     steps = max(1, int(SECONDS_PER_ROUND / second))
     images = steps * parts.batch_size * len(seeds)
     rates = [images / programs.advance(state, 0, steps)[1] for _ in range(rounds)]
-    rate, matmul, work = (
-        statistics.median(rates),
-        matmul_rate(parts.config.precision, programs.layout),
-        _gflop_per_image(parts),
-    )
+    rate, work = statistics.median(rates), _gflop_per_image(parts)
+    matmul = matmul_rate(parts.config.precision, programs.layout)
     share = parts.batch_size // parts.layout.shares
     return Bench(
         images_per_second=rate,
@@ -102,7 +100,8 @@ def bench(
     )
 
 
-def _random_images(shape: tuple[int, int, int], classes: int) -> Dataset:
+def random_images(shape: tuple[int, int, int], classes: int = 10) -> Dataset:
+    """6,000 images of `shape` (height, width, channels), the same ones in every split."""
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (_IMAGES, *shape), dtype=np.uint8)
     split = Split(images, random.integers(0, classes, _IMAGES).astype(np.int32))
@@ -117,27 +116,18 @@ def _gflop_per_image(parts: Parts) -> float:
     struct = lambda shapes: {name: jax.ShapeDtypeStruct(s, jnp.float32) for name, s in shapes.items()}  # noqa: E731
     count = parts.batch_size
     x, y = jax.ShapeDtypeStruct((count, *shape), jnp.float32), jax.ShapeDtypeStruct((count,), jnp.int32)
-    lowered = jax.jit(lambda *arguments: core.gradient(model, *arguments)).lower(
-        struct(model.weights), struct(model.stats), x, y
-    )
+    lowered = jax.jit(partial(core.gradient, model)).lower(struct(model.weights), struct(model.stats), x, y)
     counted: Any = lowered.cost_analysis()
     return float(counted["flops"]) / count / 1e9
 
 
 def matmul_rate(precision: str, layout: Layout, repeats: int = 5) -> float:
     """10^9 operations a second of large square matrix products, one on each device at once."""
-    on_cpu = jax.default_backend() == "cpu"
-    size = 1024 if on_cpu else 8192
-    dtype = jnp.bfloat16 if precision == "bf16" else jnp.float32
-    products = "tensorfloat32" if precision == "tf32" else "float32"
+    size = 1024 if jax.default_backend() == "cpu" else 8192
+    dtype, products = TYPES[precision]
     a = layout.everywhere(np.ones((size, size), dtype))
-    spread = PartitionSpec(AXIS)
     with jax.default_matmul_precision(products):
-        multiply = jax.jit(
-            jax.shard_map(
-                lambda a: (a @ a)[None], mesh=layout.mesh, in_specs=PartitionSpec(), out_specs=spread, check_vma=False
-            )
-        )
+        multiply = jax.jit(layout.program(lambda a: a @ a, (False,)))
         multiply(a).block_until_ready()
     times = []
     for _ in range(repeats):

@@ -9,6 +9,9 @@ import jax.numpy as jnp
 
 from supermask.types import Array, Model, Tree
 
+TYPES = {"f32": (jnp.float32, "float32"), "tf32": (jnp.float32, "tensorfloat32"), "bf16": (jnp.bfloat16, "default")}
+"""Of each precision the type of the arrays, and what JAX calls the precision of their products."""
+
 
 def at_precision(model: Model, precision: str) -> Model:
     """The model with its weights and inputs cast, and its matrix products made, as asked.
@@ -19,8 +22,7 @@ def at_precision(model: Model, precision: str) -> Model:
             to TF32; `tf32` lets it; `bf16` casts weights and images to bfloat16. Logits come back as the model makes
             them, and gradients in float32.
     """
-    products = {"f32": "float32", "tf32": "tensorfloat32", "bf16": "default"}[precision]
-    dtype = jnp.bfloat16 if precision == "bf16" else jnp.float32
+    dtype, products = TYPES[precision]
 
     def apply(weights: Tree, stats: Tree, x: Array, train: bool) -> tuple[Array, Tree]:
         cast = {name: w.astype(dtype) for name, w in weights.items()}

@@ -27,18 +27,18 @@ class Searching:
 
     Attributes:
         inner: scores, optimiser and batch statistics.
-        loss, correct: sums over the epoch so far.
-        order: of the images in this epoch.
-        order_key, noise_key: what order and augmentation, and the noise of masks, derive from.
+        order_key, noise_key: what the order, and augmentation and the noise of masks, derive from.
+        order: of the images in this epoch; set by `Programs.begin_epoch`.
+        loss, correct: sums over the epoch so far; set likewise.
     """
 
     weights: Any
     inner: core.State
-    loss: Array
-    correct: Array
-    order: Array
     order_key: Array
     noise_key: Array
+    order: Array = None
+    loss: Array = None
+    correct: Array = None
 
     @property
     def stats(self) -> Any:
@@ -68,21 +68,19 @@ class Programs:
         self._data = layout.everywhere((train.images, train.labels))
         self.validation = Scorer(parts, parts.dataset.validation, layout)
         self._harden = Compiled(layout.program(partial(_harden, parts.method), (True, True)))
-        self._start = Compiled(layout.program(parts.optimiser.init, (True,)))
+        self.start = Compiled(layout.program(parts.optimiser.init, (True,)))
         self._order = Compiled(layout.program(partial(epoch_order, count=len(train)), (True, False)))
-        program = training_program(parts, core.searching(parts.method), layout)
-        own = (True, True, False, False, True, True, False, False)
         # Scores, moments and statistics are donated: they are updated in place.
-        self.train = Compiled(layout.program(program, own), donate_argnums=0)
+        self.train = Compiled(training_program(parts, core.searching(parts.method), layout), donate_argnums=0)
 
     @property
     def compile_seconds(self) -> float:
-        programs = (self.validation.program, self._harden, self._start, self._order, self.train)
+        programs = (self.validation.program, self._harden, self.start, self._order, self.train)
         return sum(program.seconds for program in programs)
 
     def begin(self, seeds: Sequence[int], host_weights: Sequence[Tree]) -> Searching:
         """The state before the first step."""
-        stack, count = self.layout.stack, len(seeds)
+        stack = self.layout.stack
         names = maskable(self.parts.model.weights)
         keys = [jax.random.split(search_key(seed), 3) for seed in seeds]
         scores = stack(
@@ -91,14 +89,10 @@ class Programs:
                 for key, weights in zip(keys, host_weights, strict=True)
             ]
         )
-        stats = stack([initial_stats(self.parts.model.stats)] * count)
-        zeros = np.zeros(count, np.float32), np.zeros(count, np.int32)
+        stats = stack([initial_stats(self.parts.model.stats)] * len(seeds))
         return Searching(
             weights=stack(host_weights),
-            inner=core.State(scores, self._start(scores), stats),
-            loss=zeros[0],
-            correct=zeros[1],
-            order=None,
+            inner=core.State(scores, self.start(scores), stats),
             order_key=stack([key[1] for key in keys]),
             noise_key=stack([key[2] for key in keys]),
         )

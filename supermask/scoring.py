@@ -21,10 +21,6 @@ SAMPLES = 10
 """Draws of a sampled mask that a recorded accuracy is the mean of (Zhou et al. 2019)."""
 
 
-_BATCH = {"cpu": 32}
-"""Images at a time, 512 on an accelerator: on a CPU 128 would be the most memory that a search of Conv4 takes."""
-
-
 def search_key(seed: int) -> jax.Array:
     """The key that everything random of one search, but its frozen weights, derives from."""
     return jax.random.key(seed)
@@ -37,10 +33,10 @@ class Scorer:
         layout = replace(layout, whole=False)  # batch statistics are read here, not made
         self._layout, self._count = layout, len(split)
         self._data = layout.everywhere((split.images, split.labels))
-        batch = min(_BATCH.get(jax.default_backend(), 512), self._count)
+        # On a CPU, 128 at a time would take more memory than the search of a Conv4 itself.
+        batch = min(32 if jax.default_backend() == "cpu" else 512, self._count)
         score = partial(core.score, parts.method, parts.model, parts.prepare, batch, layout=layout)
-        own = (True, True, True, False, False, True)
-        self.program = Compiled(layout.program(lambda *arguments: score(*arguments), own))
+        self.program = Compiled(layout.program(score, (True, True, True, False, False, True)))
 
     def __call__(
         self, weights: Any, mask: Any, stats: Any, seeds: Sequence[int], samples: int

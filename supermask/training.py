@@ -25,9 +25,10 @@ def epoch_order(key: Array, epoch: Array, count: int) -> Array:
 def training_program(parts: Parts, parametrise: core.Parametrise, layout: Layout) -> Callable[..., Carry]:
     """((state, summed loss, correct images), frozen, images, labels, order, key, start, stop) -> the first, moved on.
 
-    One seed's function, for `layout.program`. Runs the steps start..stop-1 (int32 scalars), which lie in one epoch.
-    Both are traced, so that one compilation serves pieces of an epoch of any length; the sums go in and out, so that
-    how an epoch was cut has no influence on the result, not even by rounding.
+    For all seeds of the layout: everything but images, labels and bounds has their axis in front. Runs the steps
+    start..stop-1 (int32 scalars), which lie in one epoch. Both are traced, so that one compilation serves pieces of an
+    epoch of any length; the sums go in and out, so that how an epoch was cut has no influence on the result, not even
+    by rounding.
 
     Images are uint8 and stay on the device; augmentation and normalisation are made inside. Every device augments the
     whole batch, so that its share does not depend on how many there are. `order` is the epoch's permutation; what is
@@ -67,4 +68,4 @@ def training_program(parts: Parts, parametrise: core.Parametrise, layout: Layout
 
         return lax.fori_loop(start, stop, one, carry)
 
-    return run
+    return layout.program(run, (True, True, False, False, True, True, False, False))

@@ -116,7 +116,7 @@ def test_score_counts_every_image_once(problem, batch_size, devices):
     prepare = lambda images: images.astype(jnp.float32) / 255  # noqa: E731
     layout = Layout(devices)
     score = partial(core.score, method, MODEL, prepare, batch_size, layout=layout)
-    program = layout.program(lambda *arguments: score(*arguments), (True, True, True, False, False, True))
+    program = layout.program(score, (True, True, True, False, False, True))
     own = (layout.stack([tree]) for tree in (weights, mask, {}))
     [loss], [correct] = program(*own, images, labels, layout.stack([KEY]))
     product = {name: weights[name] * core.realise(mask, KEY)[name] for name in SHAPES}

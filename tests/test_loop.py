@@ -206,8 +206,8 @@ def test_the_program_has_no_cpu_convolution_in_its_loop():
     weights = draw("signed-constant", 0, parts.model.weights)
     scores = parts.method.init(jax.random.key(0), weights)
     state = core.State(scores, parts.optimiser.init(scores), {})
-    layout, own = parts.lay(1), (True, True, False, False, True, True, False, False)
-    program = layout.program(training_program(parts, core.searching(parts.method), layout), own)
+    layout = parts.lay(1)
+    program = training_program(parts, core.searching(parts.method), layout)
     data = parts.dataset.train
     text = str(
         jax.make_jaxpr(program)(

@@ -40,7 +40,6 @@ def command(
     pairs: tuple[str, ...], shape: str, classes: int, rounds: int, device: str, as_json: bool, **values: Any
 ) -> None:
     """Time the steps of a search on random images: images/s, compile seconds, share of the matrix-product rate."""
-    values["augment"] = values["augment"] or "none"
     config = SearchConfig(**values, options=opt.parse_options(pairs))
     size = _size(shape)
     opt.choose_device(device, config.devices)
