@@ -21,6 +21,7 @@ from supermask.config import SearchConfig
 from supermask.conv import convolution
 from supermask.errors import UsageError, require
 from supermask.layout import Layout
+from supermask.optimisers import make_optimiser
 from supermask.precision import at_precision
 from supermask.types import Array, Dataset, Method, Model, Shapes, Split, Tree
 
@@ -108,19 +109,21 @@ def assemble(config: SearchConfig, dataset: Dataset) -> Parts:
         classes=len(dataset.classes),
         width=config.width,
         depth=registry.depth_of("archs", config.arch),
+        activation=getattr(jax.nn, config.activation or "relu"),
     )
     if not inits.maskable(model.weights):
         raise UsageError(f"{config.arch} has no parameter of two or more dimensions, so there is nothing to mask")
     batch = min(int(config.batch_size or 1), len(dataset.train))
-    steps = len(dataset.train) // batch
+    method = make_method(config)
+    steps = method.steps_per_epoch(len(dataset.train), batch)
     shares = cuts.shares(batch, model, config)
     return Parts(
         config=config,
-        method=make_method(config),
+        method=method,
         model=at_precision(model, config.precision),
         dataset=dataset,
         optimiser=make_optimiser(config, steps),
-        prepare=lambda x: images.normalise(x, dataset.mean, dataset.std),
+        prepare=_normalisation(config, dataset),
         augment=images.crop_flip if config.augment == "crop-flip" else None,
         batch_size=batch,
         pieces=cuts.micro_batches(batch // shares, shape, model, config),
@@ -192,21 +195,14 @@ def default_data_dir() -> Path:
     return Path(named) if named else Path(platformdirs.user_cache_dir("supermask")) / "data"
 
 
-def make_optimiser(config: SearchConfig, steps_per_epoch: int) -> optax.GradientTransformation:
-    """SGD with momentum, or Adam; weight decay is L2 in the gradient, as in PyTorch.
-
-    The cosine moves once an epoch, as in the published code: epoch e of E, counted from 0, runs at
-    (1 + cos(pi e / E)) / 2 of the learning rate, so that the last epoch still learns.
-    """
-    rate: Any = config.learning_rate
-    if config.schedule == "cosine":
-        by_epoch = optax.cosine_decay_schedule(float(rate), max(1, int(config.epochs or 0)))
-        rate = lambda step: by_epoch(step // steps_per_epoch)  # noqa: E731
-    momentum = float(config.momentum or 0)
-    inner = optax.trace(momentum) if config.optimizer == "sgd" else optax.scale_by_adam(b1=momentum)
-    return optax.chain(
-        optax.add_decayed_weights(float(config.weight_decay or 0)), inner, optax.scale_by_learning_rate(rate)
-    )
+def _normalisation(config: SearchConfig, dataset: Dataset) -> Callable[[Array], Array]:
+    """From uint8 images to what the network sees."""
+    channels = dataset.train.images.shape[-1]
+    return {
+        "dataset": lambda x: images.normalise(x, dataset.mean, dataset.std),
+        "unit": lambda x: images.normalise(x, (0.0,) * channels, (1.0,) * channels),
+        "image": images.standardise,
+    }[config.normalise or "dataset"]
 
 
 def initial_stats(shapes: Shapes) -> Tree:

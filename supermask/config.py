@@ -11,12 +11,16 @@ from typing import Any
 
 from supermask.errors import UsageError, require
 
-OPTIMIZERS = ("sgd", "adam")
-SCHEDULES = ("cosine", "constant")
+OPTIMIZERS = ("sgd", "nesterov", "adam")
+SCHEDULES = ("cosine", "constant", "staircase")
+ACTIVATIONS = ("relu", "elu")
+NORMALISATIONS = ("dataset", "unit", "image")
 AUGMENTATIONS = ("none", "crop-flip")
 SELECTIONS = ("last", "best")
 PRECISIONS = ("f32", "bf16", "tf32")
 CONVOLUTIONS = ("auto", "xla")
+SPLITS = ("test", "validation", "train")
+CONTROLS = ("shuffled", "redrawn", "inverted", "random")
 
 
 def _option(default: Any, help: str, **more: Any) -> Any:
@@ -40,8 +44,16 @@ class SearchConfig:
     density: float = _option(0.5, "Fraction of maskable weights kept.")
     init: str | None = _option(None, "Distribution of the frozen weights.  [default: the method's]")
     scale_by_density: bool = _option(False, "Divide the standard deviation of the weights by sqrt(density).")
+    activation: str | None = _option(
+        None, "Between the layers of the built-in networks.  [default: the method's]", choices=ACTIVATIONS
+    )
     width: float = _option(1.0, "Multiply every hidden width by this.")
     image_size: int | None = _option(None, "Resize images to this height and width, in pixels.")
+    normalise: str | None = _option(
+        None,
+        "Pixels by the dataset's mean and deviation, to [0, 1] alone, or by each image's own.  [default: the method's]",
+        choices=NORMALISATIONS,
+    )
     augment: str | None = _option(
         None, "Augmentation of training images.  [default: the dataset's]", choices=AUGMENTATIONS
     )
@@ -54,7 +66,11 @@ class SearchConfig:
     )
     momentum: float | None = _option(None, "Momentum (first-moment decay for adam).  [default: the method's]")
     weight_decay: float | None = _option(None, "L2 decay of the scores.  [default: the method's]")
-    schedule: str | None = _option(None, "Learning rate over the steps.  [default: the method's]", choices=SCHEDULES)
+    schedule: str | None = _option(
+        None,
+        "Learning rate over the epochs; staircase: x 0.9 after each tenth.  [default: the method's]",
+        choices=SCHEDULES,
+    )
     select: str = _option(
         "last", "Epoch whose mask becomes the ticket; best is by validation accuracy.", choices=SELECTIONS
     )

@@ -17,40 +17,61 @@ from jax import lax
 
 from supermask import masks
 from supermask.layout import Layout
-from supermask.types import Array, Method, Model, Tree
+from supermask.types import Array, Clock, Method, Model, Tree
 
 Parametrise = Callable[[Tree, Tree, Array, Array], tuple[Tree, Array]]
-"""(trained, frozen, key, progress) -> (effective weights, penalty)."""
+"""(trained and carried, frozen, key, progress) -> (effective weights, penalty)."""
+
+
+class Rule(NamedTuple):
+    """How what is trained becomes effective weights, and what happens after each step.
+
+    Attributes:
+        settle: (trained and carried, the same before the step, frozen, key, clock) -> the first, settled.
+        restarts: (clock) -> whether the optimiser's moments start anew.
+    """
+
+    parametrise: Parametrise
+    settle: Callable[[Tree, Tree, Tree, Array, Clock], Tree] = lambda after, before, frozen, key, clock: after
+    restarts: Callable[[Clock], Array | bool] = lambda clock: False
 
 
 class State(NamedTuple):
-    """What changes from step to step."""
+    """What changes from step to step: `carried` moves with what is trained, but without gradient or optimiser."""
 
     trained: Tree
     optimiser: Any
     stats: Tree
+    carried: Tree = {}  # noqa: RUF012 - never changed in place
 
 
 def effective(method: Method, weights: Tree, mask: Tree) -> Tree:
-    """weights | mask * weights, the method's transform applied; float32 throughout."""
-    chosen = method.transform({name: weights[name] for name in mask}, mask)
-    return weights | {name: chosen[name] * mask[name] for name in mask}
+    """weights | mask * weights, or whatever the method makes of the two; float32 throughout."""
+    return weights | method.effective({name: weights[name] for name in mask}, mask)
 
 
-def searching(method: Method) -> Parametrise:
+def searching(method: Method) -> Rule:
     """Scores are trained, weights are frozen."""
 
+    def chosen(scores: Tree, weights: Tree) -> Tree:
+        return {name: weights[name] for name in scores if name in weights}
+
     def parametrise(scores: Tree, weights: Tree, key: Array, progress: Array) -> tuple[Tree, Array]:
-        chosen = {name: weights[name] for name in scores}
-        mask = method.mask(scores, chosen, key=key, progress=progress)
+        mask = method.mask(scores, chosen(scores, weights), key=key, progress=progress)
         return effective(method, weights, mask), jnp.asarray(method.penalty(scores), jnp.float32)
 
-    return parametrise
+    def settle(scores: Tree, before: Tree, weights: Tree, key: Array, clock: Clock) -> Tree:
+        return method.settle(scores, before, chosen(scores, weights), key=key, clock=clock)
+
+    return Rule(parametrise, settle, method.restarts)
 
 
-def training(weights: Tree, mask: Tree, key: Array, progress: Array) -> tuple[Tree, Array]:
-    """Weights are trained, a mask (possibly {}: dense) is frozen."""
+def _train(weights: Tree, mask: Tree, key: Array, progress: Array) -> tuple[Tree, Array]:
     return weights | {name: weights[name] * mask[name] for name in mask}, jnp.float32(0)
+
+
+training = Rule(_train)
+"""Weights are trained, a mask (possibly {}: dense) is frozen."""
 
 
 def loss(model: Model, weights: Tree, stats: Tree, x: Array, y: Array) -> tuple[Array, tuple[Tree, Array]]:
@@ -84,7 +105,7 @@ def gradient(
 
 
 def step(
-    parametrise: Parametrise,
+    rule: Rule,
     model: Model,
     optimiser: optax.GradientTransformation,
     state: State,
@@ -92,7 +113,7 @@ def step(
     batch: tuple[Array, Array],
     *,
     key: Array,
-    progress: Array,
+    clock: Clock,
     cuts: tuple[int, ...] = (),
     axis: str | None = None,
 ) -> tuple[State, tuple[Array, Array]]:
@@ -104,15 +125,37 @@ def step(
     """
     x, y = batch
     count = len(y)
-    (weights, _), pull_back = jax.vjp(lambda trained: parametrise(trained, frozen, key, progress), state.trained)
+    before, carried = state.trained, state.carried
+    (weights, _), pull_back = jax.vjp(
+        lambda trained: rule.parametrise(trained | carried, frozen, key, clock.progress), before
+    )
     (total, (stats, correct)), slope = gradient(model, weights, state.stats, x, y, cuts)
     if axis is not None:
         total, correct, slope = lax.psum((total, correct, slope), axis)
         count *= lax.axis_size(axis)
     mean_slope = jax.tree.map(lambda g: g / count, slope)
     (slope,) = pull_back((mean_slope, jnp.float32(1)))
-    updates, moments = optimiser.update(slope, state.optimiser, state.trained)
-    return State(optax.apply_updates(state.trained, updates), moments, stats), (total, correct)
+    updates, moments = optimiser.update(slope, state.optimiser, before)
+    moved = optax.apply_updates(before, updates)
+    other_key = jax.random.fold_in(key, 1)
+    settled = rule.settle(moved | carried, before | carried, frozen, other_key, clock)
+    trained, carried = ({name: settled[name] for name in tree} for tree in (before, carried))
+    anew = rule.restarts(clock)
+    if anew is not False:
+        moments = lax.cond(anew, lambda: _restarted(optimiser, moments, trained), lambda: moments)
+    return State(trained, moments, stats, carried), (total, correct)
+
+
+def _restarted(optimiser: optax.GradientTransformation, moments: Any, trained: Tree) -> Any:
+    """The optimiser's state as at the start, but for its count of steps, which the learning rate follows."""
+    fresh = optimiser.init(trained)
+    keep = optax.ScaleByScheduleState
+    return jax.tree.map(
+        lambda old, new: old if isinstance(old, keep) else new,
+        moments,
+        fresh,
+        is_leaf=lambda leaf: isinstance(leaf, keep),
+    )
 
 
 def realise(mask: Tree, key: Array) -> Tree:

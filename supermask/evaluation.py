@@ -10,13 +10,12 @@ import jax
 import numpy as np
 
 from supermask.build import Parts, build
-from supermask.config import SearchConfig
+from supermask.config import CONTROLS, SPLITS, SearchConfig
+from supermask.controls import control as control_of
 from supermask.errors import BadFileError, UsageError, require
 from supermask.scoring import SAMPLES, Scorer
 from supermask.ticket import Ticket
 from supermask.types import Split, Tree
-
-SPLITS = ("test", "validation", "train")
 
 
 @dataclass(frozen=True)
@@ -29,6 +28,7 @@ class Evaluation:
         accuracy_std: spread over the draws (population standard deviation); 0 for a mask that is not sampled.
         samples: draws; 1 for a mask that is not sampled.
         layers: the rows of `Ticket.layers`.
+        control: what was exchanged before scoring, or None; see `controls`.
         val_accuracy: on the validation split, as it is here.
         recorded_val_accuracy: the same as the ticket has it.
     """
@@ -44,6 +44,7 @@ class Evaluation:
     layers: list[dict[str, Any]]
     val_accuracy: float
     recorded_val_accuracy: float
+    control: str | None = None
 
     @property
     def reproduced(self) -> bool:
@@ -52,7 +53,12 @@ class Evaluation:
 
 
 def evaluate(
-    ticket: Ticket, *, split: str = "test", samples: int = SAMPLES, data_dir: str | Path | None = None
+    ticket: Ticket,
+    *,
+    split: str = "test",
+    samples: int = SAMPLES,
+    control: str | None = None,
+    data_dir: str | Path | None = None,
 ) -> Evaluation:
     """Evaluate a ticket on a split of the dataset that it was searched on.
 
@@ -63,13 +69,16 @@ def evaluate(
         ticket: whose weights are drawn again and verified.
         split: test, validation or train.
         samples: how often a sampled mask is drawn.
+        control: a name in `config.CONTROLS`: score the ticket with its mask or weights exchanged.
         data_dir: folder of datasets; the user's by default.
 
     Raises:
-        UsageError: unknown split, or `samples` below 1.
+        UsageError: unknown split or control, or `samples` below 1.
         BadFileError: the dataset is missing or damaged, or is not the one of the ticket; the weights differ.
     """
     require("split", split, SPLITS)
+    if control is not None:
+        require("control", control, CONTROLS)
     if samples < 1:
         raise UsageError(f"samples is {samples}; it must be 1 or more")
     weights = ticket.weights()
@@ -84,7 +93,8 @@ def evaluate(
     recorded = ticket.metrics["val_accuracy"]
     _, found = _score(parts, validation, weights, ticket, SAMPLES)
     chosen: Split = getattr(parts.dataset, split)
-    losses, accuracies = _score(parts, chosen, weights, ticket, samples)
+    scored = control_of(ticket, control) if control else ticket
+    losses, accuracies = _score(parts, chosen, scored.weights(), scored, samples)
     return Evaluation(
         dataset=ticket.config.dataset,
         split=split,
@@ -93,10 +103,11 @@ def evaluate(
         accuracy_std=float(accuracies.std()),
         samples=len(accuracies),
         loss=float(losses.mean()),
-        density=ticket.density,
-        layers=ticket.layers(),
+        density=scored.density,
+        layers=scored.layers(),
         val_accuracy=float(found.mean()),
         recorded_val_accuracy=recorded,
+        control=control,
     )
 
 

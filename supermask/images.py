@@ -18,6 +18,14 @@ def normalise(images: Array, mean: tuple[float, ...], std: tuple[float, ...]) ->
     return images.astype(jnp.float32) * scale - shift
 
 
+def standardise(images: Array) -> Array:
+    """uint8 -> float32, zero mean and unit variance in each image, as `tf.image.per_image_standardization`."""
+    x = images.astype(jnp.float32) / 255
+    axes = (1, 2, 3)
+    least = 1 / np.sqrt(np.prod(images.shape[1:]), dtype=np.float32)  # an image of one colour has no deviation
+    return (x - x.mean(axes, keepdims=True)) / jnp.maximum(x.std(axes, keepdims=True), least)
+
+
 def crop_flip(key: Array, images: Array) -> Array:
     """Each image on its own: 4 pixels of black all around, a random crop of the old size, a coin-flip mirror.
 

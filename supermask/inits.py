@@ -86,10 +86,37 @@ def glorot_normal(stream: np.random.Philox, shape: tuple[int, ...]) -> np.ndarra
     return cut * (math.sqrt(2 / sum(fans(shape))) / 0.87962566103423978)  # the cut normal's own deviation
 
 
+def signed_constant_elu(stream: np.random.Philox, shape: tuple[int, ...]) -> np.ndarray:
+    """A random sign times sqrt(3 / fan-in), for ELU (Koster et al. 2022)."""
+    return signed_constant(stream, shape) * math.sqrt(1.5)
+
+
+def signed_constant_e(stream: np.random.Philox, shape: tuple[int, ...]) -> np.ndarray:
+    """A random sign times e * sqrt(1 / fan-in) (Isik et al. 2023)."""
+    return signed_constant(stream, shape) * (2.718281828459045 * math.sqrt(0.5))
+
+
+def signed_constant_std(stream: np.random.Philox, shape: tuple[int, ...]) -> np.ndarray:
+    """The signs of `glorot-normal` times the standard deviation that its draw has in this layer (Zhou et al. 2019)."""
+    drawn = glorot_normal(stream, shape)
+    # Sums that are rounded once are the same on every machine, however it adds.
+    mean = math.fsum(drawn.ravel()) / drawn.size
+    return np.sign(drawn) * math.sqrt(math.fsum(((drawn - mean) ** 2).ravel()) / drawn.size)
+
+
+def uniform_glorot(stream: np.random.Philox, shape: tuple[int, ...]) -> np.ndarray:
+    """Uniform on +-sqrt(2 / (fan-in + fan-out)), the deviation of Glorot & Bengio (Aladago & Torresani 2021)."""
+    return (2 * _uniform(stream, shape) - 1) * math.sqrt(2 / sum(fans(shape)))
+
+
 INITS: dict[str, Draw] = {
     "kaiming-normal": kaiming_normal,
     "kaiming-uniform": kaiming_uniform,
     "signed-constant": signed_constant,
+    "signed-constant-elu": signed_constant_elu,
+    "signed-constant-e": signed_constant_e,
+    "signed-constant-std": signed_constant_std,
+    "uniform-glorot": uniform_glorot,
     "glorot-normal": glorot_normal,
 }
 

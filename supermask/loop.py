@@ -219,7 +219,7 @@ class _Search:
                 stats=chosen[i].stats,
                 fingerprint=fingerprint(self.host_weights[i]),
                 metrics=chosen[i].metrics | {"val_accuracy": float(accuracies[:, i].mean())},
-                transforms=type(parts.method).transform is not Method.transform,
+                transforms=type(parts.method).effective is not Method.effective,
                 versions={"supermask": __version__, "jax": jax.__version__, "numpy": np.__version__},
             )
 

@@ -16,6 +16,7 @@ from supermask import core
 from supermask.build import Parts, initial_stats
 from supermask.compiled import Compiled
 from supermask.inits import maskable
+from supermask.looking import looking
 from supermask.scoring import Scorer, search_key
 from supermask.training import epoch_order, training_program
 from supermask.types import Array, Method, Tree
@@ -69,7 +70,8 @@ class Programs:
         self.validation = Scorer(parts, parts.dataset.validation, layout)
         self._harden = Compiled(layout.program(partial(_harden, parts.method), (True, True)))
         self.start = Compiled(layout.program(parts.optimiser.init, (True,)))
-        self._order = Compiled(layout.program(partial(epoch_order, count=len(train)), (True, False)))
+        order = partial(epoch_order, parts.method, count=len(train), size=parts.batch_size)
+        self._order = Compiled(layout.program(order, (True, False)))
         # Scores, moments and statistics are donated: they are updated in place.
         self.train = Compiled(training_program(parts, core.searching(parts.method), layout), donate_argnums=0)
 
@@ -81,18 +83,18 @@ class Programs:
     def begin(self, seeds: Sequence[int], host_weights: Sequence[Tree]) -> Searching:
         """The state before the first step."""
         stack = self.layout.stack
-        names = maskable(self.parts.model.weights)
         keys = [jax.random.split(search_key(seed), 3) for seed in seeds]
-        scores = stack(
-            [
-                self.parts.method.init(key[0], {name: jnp.asarray(weights[name]) for name in names})
-                for key, weights in zip(keys, host_weights, strict=True)
-            ]
-        )
+        first = [
+            self.parts.method.start(key[0], *looking(self.parts, seed, weights))
+            for key, seed, weights in zip(keys, seeds, host_weights, strict=True)
+        ]
+        names = maskable(self.parts.model.weights)
+        scores = stack([{name: tree[name] for name in names} for tree in first])
+        carried = stack([{name: array for name, array in tree.items() if name not in names} for tree in first])
         stats = stack([initial_stats(self.parts.model.stats)] * len(seeds))
         return Searching(
             weights=stack(host_weights),
-            inner=core.State(scores, self.start(scores), stats),
+            inner=core.State(scores, self.start(scores), stats, carried),
             order_key=stack([key[1] for key in keys]),
             noise_key=stack([key[2] for key in keys]),
         )
@@ -116,13 +118,13 @@ class Programs:
 
     def harden(self, state: Searching) -> tuple[Any, np.ndarray]:
         """(hardened masks, their densities)."""
-        mask, density = self._harden(state.inner.trained, state.weights)
+        mask, density = self._harden(state.inner.trained | state.inner.carried, state.weights)
         return mask, np.asarray(density)
 
 
 def _harden(method: Method, scores: Tree, weights: Tree) -> tuple[Tree, Array]:
     """(hardened mask, its density)."""
-    mask = method.harden(scores, {name: weights[name] for name in scores})
+    mask = method.harden(scores, {name: weights[name] for name in scores if name in weights})
     kept = jnp.float32(0)
     for array in mask.values():
         expected = array.astype(jnp.float32) / 255 if array.dtype == jnp.uint8 else (array != 0).astype(jnp.float32)

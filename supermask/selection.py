@@ -8,9 +8,7 @@ the result is the same however it was found. Only arrays no larger than a few sa
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -23,18 +21,19 @@ _HIGHEST = 2**31 - 1  # above the bits of every float32
 _TOP = _HIGHEST - 1
 
 
-@partial(jax.jit, static_argnums=1)
-def top_k(values: Array, k: int) -> Array:
+@jax.jit
+def top_k(values: Array, k: Array | int) -> Array:
     """The k largest of non-negative float32 `values` (any shape) as a bool array; ties go to the lower index.
 
-    Exact for every input without NaN.
+    Exact for every input without NaN, and for k from 1 to the number of values, an int or an int32 scalar.
     """
-    return _largest_of(lax.bitcast_convert_type(values, jnp.int32), k)
+    return _largest_of(lax.bitcast_convert_type(values, jnp.int32), jnp.asarray(k, jnp.int32))
 
 
-@partial(jax.jit, static_argnums=1)
-def top_k_signed(values: Array, k: int) -> Array:
+@jax.jit
+def top_k_signed(values: Array, k: Array | int) -> Array:
     """`top_k` of float32 values of any sign."""
+    k = jnp.asarray(k, jnp.int32)
     positive, size = values > 0, lax.bitcast_convert_type(jnp.abs(values), jnp.int32)
     # Only one side of zero decides: if the positive values suffice, all others tie at the bottom, else those tie at
     # the top.
@@ -42,10 +41,8 @@ def top_k_signed(values: Array, k: int) -> Array:
     return _largest_of(jnp.where(positive, jnp.where(enough, size, _TOP), jnp.where(enough, 0, _TOP - 1 - size)), k)
 
 
-def _largest_of(bits: Array, k: int) -> Array:
+def _largest_of(bits: Array, k: Array) -> Array:
     """The k largest of int32 values from 0 to _TOP."""
-    if k >= bits.size:
-        return jnp.ones(bits.shape, bool)
     threshold, reached = (_sorted if bits.size <= 4 * SAMPLE else _close_in)(bits, k)
     return lax.cond(reached == k, lambda: bits >= threshold, lambda: _first_ties(bits, threshold, k))
 
@@ -57,13 +54,13 @@ def _count(chosen: Array) -> Array:
     return jnp.sum(chosen, dtype=jnp.int32)
 
 
-def _sorted(bits: Array, k: int) -> tuple[Array, Array]:
+def _sorted(bits: Array, k: Array) -> tuple[Array, Array]:
     """The k-th largest, and how many reach it."""
     threshold = jnp.sort(bits.reshape(-1))[bits.size - k]
     return threshold, _count(bits >= threshold)
 
 
-def _close_in(bits: Array, k: int) -> tuple[Array, Array]:
+def _close_in(bits: Array, k: Array) -> tuple[Array, Array]:
     """A threshold that exactly k values reach, or else the k-th largest; and how many reach it.
 
     The Illinois variant of regula falsi (Dowell & Jarratt 1971) on the count, every fourth step a bisection, which
@@ -98,7 +95,7 @@ def _close_in(bits: Array, k: int) -> tuple[Array, Array]:
     return low, reached
 
 
-def _bracket(bits: Array, k: int) -> tuple[Array, Array, Array, Array]:
+def _bracket(bits: Array, k: Array) -> tuple[Array, Array, Array, Array]:
     """(low, high, count from low, count from high) with count from low >= k > count from high.
 
     The ends are order statistics of a sample, three standard deviations to each side of where the k-th largest
@@ -107,11 +104,11 @@ def _bracket(bits: Array, k: int) -> tuple[Array, Array, Array, Array]:
     n = bits.size
     stride = (n // SAMPLE - 1) | 1  # odd: no multiple of a width that is a power of two, so not always the same column
     sample = jnp.sort(lax.slice(bits.reshape(-1), (0,), (stride * (SAMPLE - 1) + 1,), (stride,)))
-    share = k / n
-    spread = 3 * math.sqrt(SAMPLE * share * (1 - share)) + 1
-    lower, upper = math.ceil(share * SAMPLE + spread), math.floor(share * SAMPLE - spread)
-    low = jnp.int32(0) if lower > SAMPLE else sample[SAMPLE - lower]
-    high = jnp.int32(_HIGHEST) if upper < 1 else sample[SAMPLE - upper] + 1
+    share = k.astype(jnp.float32) / n
+    spread = 3 * jnp.sqrt(SAMPLE * share * jnp.maximum(1 - share, 0)) + 1
+    lower, upper = (jnp.ceil(share * SAMPLE + spread)).astype(jnp.int32), (share * SAMPLE - spread).astype(jnp.int32)
+    low = jnp.where(lower > SAMPLE, 0, sample[SAMPLE - lower])
+    high = jnp.where(upper < 1, _HIGHEST, sample[SAMPLE - upper] + 1)
     from_low, from_high = _count(bits >= low), _count(bits >= high)
     under, over = from_low < k, from_high >= k
     return (
@@ -122,7 +119,7 @@ def _bracket(bits: Array, k: int) -> tuple[Array, Array, Array, Array]:
     )
 
 
-def _first_ties(bits: Array, threshold: Array, k: int) -> Array:
+def _first_ties(bits: Array, threshold: Array, k: Array) -> Array:
     """Everything above the threshold, and of those equal to it the first ones that fill up k."""
     index = lax.iota(jnp.int32, bits.size).reshape(bits.shape)
     above, equal = bits > threshold, bits == threshold

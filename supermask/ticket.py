@@ -1,33 +1,29 @@
 """Ticket: the result of a search in one file, recipe + seed + mask.
 
-The file is safetensors. A binary mask is packed, one bit per weight in little bit order (`bits/NAME`); any
-other mask is stored as it is (`mask/NAME`); batch statistics and embedded weights likewise (`stats/NAME`,
-`weights/NAME`). One JSON document in the metadata says everything else and carries a SHA-256 over itself and
-all tensors: safetensors has no checksum of its own.
+The file is safetensors. A binary mask is packed, one bit per weight in little bit order (`bits/NAME`), one of whole
+numbers in as few bits as they need (`small/NAME`); any other is stored as it is (`mask/NAME`); batch statistics and
+embedded weights likewise (`stats/NAME`, `weights/NAME`). One JSON document in the metadata says everything else and
+seals it, see `sealed`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load as load_tensors
-from safetensors.numpy import save as save_tensors
 
-from supermask import inits, registry
+from supermask import inits, packing, registry
 from supermask.config import SearchConfig
 from supermask.errors import BadFileError, SupermaskError, one_line
 from supermask.files import read_bytes, write_atomic
+from supermask.sealed import seal, unseal
 from supermask.types import Shapes, Tree
 
 FORMAT = 1
-MASK_KINDS = {"bool": "binary", "int8": "signed", "float32": "continuous", "uint8": "sampled"}
+MASK_KINDS = {"bool": "binary", "int8": "whole", "float32": "continuous", "uint8": "sampled"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +38,7 @@ class Ticket:
         stats: batch statistics, {} for nets without batch norm.
         fingerprint: of the frozen weights, see `inits.fingerprint`.
         metrics: what the search recorded: loss, train_accuracy, val_accuracy, epochs.
-        transforms: whether the method transforms weights, so that it is needed to apply the mask.
+        transforms: whether the method makes more than a product of mask and weights, so that it is needed.
         versions: of the libraries that made it.
         embedded: the weights themselves, if they were put into the file.
         path: the file it was loaded from.
@@ -68,8 +64,26 @@ class Ticket:
 
     @property
     def kind(self) -> str:
-        """binary, signed, continuous or sampled; told from the mask's dtype."""
-        return MASK_KINDS[next(iter(self.mask.values())).dtype.name]
+        """binary, signed, whole (coats and the like), continuous or sampled; told from the mask's dtype."""
+        kind = MASK_KINDS[next(iter(self.mask.values())).dtype.name]
+        return "signed" if kind == "whole" and any(array.min() < 0 for array in self.mask.values()) else kind
+
+    @property
+    def bits_per_parameter(self) -> float:
+        """Entropy of the mask's values over all layers plus log2(n) / n for their frequency (Isik et al. 2023).
+
+        What sending the mask takes with an ideal code: of a sampled mask one sample, of a continuous one the floats.
+        """
+        if self.kind == "continuous":
+            return 32.0
+        total = sum(array.size for array in self.mask.values())
+        if self.kind == "sampled":
+            shares = np.array([self.density, 1 - self.density])
+        else:
+            values = np.concatenate([array.ravel().astype(np.int8) for array in self.mask.values()])
+            shares = np.unique(values, return_counts=True)[1] / total
+        shares = shares[shares > 0]
+        return float(-(shares * np.log2(shares)).sum() + math.log2(total) / total)
 
     def layers(self) -> list[dict[str, Any]]:
         """One row per maskable parameter: name, shape, kept, total, density."""
@@ -113,8 +127,10 @@ class Ticket:
         weights, mask = self.weights(), self.expected_mask()
         chosen = {name: weights[name] for name in mask}
         if self.transforms:
-            chosen = method_of(self.config).transform(chosen, mask)
-        return weights | {name: np.asarray(chosen[name] * mask[name], np.float32) for name in mask}
+            product = method_of(self.config).effective(chosen, mask)
+        else:
+            product = {name: chosen[name] * mask[name] for name in mask}
+        return weights | {name: np.asarray(product[name], np.float32) for name in mask}
 
     def embed_weights(self) -> Ticket:
         """The same ticket with its weights in the file, for readers that cannot draw them."""
@@ -126,7 +142,9 @@ class Ticket:
         tensors |= {f"weights/{name}": array for name, array in (self.embedded or {}).items()}
         for name, array in self.mask.items():
             if array.dtype == np.bool_:
-                tensors[f"bits/{name}"] = np.packbits(array.ravel(), bitorder="little")
+                tensors[f"bits/{name}"] = packing.pack_bits(array)
+            elif array.dtype == np.int8:
+                tensors[f"small/{name}"] = packing.pack_small(array)
             else:
                 tensors[f"mask/{name}"] = np.ascontiguousarray(array)
         document = {
@@ -139,8 +157,7 @@ class Ticket:
             "transforms": self.transforms,
             "versions": self.versions,
         }
-        document["sha256"] = _digest(document, tensors)
-        return save_tensors(tensors, {"supermask": _canonical(document)})
+        return seal(document, tensors)
 
     def save(self, path: str | Path) -> Path:
         """Write the file; a reader never sees half of it. Overwrites."""
@@ -155,7 +172,7 @@ class Ticket:
             BadFileError: the file is missing, truncated, altered, foreign or of a newer format.
         """
         path = Path(path)
-        document, tensors = _read(read_bytes(path, "a ticket of supermask"), path)
+        document, tensors = unseal(read_bytes(path, "a ticket of supermask"), path, FORMAT)
         try:
             return _assemble(document, tensors, path)
         except (KeyError, TypeError, ValueError, AttributeError, SupermaskError) as error:
@@ -167,33 +184,14 @@ def method_of(config: SearchConfig) -> Any:
     return registry.load("methods", config.method)(density=config.density, **config.options)
 
 
-def _read(data: bytes, path: Path) -> tuple[dict[str, Any], Tree]:
-    size = int.from_bytes(data[:8], "little")
-    try:
-        text = json.loads(data[8 : 8 + size])["__metadata__"]["supermask"]
-        document = json.loads(text)
-        version = document["format"]
-        if type(version) is not int or version < 1:
-            raise ValueError(version)
-        if version > FORMAT:
-            raise BadFileError(f"{path} has ticket format {version}; this supermask reads up to {FORMAT}: upgrade it")
-        digest, tensors = document.pop("sha256"), load_tensors(data)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise BadFileError(f"{path} is not a ticket of supermask, or its header is damaged") from error
-    except SafetensorError as error:
-        raise BadFileError(f"{path} is truncated or damaged: {one_line(error)}") from error
-    if digest != _digest(document, tensors) or text != _canonical(document | {"sha256": digest}):
-        raise BadFileError(f"{path} was altered after it was written: its SHA-256 does not match")
-    return document, tensors
-
-
 def _assemble(document: dict[str, Any], tensors: Tree, path: Path) -> Ticket:
     shapes = {name: tuple(shape) for name, shape in document["shapes"].items()}
-    groups: dict[str, Tree] = {"bits": {}, "mask": {}, "stats": {}, "weights": {}}
+    groups: dict[str, Tree] = {"bits": {}, "small": {}, "mask": {}, "stats": {}, "weights": {}}
     for key, array in tensors.items():
         group, _, name = key.partition("/")
         groups[group][name] = array
-    if sorted([*groups["bits"], *groups["mask"]]) != sorted(inits.maskable(shapes)) or not inits.maskable(shapes):
+    stored = [*groups["bits"], *groups["small"], *groups["mask"]]
+    if sorted(stored) != sorted(inits.maskable(shapes)) or not stored:
         raise ValueError("its masks are not those of its layers")
     for key in ("fingerprint", "metrics", "versions"):
         if not isinstance(document[key], dict):
@@ -201,12 +199,10 @@ def _assemble(document: dict[str, Any], tensors: Tree, path: Path) -> Ticket:
     float(document["metrics"]["val_accuracy"])
     mask: Tree = {}
     for name in inits.maskable(shapes):
-        size = math.prod(shapes[name])
         if name in groups["bits"]:
-            packed = groups["bits"][name]
-            if packed.size != -(-size // 8):
-                raise ValueError(f"{packed.size} bytes of mask for {name}, which has {size} weights")
-            mask[name] = np.unpackbits(packed, count=size, bitorder="little").astype(bool).reshape(shapes[name])
+            mask[name] = packing.unpack_bits(groups["bits"][name], shapes[name])
+        elif name in groups["small"]:
+            mask[name] = packing.unpack_small(groups["small"][name], shapes[name])
         else:
             mask[name] = groups["mask"][name].reshape(shapes[name])
             if str(mask[name].dtype) not in MASK_KINDS:
@@ -224,16 +220,3 @@ def _assemble(document: dict[str, Any], tensors: Tree, path: Path) -> Ticket:
         embedded=groups["weights"] or None,
         path=path,
     )
-
-
-def _canonical(document: dict[str, Any]) -> str:
-    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-
-
-def _digest(document: dict[str, Any], tensors: Tree) -> str:
-    digest = hashlib.sha256(_canonical(document).encode())
-    for name in sorted(tensors):
-        array = tensors[name]
-        digest.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()

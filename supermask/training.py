@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 from jax import lax
 
 from supermask import core
 from supermask.build import Parts
 from supermask.layout import Layout
-from supermask.types import Array, Tree
+from supermask.types import Array, Clock, Method, Tree
 
 Carry = tuple[core.State, Array, Array]
 """The state, and over the epoch so far the summed cross-entropy (float32) and the number of correct images (int32)."""
 
 
-def epoch_order(key: Array, epoch: Array, count: int) -> Array:
-    """The order of `count` training images in an epoch: a fresh permutation, int32 (count,)."""
-    return jax.random.permutation(jax.random.fold_in(key, epoch), count)
+def epoch_order(method: Method, key: Array, epoch: Array, count: int, size: int) -> Array:
+    """The order of `count` training images in an epoch: the method's own, or a fresh permutation; int32."""
+    own = method.order(key, epoch, count, size)
+    return jax.random.permutation(jax.random.fold_in(key, epoch), count) if own is None else own
 
 
-def training_program(parts: Parts, parametrise: core.Parametrise, layout: Layout) -> Callable[..., Carry]:
+def training_program(parts: Parts, rule: core.Rule, layout: Layout) -> Callable[..., Carry]:
     """((state, summed loss, correct images), frozen, images, labels, order, key, start, stop) -> the first, moved on.
 
     For all seeds of the layout: everything but images, labels and bounds has their axis in front. Runs the steps
@@ -35,7 +35,6 @@ def training_program(parts: Parts, parametrise: core.Parametrise, layout: Layout
     left of it after the last full batch is not used in that epoch.
     """
     steps, size = parts.steps_per_epoch, parts.batch_size
-    last = max(1, parts.total_steps - 1)
 
     def run(
         carry: Carry,
@@ -53,14 +52,14 @@ def training_program(parts: Parts, parametrise: core.Parametrise, layout: Layout
             chosen = lax.dynamic_slice(order, ((i % steps) * size,), (size,))
             x = images[chosen] if parts.augment is None else parts.augment(image_key, images[chosen])
             state, (losses, right) = core.step(
-                parametrise,
+                rule,
                 parts.model,
                 parts.optimiser,
                 state,
                 frozen,
                 (parts.prepare(layout.share(x)), layout.share(labels[chosen])),
                 key=mask_key,
-                progress=i.astype(jnp.float32) / last,
+                clock=Clock(i, steps, parts.total_steps),
                 cuts=(layout.in_turn, parts.pieces),
                 axis=layout.axis,
             )

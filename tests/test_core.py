@@ -10,7 +10,7 @@ import pytest
 
 from supermask import core, registry
 from supermask.layout import Layout
-from supermask.types import Model
+from supermask.types import Clock, Model
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -48,11 +48,11 @@ def numpy_gradient(weights, x, y):
     return {"a": x.T @ ((delta @ b.T) * (hidden > 0)), "b": active.T @ delta}, loss
 
 
-def one_step(parametrise, trained, frozen, x, y, rate=1.0, cuts=()):
+def one_step(rule, trained, frozen, x, y, rate=1.0, cuts=()):
     optimiser = optax.sgd(rate)
     state = core.State(trained, optimiser.init(trained), {})
-    progress = jnp.float32(0)
-    return core.step(parametrise, MODEL, optimiser, state, frozen, (x, y), key=KEY, progress=progress, cuts=cuts)
+    clock = Clock(jnp.int32(0), 1, 1)
+    return core.step(rule, MODEL, optimiser, state, frozen, (x, y), key=KEY, clock=clock, cuts=cuts)
 
 
 def test_search_step_moves_scores_by_g_w_sign_and_nothing_else(problem):

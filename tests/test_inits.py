@@ -14,6 +14,10 @@ GOLDEN = {
     "kaiming-uniform": "f75433b9b11c267e",
     "signed-constant": "2e890017e7adcd8e",
     "glorot-normal": "7b88024dcb1ba8bc",
+    "signed-constant-elu": "8a56cef6ddb8f913",
+    "signed-constant-e": "a78ed80ebfbbac26",
+    "signed-constant-std": "9ba24c3c3cfdd210",
+    "uniform-glorot": "2b2773ba53acc519",
 }
 
 
@@ -34,7 +38,14 @@ def test_variance_and_mean(init):
     shape = (3, 3, 64, 256)
     w = inits.draw(init, 0, {"k": shape})["k"].astype(np.float64)
     fan_in, fan_out = 3 * 3 * 64, 3 * 3 * 256
-    expected = 2 / (fan_in + fan_out) if init == "glorot-normal" else 2 / fan_in
+    glorot = 2 / (fan_in + fan_out)
+    expected = {
+        "glorot-normal": glorot,
+        "signed-constant-std": glorot,
+        "uniform-glorot": glorot / 3,  # uniform on +-sqrt(glorot)
+        "signed-constant-elu": 3 / fan_in,
+        "signed-constant-e": np.e**2 / fan_in,
+    }.get(init, 2 / fan_in)
     assert w.var() == pytest.approx(expected, rel=0.02)
     assert abs(w.mean()) < 5 * np.sqrt(expected / w.size)
 
@@ -56,6 +67,12 @@ def test_signed_constant_has_one_magnitude_and_both_signs():
     w = inits.draw("signed-constant", 0, {"k": (50, 33)})["k"]
     assert set(np.unique(np.abs(w))) == {np.float32(np.sqrt(2 / 50))}
     assert 0.4 < (w > 0).mean() < 0.6
+
+
+def test_signed_constant_std_has_the_deviation_and_signs_of_its_draw():
+    drawn, constant = (inits.draw(init, 0, {"k": (50, 33)})["k"] for init in ("glorot-normal", "signed-constant-std"))
+    np.testing.assert_array_equal(np.sign(drawn), np.sign(constant))
+    np.testing.assert_allclose(np.abs(constant), drawn.astype(np.float64).std(), rtol=1e-5)
 
 
 @pytest.mark.parametrize("init", inits.INITS)

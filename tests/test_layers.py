@@ -12,11 +12,23 @@ import supermask
 ROOT = Path(supermask.__file__).parent
 LAYERS = [
     {"errors", "types", "config", "registry", "_version", "files"},
-    {"inits", "ticket", "run", "datasets", "exporters"},
-    {"masks", "conv", "winograd", "images", "compiled", "selection", "layout", "precision", "methods", "archs"},
+    {"inits", "packing", "sealed", "ticket", "controls", "run", "datasets", "exporters"},
+    {
+        "masks",
+        "allocation",
+        "conv",
+        "winograd",
+        "images",
+        "compiled",
+        "selection",
+        "layout",
+        "precision",
+        "methods",
+        "archs",
+    },
     {"core"},
-    {"build", "cuts"},
-    {"scoring", "training", "programs"},
+    {"build", "cuts", "optimisers"},
+    {"scoring", "training", "looking", "programs"},
     {"loop", "evaluation", "bench"},
     {"cli", "__main__"},
 ]
@@ -87,7 +99,7 @@ def test_modules_are_short(path):
 def test_core_names_no_method_arch_or_dataset():
     from supermask import registry
 
-    text = (ROOT / "core.py").read_text()
+    text = (ROOT / "core.py").read_text().replace("jax.random", "")
     for kind in ("methods", "archs", "datasets"):
         for name in registry.names(kind):
             assert name not in text

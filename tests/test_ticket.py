@@ -300,7 +300,7 @@ def test_well_signed_nonsense_is_refused(tmp_path, name):
 
 
 def test_mask_of_unknown_type_is_refused(tmp_path):
-    document, tensors = opened(make_ticket("int8").to_bytes())
+    document, tensors = opened(make_ticket("float32").to_bytes())
     tensors["mask/head/kernel"] = tensors["mask/head/kernel"].astype(np.float64)
     assert "head/kernel" in refusal(tmp_path / "doubles", signed(document, tensors))
 

@@ -22,7 +22,8 @@ def adapt(make: Any, convolution: Callable[..., Array], **offered: Any) -> Model
             those keywords of `offered`, and `rngs`, that it names. The module maps a float32 batch
             (batch, height, width, channels) to logits (batch, classes).
         convolution: replaces `lax.conv_general_dilated` in every `nnx.Conv`.
-        offered: image_shape (height, width, channels), classes, width (multiplier), depth.
+        offered: image_shape (height, width, channels), classes, width (multiplier), depth, activation
+            (a function of an array).
 
     Raises:
         UsageError: the module holds variables other than parameters and batch statistics, or its logits have

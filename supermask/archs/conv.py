@@ -4,6 +4,8 @@ Frankle & Carbin: The Lottery Ticket Hypothesis, ICLR 2019, arXiv 1803.03635, sc
 Ramanujan et al. 2020, arXiv 1911.13299.
 """
 
+from collections.abc import Callable
+
 import jax
 from flax import nnx
 
@@ -23,7 +25,16 @@ class Conv(nnx.Module):
         UsageError: the images are too small for the number of pools.
     """
 
-    def __init__(self, image_shape: tuple[int, int, int], classes: int, width: float, depth: int, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        classes: int,
+        width: float,
+        depth: int,
+        rngs: nnx.Rngs,
+        activation: Callable[[Array], Array] = jax.nn.relu,
+    ):
+        self.activation = activation
         height, across, channels = image_shape
         pairs = depth // 2
         smallest = 2**pairs
@@ -45,10 +56,10 @@ class Conv(nnx.Module):
 
     def __call__(self, x: Array) -> Array:
         for i in range(1, self.depth + 1):
-            x = jax.nn.relu(getattr(self, f"conv{i}")(x))
+            x = self.activation(getattr(self, f"conv{i}")(x))
             if i % 2 == 0:
                 x = max_pool_2x2(x)
         x = x.reshape(x.shape[0], -1)
-        x = jax.nn.relu(self.dense1(x))
-        x = jax.nn.relu(self.dense2(x))
+        x = self.activation(self.dense1(x))
+        x = self.activation(self.dense2(x))
         return self.head(x)

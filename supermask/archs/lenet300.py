@@ -4,6 +4,7 @@ LeCun, Bottou, Bengio, Haffner: Gradient-based learning applied to document reco
 """
 
 import math
+from collections.abc import Callable
 
 import jax
 from flax import nnx
@@ -14,9 +15,17 @@ FLATTENED = "dense1"  # the layer that sees the flattened image
 
 
 class Lenet300(nnx.Module):
-    """Pixels-300-100-classes with ReLU."""
+    """Pixels-300-100-classes."""
 
-    def __init__(self, image_shape: tuple[int, int, int], classes: int, width: float, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        classes: int,
+        width: float,
+        rngs: nnx.Rngs,
+        activation: Callable[[Array], Array] = jax.nn.relu,
+    ):
+        self.activation = activation
         first, second = (max(1, int(size * width)) for size in (300, 100))
         self.dense1 = nnx.Linear(math.prod(image_shape), first, use_bias=False, rngs=rngs)
         self.dense2 = nnx.Linear(first, second, use_bias=False, rngs=rngs)
@@ -24,6 +33,6 @@ class Lenet300(nnx.Module):
 
     def __call__(self, x: Array) -> Array:
         x = x.reshape(x.shape[0], -1)
-        x = jax.nn.relu(self.dense1(x))
-        x = jax.nn.relu(self.dense2(x))
+        x = self.activation(self.dense1(x))
+        x = self.activation(self.dense2(x))
         return self.head(x)

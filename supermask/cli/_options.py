@@ -13,11 +13,23 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from supermask.allocation import ALLOCATIONS
 from supermask.config import SearchConfig
 from supermask.errors import BadFileError, UsageError, require
 
 F = Callable[..., Any]
-RECIPE = ("options", "init", "optimizer", "learning_rate", "momentum", "weight_decay", "schedule", "batch_size")
+RECIPE = (
+    "options",
+    "init",
+    "activation",
+    "normalise",
+    "optimizer",
+    "learning_rate",
+    "momentum",
+    "weight_decay",
+    "schedule",
+    "batch_size",
+)
 PATH = click.Path(path_type=Path)
 
 
@@ -50,6 +62,31 @@ device_option = option(
     show_default=True,
     help="Where to compute; auto takes a GPU if there is one.",
 )
+
+
+def topk_options(command: F) -> F:
+    """Where the density goes; these stand for options of every method that keeps an exact number of weights."""
+    for decorate in (
+        option("--pattern", metavar="N:M", help="Keep the best N of every M inputs of each output."),
+        option(
+            "--layer-density",
+            multiple=True,
+            metavar="NAME=DENSITY",
+            help="Density of the layers of that name, such as 'head/*=1.0'; may be repeated.",
+        ),
+        option(
+            "--allocation",
+            type=Names(ALLOCATIONS),
+            help="How the density is dealt out over layers.  [default: the method's]",
+        ),
+    ):
+        command = decorate(command)
+    return command
+
+
+def given(**values: Any) -> dict[str, Any]:
+    """Those that were."""
+    return {key: value for key, value in values.items() if value not in (None, "")}
 
 
 def config_options(command: F, names: Collection[str] | None = None) -> F:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from supermask.cli import _options as opt
+from supermask.config import CONTROLS, SPLITS
 
 if TYPE_CHECKING:
     from supermask.evaluation import Evaluation
@@ -17,18 +18,26 @@ if TYPE_CHECKING:
 @click.argument("ticket", type=opt.PATH)
 @opt.option(
     "--split",
-    type=opt.Names(["test", "validation", "train"]),
+    type=opt.Names(SPLITS),
     default="test",
     show_default=True,
     help="Images to score on.",
 )
 @opt.option("--samples", type=int, default=10, show_default=True, help="Draws of a sampled mask.")
+@opt.option("--control", type=opt.Names(CONTROLS), help="Exchange the mask, or the weights, first.")
 @opt.data_dir_option
 @opt.device_option
 @opt.quiet_option
 @opt.json_option
 def command(
-    ticket: Path, split: str, samples: int, data_dir: Path | None, device: str, quiet: bool, as_json: bool
+    ticket: Path,
+    split: str,
+    samples: int,
+    control: str | None,
+    data_dir: Path | None,
+    device: str,
+    quiet: bool,
+    as_json: bool,
 ) -> None:
     """Accuracy and loss of TICKET on a split, density per layer.
 
@@ -40,7 +49,7 @@ def command(
     opt.choose_device(device)
     from supermask.evaluation import evaluate
 
-    found = evaluate(loaded, split=split, samples=samples, data_dir=data_dir)
+    found = evaluate(loaded, split=split, samples=samples, control=control, data_dir=data_dir)
     if not found.reproduced or not quiet:
         click.echo(_reproduction(found), err=True)
     if as_json:
@@ -60,6 +69,7 @@ def _reproduction(found: Evaluation) -> str:
 
 def _as_dict(path: Path, found: Evaluation) -> dict[str, object]:
     keys = ["dataset", "split", "examples", "accuracy", "loss", "density", "layers"]
+    keys += ["control"] if found.control else []
     if found.samples > 1:
         keys += ["accuracy_std", "samples"]
     return {"ticket": str(path), **{key: getattr(found, key) for key in keys}}
@@ -70,5 +80,6 @@ def _print(found: Evaluation) -> None:
 
     spread = f" +- {found.accuracy_std:.4f} over {found.samples} draws" if found.samples > 1 else ""
     what = f"{found.dataset} {found.split}, {found.examples:,} images"
+    what += f", {found.control}" if found.control else ""
     click.echo(f"{what}: accuracy {found.accuracy:.4f}{spread}, loss {found.loss:.4f}")
     click.echo(layer_table(found.layers))

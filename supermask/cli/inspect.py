@@ -26,6 +26,7 @@ def command(ticket: Path, as_json: bool) -> None:
                 "bytes": ticket.stat().st_size,
                 "mask": found.kind,
                 "density": found.density,
+                "bits_per_parameter": found.bits_per_parameter,
                 "config": config,
                 "image_shape": list(found.image_shape),
                 "metrics": found.metrics,
@@ -38,6 +39,7 @@ def command(ticket: Path, as_json: bool) -> None:
     facts = {
         "mask": found.kind,
         "density": f"{found.density:.4f} kept, {1 - found.density:.4f} removed",
+        "entropy": f"{found.bits_per_parameter:.4f} bits per parameter",
         "size": f"{ticket.stat().st_size:,} bytes; its maskable weights in float32 are {dense:,}",
         **{key: f"{value:.4f}" if isinstance(value, float) else str(value) for key, value in found.metrics.items()},
         **{key: str(value) for key, value in config.items() if key not in ("density", "epochs")},

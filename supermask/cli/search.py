@@ -35,6 +35,8 @@ Examples:
 @opt.config_options
 @opt.method_option
 @opt.option("--sparsity", type=float, help="Fraction of maskable weights removed: 1 - density.")
+@opt.topk_options
+@opt.option("--clients", type=int, help="fedpm: simulate this many clients and a server.")
 @opt.option("--config", "config_file", type=opt.PATH, help="Take defaults from this config.json of a run.")
 @opt.option("--out", type=opt.PATH, help="Run folder.  [default: a name of its own in --runs-dir]")
 @opt.option("--runs-dir", type=opt.PATH, default=Path("runs"), show_default=True, help="Where run folders go.")
@@ -50,6 +52,10 @@ def command(
     ctx: click.Context,
     pairs: tuple[str, ...],
     sparsity: float | None,
+    allocation: str | None,
+    layer_density: tuple[str, ...],
+    pattern: str | None,
+    clients: int | None,
     config_file: Path | None,
     out: Path | None,
     runs_dir: Path,
@@ -66,7 +72,10 @@ def command(
 
     The same call again answers with the finished run's result.
     """
-    config = opt.read_config(ctx, values, config_file, _translated(ctx, pairs, sparsity))
+    options = opt.parse_options(pairs) | opt.given(
+        allocation=allocation, layer_density=",".join(layer_density), pattern=pattern, clients=clients
+    )
+    config = opt.read_config(ctx, values, config_file, _translated(ctx, options, sparsity))
     opt.choose_device(device, config.devices)
     from supermask.build import build, resolve
     from supermask.run import default_path, finished, open_run
@@ -98,9 +107,9 @@ def command(
         raise InterruptionError(f"interrupted; the best ticket so far is {results[-1]['ticket']}")
 
 
-def _translated(ctx: click.Context, pairs: tuple[str, ...], sparsity: float | None) -> dict[str, Any]:
+def _translated(ctx: click.Context, options: dict[str, Any], sparsity: float | None) -> dict[str, Any]:
     """Options that stand for fields of the config."""
-    extra: dict[str, Any] = {"options": opt.parse_options(pairs)} if pairs else {}
+    extra: dict[str, Any] = {"options": options} if options else {}
     if sparsity is not None:
         mine, other = (ctx.get_parameter_source(name) for name in ("sparsity", "density"))
         if mine == other:
@@ -159,6 +168,7 @@ def _result(outcome: Outcome, run: Path, path: Path, size: int) -> dict[str, Any
         "compile_seconds": outcome.compile_seconds,
         "train_seconds": outcome.train_seconds,
         "ticket_bytes": size,
+        "bits_per_parameter": ticket.bits_per_parameter,
         "device": outcome.device,
     }
 

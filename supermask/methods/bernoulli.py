@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import jax
+import jax.numpy as jnp
 
 from supermask import masks
-from supermask.errors import UsageError
+from supermask.errors import require
 from supermask.types import Array, Method, Recipe, Tree
 
 
@@ -19,11 +20,15 @@ class Bernoulli(Method):
     """No density is enforced: `density` is the probability of being kept at the start.
 
     Attributes:
+        draw: `sample` draws every weight; `round` takes each with equal chance as its rounded probability, without
+            a gradient, or as the probability itself.
         rescale: dynamic weight rescaling (DWR): weights times n / (weights kept), per layer and per draw.
-        hard: `sample` leaves probabilities in the ticket, which evaluation draws from, as published;
-            `threshold` leaves a binary mask of the weights kept with probability 1/2 or more.
+        hard: `sample` leaves probabilities in the ticket, which evaluation draws from, as published for `sample`;
+            `threshold` leaves a binary mask of the weights kept with probability 1/2 or more, as published for `round`
+            (but for exactly 1/2, which rounds to 0 there and would leave nothing at the start).
     """
 
+    draw: str = "sample"
     rescale: bool = True
     hard: str = "sample"
 
@@ -31,14 +36,17 @@ class Bernoulli(Method):
     recipe: ClassVar[Recipe] = Recipe(learning_rate=100.0, weight_decay=0.0, schedule="cosine", init="glorot-normal")
 
     def __post_init__(self) -> None:
-        if self.hard not in ("sample", "threshold"):
-            raise UsageError(f"hard is {self.hard!r}; it must be sample or threshold")
+        require("draw of bernoulli", self.draw, ("sample", "round"))
+        require("hard of bernoulli", self.hard, ("sample", "threshold"))
 
     def init(self, key: Array, weights: Tree) -> Tree:
         return masks.constant_scores(masks.logit(self.density), weights)
 
     def mask(self, scores: Tree, weights: Tree, *, key: Array, progress: Array) -> Tree:
         soft = {name: jax.nn.sigmoid(s) for name, s in scores.items()}
+        if self.draw == "round":
+            half = masks.bernoulli(key, masks.constant_scores(0.5, scores))
+            return {name: jnp.where(half[name], (p >= 0.5).astype(jnp.float32), p) for name, p in soft.items()}
         drawn = masks.bernoulli(key, soft)
         return {name: masks.straight_through(drawn[name], soft[name]) for name in scores}
 
@@ -47,8 +55,9 @@ class Bernoulli(Method):
             return masks.probabilities(scores)
         return {name: s >= 0 for name, s in scores.items()}
 
-    def transform(self, weights: Tree, mask: Tree) -> Tree:
+    def effective(self, weights: Tree, mask: Tree) -> Tree:
+        product = super().effective(weights, mask)
         if not self.rescale:
-            return weights
+            return product
         # A draw that keeps nothing would divide by zero; its product with the mask is zero whatever the factor.
-        return {name: w * (w.size / mask[name].sum().clip(1.0)) for name, w in weights.items()}
+        return {name: p * (p.size / mask[name].sum().clip(1.0)) for name, p in product.items()}

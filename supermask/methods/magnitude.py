@@ -12,7 +12,7 @@ from supermask.types import Array, Recipe, Tree
 
 @dataclass(frozen=True)
 class Magnitude(Floor):
-    """Each layer keeps exactly round(density * n) weights, those of largest |w|.
+    """Exactly round(density * n) weights are kept, those of largest |w|.
 
     Raises:
         UsageError: all magnitudes of a layer are equal (signed-constant), so that there is nothing to rank.

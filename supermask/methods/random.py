@@ -10,7 +10,7 @@ from supermask.types import Array, Tree
 
 @dataclass(frozen=True)
 class Random(Floor):
-    """Each layer keeps exactly round(density * n) weights, chosen uniformly."""
+    """Exactly round(density * n) weights are kept, chosen uniformly in each layer, or in all with `global`."""
 
     paper: ClassVar[str] = "baseline"
 

@@ -10,7 +10,7 @@ from typing import ClassVar
 import jax
 
 from supermask import masks
-from supermask.errors import UsageError
+from supermask.errors import UsageError, require
 from supermask.types import Array, Method, Recipe, Tree
 
 
@@ -35,8 +35,7 @@ class Sigmoid(Method):
     recipe: ClassVar[Recipe] = Recipe(optimizer="adam", learning_rate=0.01, weight_decay=0.0)
 
     def __post_init__(self) -> None:
-        if self.hard not in ("binary", "continuous"):
-            raise UsageError(f"hard is {self.hard!r}; it must be binary or continuous")
+        require("hard of sigmoid", self.hard, ("binary", "continuous"))
         if not 0 < self.final_temperature <= self.temperature:
             raise UsageError("temperature and final_temperature must be above 0, and the final one not higher")
 

@@ -1,0 +1,109 @@
+"""Probabilities learned by clients and averaged by a server from one sampled mask of each.
+
+Isik, Pase, Gunduz, Weissman, Zorzi: Sparse Random Networks for Communication-Efficient Federated Learning.
+ICLR 2023, arXiv 2209.15328.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from supermask import masks
+from supermask.errors import UsageError
+from supermask.types import Array, Clock, Method, Recipe, Tree
+
+_SERVER, _VOTES = ":server", ":votes"
+_LEAST = 0.01  # the server keeps probabilities from here to one minus it
+
+
+@dataclass(frozen=True)
+class Fedpm(Method):
+    """Each weight is kept with probability sigmoid(score), drawn in every step; the gradient is that of the sigmoid.
+
+    One client is plain training. With more, each has its own equal part of the training images and they take turns: in
+    a round of `local_epochs` epochs every client starts from the server's probabilities with a fresh optimiser, goes
+    over its part that often, and sends a sample of its mask. The server's next probability is the mode of
+    Beta(1 + ones, 1 + zeros), the share of the masks that kept the weight, clipped to [0.01, 0.99]. No density is
+    enforced, and `density` has no meaning here: scores start normal, so half are kept.
+
+    Attributes:
+        clients: how many take part in every round.
+        local_epochs: passes of each over its part in a round; give epochs as a multiple of it.
+    """
+
+    clients: int = 1
+    local_epochs: int = 3
+
+    paper: ClassVar[str] = "Isik et al. 2023, arXiv 2209.15328"
+    recipe: ClassVar[Recipe] = Recipe(optimizer="adam", weight_decay=0.0, schedule="constant", init="signed-constant-e")
+
+    def __post_init__(self) -> None:
+        if self.clients < 1 or self.local_epochs < 1:
+            raise UsageError("clients and local_epochs must be 1 or more")
+
+    def init(self, key: Array, weights: Tree) -> Tree:
+        scores = masks.normal_scores(key, weights, lambda fan_in, fan_out: 1.0)
+        if self.clients == 1:
+            return scores
+        server = {name + _SERVER: s for name, s in scores.items()}
+        return scores | server | {name + _VOTES: jnp.zeros_like(s) for name, s in scores.items()}
+
+    def mask(self, scores: Tree, weights: Tree, *, key: Array, progress: Array) -> Tree:
+        soft = {name: jax.nn.sigmoid(scores[name]) for name in weights}
+        drawn = masks.bernoulli(key, soft)
+        return {name: masks.straight_through(drawn[name], soft[name]) for name in soft}
+
+    def harden(self, scores: Tree, weights: Tree) -> Tree:
+        """Probabilities; the server's as it was after the last whole round if there are several clients."""
+        kind = _SERVER if self.clients > 1 else ""
+        return masks.probabilities({name: scores[name + kind] for name in weights})
+
+    def settle(self, scores: Tree, before: Tree, weights: Tree, *, key: Array, clock: Clock) -> Tree:
+        if self.clients == 1:
+            return scores
+
+        def send() -> Tree:
+            sample = masks.bernoulli(key, {name: jax.nn.sigmoid(scores[name]) for name in weights})
+            moved = {}
+            for name, kept in sample.items():
+                votes, server = scores[name + _VOTES] + kept.astype(jnp.float32), scores[name + _SERVER]
+                mode = jnp.clip(votes / self.clients, _LEAST, 1 - _LEAST)
+                server = jnp.where(self._ends_round(clock), jnp.log(mode) - jnp.log1p(-mode), server)
+                moved[name], moved[name + _SERVER] = server, server
+                moved[name + _VOTES] = jnp.where(self._ends_round(clock), 0, votes)
+            return moved
+
+        return lax.cond(self.restarts(clock), send, lambda: scores)
+
+    def restarts(self, clock: Clock) -> Array | bool:
+        """After a client's last step of a round."""
+        if self.clients == 1:
+            return False
+        return (clock.step + 1) % (self.local_epochs * clock.steps_per_epoch // self.clients) == 0
+
+    def _ends_round(self, clock: Clock) -> Array:
+        return clock.ends_epoch(self.local_epochs)
+
+    def steps_per_epoch(self, count: int, size: int) -> int:
+        steps = count // self.clients // size
+        if not steps:
+            raise UsageError(f"{count} images are less than a batch of {size} for each of {self.clients} clients")
+        return self.clients * steps
+
+    def order(self, key: Array, epoch: Array, count: int, size: int) -> Array | None:
+        """Passes of clients over their parts, so that all passes of one client in a round follow each other."""
+        if self.clients == 1:
+            return None
+        part = count // self.clients
+        steps = self.steps_per_epoch(count, size) // self.clients
+
+        def one_pass(turn: Array) -> Array:
+            client = turn // self.local_epochs % self.clients
+            images = jax.random.permutation(jax.random.fold_in(key, turn), part)[: steps * size]
+            return client * part + images
+
+        first = (epoch - 1) * self.clients
+        return jax.vmap(one_pass)(first + jnp.arange(self.clients)).reshape(-1)

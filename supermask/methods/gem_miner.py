@@ -1,0 +1,77 @@
+"""Scores in [0, 1] are rounded, pushed down by a penalty, and the lowest of all layers frozen out step by step.
+
+Sreenivasan, Sohn, Yang, Grinde, Nagle, Wang, Xing, Lee, Papailiopoulos: Rare Gems: Finding Lottery Tickets at
+Initialization. NeurIPS 2022, arXiv 2202.12002.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from supermask import masks
+from supermask.errors import UsageError
+from supermask.types import Array, Clock, Method, Recipe, Tree
+
+_FROZEN = -1.0  # a score that never comes back
+
+
+@dataclass(frozen=True)
+class GemMiner(Method):
+    """In training a weight is kept while its score is above 1/2; dL/ds = G * W.
+
+    After every `period` epochs the active scores of all layers are ranked together and the lowest frozen, so that the
+    active share falls geometrically to exactly the density; the ticket keeps all that are active then.
+
+    Attributes:
+        strength: of the penalty, the sum of squared active scores (published: 1e-6 to 1e-4, by net and density).
+        period: epochs between two freezes; halved and so on where the search is too short for two.
+    """
+
+    strength: float = 3e-5
+    period: int = 5
+
+    keeps_density: ClassVar[bool] = True
+    paper: ClassVar[str] = "Sreenivasan et al. 2022, arXiv 2202.12002"
+    recipe: ClassVar[Recipe] = Recipe(weight_decay=0.0)
+
+    def __post_init__(self) -> None:
+        if self.period < 1 or self.strength < 0:
+            raise UsageError(f"period is {self.period} and strength {self.strength}; they must be 1 and 0 or more")
+
+    def init(self, key: Array, weights: Tree) -> Tree:
+        return {name: jax.random.uniform(masks.key_for(key, name), w.shape) for name, w in weights.items()}
+
+    def mask(self, scores: Tree, weights: Tree, *, key: Array, progress: Array) -> Tree:
+        return {name: masks.straight_through(s > 0.5, s) for name, s in scores.items()}
+
+    def harden(self, scores: Tree, weights: Tree) -> Tree:
+        return self._best(scores, masks.kept_count(self.density, sum(s.size for s in scores.values())))
+
+    def penalty(self, scores: Tree) -> Array:
+        return self.strength * sum((jnp.sum(jnp.maximum(s, 0) ** 2) for s in scores.values()), jnp.float32(0))
+
+    def settle(self, scores: Tree, before: Tree, weights: Tree, *, key: Array, clock: Clock) -> Tree:
+        inside = {name: jnp.where(before[name] < 0, _FROZEN, jnp.clip(s, 0, 1)) for name, s in scores.items()}
+        epochs = clock.total_steps // clock.steps_per_epoch
+        period = max(1, min(self.period, epochs // 2))
+        freezes = max(1, (epochs - 1) // period)
+        turn = clock.epochs_done // period
+        size = sum(s.size for s in scores.values())
+
+        def freeze() -> Tree:
+            share = jnp.float32(self.density) ** (turn.astype(jnp.float32) / freezes)
+            count = jnp.where(
+                turn == freezes, masks.kept_count(self.density, size), jnp.round(share * size).astype(jnp.int32)
+            )
+            kept = self._best(inside, count)
+            return {name: jnp.where(kept[name], s, _FROZEN) for name, s in inside.items()}
+
+        return lax.cond(clock.ends_epoch(period) & (turn <= freezes), freeze, lambda: inside)
+
+    @staticmethod
+    def _best(scores: Tree, count: Array | int) -> Tree:
+        """The highest active scores of all layers."""
+        return masks.over_layers(masks.top_k, {name: jnp.where(s < 0, 0, s + 1) for name, s in scores.items()}, count)

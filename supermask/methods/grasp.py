@@ -1,0 +1,44 @@
+"""Weights whose removal hurts the flow of gradients most, by one Hessian product at the start; not learned.
+
+Wang, Zhang, Grosse: Picking Winning Tickets Before Training by Preserving Gradient Flow. ICLR 2020, arXiv 2002.07376.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from supermask.methods._floor import Floor
+from supermask.types import Array, Network, Tree
+
+TEMPERATURE = 200.0
+"""Logits are divided by it (section 4 of the paper's appendix, and its code)."""
+
+
+@dataclass(frozen=True)
+class Grasp(Floor):
+    """Keeps the largest w * (H g) of all layers together; g and H of the loss over ten images per class.
+
+    The paper's score is the negative of it, and the highest of those are removed.
+    """
+
+    allocation: str = "global"
+
+    paper: ClassVar[str] = "Wang et al. 2020, arXiv 2002.07376"
+
+    def start(self, key: Array, weights: Tree, network: Network) -> Tree:
+        slope = jax.grad(lambda w: network.loss(w, TEMPERATURE))
+        fixed = slope(weights)
+        # H g as the gradient of g . fixed: convolutions of ours have a reverse rule only.
+        product = jax.grad(lambda w: sum(jnp.vdot(g, fixed[name]) for name, g in slope(w).items()))(weights)
+        # Temperature and batch make these tiny; a common scale keeps them among the normal floats and ranks them alike.
+        size = max(float(jnp.abs(weights[name] * p).max()) for name, p in product.items()) or 1.0
+        return {name: weights[name] * p / size for name, p in product.items()}
+
+    def ranked(self, scores: Tree) -> Tree:
+        return scores
+
+    @property
+    def below_zero(self) -> bool:
+        return True

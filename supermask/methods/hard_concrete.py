@@ -1,0 +1,71 @@
+"""Stretched and clipped concrete gates, exactly 0 or 1 with positive probability, under an L0 penalty.
+
+Louizos, Welling, Kingma: Learning Sparse Neural Networks through L0 Regularization. ICLR 2018, arXiv 1712.01312.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from supermask import masks
+from supermask.errors import UsageError, require
+from supermask.types import Array, Clock, Method, Recipe, Tree
+
+_TEMPERATURE, _LOW, _HIGH = 2 / 3, -0.1, 1.1  # beta, gamma, zeta of the paper
+_SHIFT = -_TEMPERATURE * math.log(-_LOW / _HIGH)
+_SMALLEST = 1e-6  # of the uniform noise
+_BOUND = math.log(100.0)
+
+
+@dataclass(frozen=True)
+class HardConcrete(Method):
+    """One gate per weight, its score is log alpha. No density is enforced: gates open to `density` at the start.
+
+    In training z = clip(sigmoid((logit u + s) / beta) * (zeta - gamma) + gamma, 0, 1) with uniform u; the gradient is
+    that of the reparametrisation. The penalty is `strength` times the expected number of gates that are not zero.
+
+    Attributes:
+        strength: of the penalty, per weight.
+        hard: `continuous` leaves clip(sigmoid(s) * (zeta - gamma) + gamma, 0, 1) in the ticket, as published;
+            `binary` the weights for which that is 1/2 or more.
+    """
+
+    strength: float = 1e-8
+    hard: str = "continuous"
+
+    paper: ClassVar[str] = "Louizos et al. 2018, arXiv 1712.01312"
+    recipe: ClassVar[Recipe] = Recipe(optimizer="adam", learning_rate=0.01, weight_decay=0.0)
+
+    def __post_init__(self) -> None:
+        require("hard of hard-concrete", self.hard, ("continuous", "binary"))
+        if self.strength < 0:
+            raise UsageError(f"strength is {self.strength}; it must be 0 or more")
+
+    def init(self, key: Array, weights: Tree) -> Tree:
+        noise = masks.normal_scores(key, weights, lambda fan_in, fan_out: 0.01)
+        return {name: masks.logit(self.density) + s for name, s in noise.items()}
+
+    def mask(self, scores: Tree, weights: Tree, *, key: Array, progress: Array) -> Tree:
+        noise = masks.uniform_noise(key, scores)
+        gates = {}
+        for name, u in noise.items():
+            u = _SMALLEST + (1 - 2 * _SMALLEST) * u
+            gates[name] = _stretched((jnp.log(u) - jnp.log1p(-u) + scores[name]) / _TEMPERATURE)
+        return gates
+
+    def harden(self, scores: Tree, weights: Tree) -> Tree:
+        gates = {name: _stretched(s) for name, s in scores.items()}
+        return gates if self.hard == "continuous" else {name: z >= 0.5 for name, z in gates.items()}
+
+    def penalty(self, scores: Tree) -> Array:
+        return self.strength * sum((jax.nn.sigmoid(s + _SHIFT).sum() for s in scores.values()), jnp.float32(0))
+
+    def settle(self, scores: Tree, before: Tree, weights: Tree, *, key: Array, clock: Clock) -> Tree:
+        return {name: jnp.clip(s, -_BOUND, _BOUND) for name, s in scores.items()}
+
+
+def _stretched(logit: Array) -> Array:
+    return jnp.clip(jax.nn.sigmoid(logit) * (_HIGH - _LOW) + _LOW, 0, 1)

@@ -1,0 +1,68 @@
+"""Several top-k masks of one score, one inside the other, add up to a mask of small whole numbers.
+
+Okoshi, Garcia-Arias, Hirose, Ando, Kawamura, Van Chu, Motomura, Yu: Multicoated Supermasks Enhance Hidden Networks.
+ICML 2022, PMLR 162.
+"""
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import ClassVar
+
+import jax.numpy as jnp
+
+from supermask import masks
+from supermask.errors import UsageError
+from supermask.methods._topk import TopK
+from supermask.types import Array, Recipe, Tree
+
+
+@dataclass(frozen=True)
+class Multicoated(TopK):
+    """A weight counts as often as it wears coats; each coat is a top-k of |score|, the first one keeps the density.
+
+    dL/ds = coats * G * W * sign(s): every coat passes the gradient on.
+
+    Attributes:
+        coats: what share of the weights that are kept wears each coat, the first one 1. As the published example of
+            density 0.3: 0.3, 0.0788 and 0.0315 of all weights. How the paper chooses others is not known to us.
+    """
+
+    coats: str = "1,0.2627,0.105"
+
+    paper: ClassVar[str] = "Okoshi et al. 2022, PMLR 162"
+    recipe: ClassVar[Recipe] = Recipe()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        shares = self.shares
+        if not shares or shares[0] != 1 or any(not 0 < b < a for a, b in pairwise(shares)):
+            raise UsageError(f"coats is {self.coats!r}; it must be 1 and falling shares of it, such as 1,0.5,0.25")
+        if self.pattern or self.layer_density:
+            raise UsageError("multicoated takes neither a pattern nor layer densities")
+
+    @property
+    def shares(self) -> list[float]:
+        try:
+            return [float(part) for part in self.coats.split(",")]
+        except ValueError:
+            return []
+
+    def init(self, key: Array, weights: Tree) -> Tree:
+        return masks.normal_scores(key, weights, lambda fan_in, fan_out: math.sqrt(2 / fan_out))
+
+    def mask(self, scores: Tree, weights: Tree, *, key: Array, progress: Array) -> Tree:
+        worn, soft = self._worn(scores, progress if self.anneal else None), self.ranked(scores)
+        return {name: masks.straight_through(worn[name], len(self.shares) * soft[name]) for name in soft}
+
+    def harden(self, scores: Tree, weights: Tree) -> Tree:
+        return self._worn(scores)
+
+    def _worn(self, scores: Tree, progress: Array | None = None) -> Tree:
+        """Coats of each weight, int8."""
+        ranked = self.ranked(scores)
+        coats = [self.select(ranked, progress, self.density * share) for share in self.shares]
+        return {
+            name: sum((coat[name].astype(jnp.int8) for coat in coats[1:]), coats[0][name].astype(jnp.int8))
+            for name in ranked
+        }

@@ -1,0 +1,55 @@
+"""Weights whose score is above a fixed threshold are kept.
+
+Mallya, Davis, Lazebnik: Piggyback: Adapting a Single Network to Multiple Tasks by Learning to Mask Weights.
+ECCV 2018, arXiv 1801.06519. On random weights: Wortsman et al. 2020, arXiv 2006.14769 (threshold 0, uniform scores).
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax.numpy as jnp
+
+from supermask import masks
+from supermask.errors import require
+from supermask.types import Array, Method, Recipe, Tree
+
+
+@dataclass(frozen=True)
+class Piggyback(Method):
+    """No density is enforced: half is kept at the start with uniform scores, all with constant ones.
+
+    dL/ds = G * W. The defaults are those for random weights, with Adam at ten times the published rate; as published,
+    for pretrained weights, is `-o threshold=0.005 -o scores=constant --lr 0.0001`.
+
+    Attributes:
+        threshold: a score above it keeps its weight.
+        scores: at the start: `uniform` in +-1 / sqrt(fan-in), or `constant`, twice the threshold.
+        ternary: scores below 0 turn their weight's sign.
+    """
+
+    threshold: float = 0.0
+    scores: str = "uniform"
+    ternary: bool = False
+
+    paper: ClassVar[str] = "Mallya et al. 2018, arXiv 1801.06519"
+    recipe: ClassVar[Recipe] = Recipe(optimizer="adam", learning_rate=1e-3, weight_decay=0.0, schedule="constant")
+
+    def __post_init__(self) -> None:
+        require("scores of piggyback", self.scores, ("uniform", "constant"))
+
+    def init(self, key: Array, weights: Tree) -> Tree:
+        if self.scores == "constant":
+            return masks.constant_scores(2 * self.threshold, weights)
+        return masks.uniform_scores(key, weights)
+
+    def mask(self, scores: Tree, weights: Tree, *, key: Array, progress: Array) -> Tree:
+        hard = self.harden(scores, weights)
+        return {name: masks.straight_through(hard[name], s) for name, s in scores.items()}
+
+    def harden(self, scores: Tree, weights: Tree) -> Tree:
+        if not self.ternary:
+            return {name: s > self.threshold for name, s in scores.items()}
+        return {
+            name: (s > self.threshold).astype(jnp.int8) - ((s < 0) & (s <= self.threshold)).astype(jnp.int8)
+            for name, s in scores.items()
+        }

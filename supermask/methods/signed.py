@@ -1,0 +1,74 @@
+"""Keep, hide or invert each weight: the sign of the score, or zero where it is small.
+
+Koster, Grothe, Rettinger: Signing the Supermask: Keep, Hide, Invert. ICLR 2022, arXiv 2201.13361.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax.numpy as jnp
+
+from supermask import masks
+from supermask.errors import UsageError
+from supermask.inits import fans
+from supermask.types import Array, Clock, Method, Recipe, Tree
+
+
+@dataclass(frozen=True)
+class Signed(Method):
+    """mask = sign(s) where |s| > threshold * max|s at the start| of the layer, else 0; dL/ds = G * W for every edge.
+
+    No density is enforced (`density` has no meaning here): scores start uniform in the Xavier interval, so that
+    1 - threshold is kept at first, and a decay that the optimiser does not see (not times the learning rate, as in
+    tfa.optimizers.SGDW) pulls scores that no gradient holds below the threshold.
+
+    Attributes:
+        threshold: c of the paper: 0.4 for FC and ConvN, 0.75 for ResNet20, 0.8 for ResNet56.
+        decay: of the scores in each step; x 0.9 after each tenth of the search, as the learning rate.
+    """
+
+    threshold: float = 0.4
+    decay: float = 5e-4
+
+    paper: ClassVar[str] = "Koster et al. 2022, arXiv 2201.13361"
+    recipe: ClassVar[Recipe] = Recipe(
+        optimizer="nesterov",
+        learning_rate=0.05,
+        weight_decay=0.0,
+        schedule="staircase",
+        init="signed-constant-elu",
+        activation="elu",
+        normalise="image",
+    )
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.threshold < 1 and 0 <= self.decay < 1):
+            raise UsageError(
+                f"threshold is {self.threshold} and decay {self.decay}; both must be at least 0 and below 1"
+            )
+
+    def init(self, key: Array, weights: Tree) -> Tree:
+        # The largest |score| is put at the interval's end exactly, so that the threshold follows from the shape alone.
+        drawn = masks.spread_scores(key, weights, lambda fan_in, fan_out: 1.0)
+        return {name: s * (_bound(s.shape) / jnp.abs(s).max()) for name, s in drawn.items()}
+
+    def mask(self, scores: Tree, weights: Tree, *, key: Array, progress: Array) -> Tree:
+        hard = self.harden(scores, weights)
+        return {name: masks.straight_through(hard[name], s) for name, s in scores.items()}
+
+    def harden(self, scores: Tree, weights: Tree) -> Tree:
+        return {
+            name: jnp.where(jnp.abs(s) > self.threshold * _bound(s.shape), jnp.sign(s), 0).astype(jnp.int8)
+            for name, s in scores.items()
+        }
+
+    def settle(self, scores: Tree, before: Tree, weights: Tree, *, key: Array, clock: Clock) -> Tree:
+        tenths = 10 * clock.step // clock.total_steps
+        decay = self.decay * jnp.float32(0.9) ** tenths.astype(jnp.float32)
+        return {name: s - decay * before[name] for name, s in scores.items()}
+
+
+def _bound(shape: tuple[int, ...]) -> float:
+    """sqrt(6 / (fan-in + fan-out)): Glorot & Bengio 2010."""
+    return math.sqrt(6 / sum(fans(shape)))

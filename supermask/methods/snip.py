@@ -1,0 +1,25 @@
+"""Weights whose removal changes the loss most, by one gradient at the start; not learned.
+
+Lee, Ajanthan, Torr: SNIP: Single-shot Network Pruning based on Connection Sensitivity. ICLR 2019, arXiv 1810.02340.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+
+from supermask.methods._floor import Floor
+from supermask.types import Array, Network, Tree
+
+
+@dataclass(frozen=True)
+class Snip(Floor):
+    """Keeps the largest |w * dL/dw| of all layers together, the loss taken over ten images per class."""
+
+    allocation: str = "global"
+
+    paper: ClassVar[str] = "Lee et al. 2019, arXiv 1810.02340"
+
+    def start(self, key: Array, weights: Tree, network: Network) -> Tree:
+        gradient = jax.grad(lambda w: network.loss(w, 1.0))(weights)
+        return {name: weights[name] * g for name, g in gradient.items()}

@@ -1,0 +1,54 @@
+"""Masks as bytes: a bit per weight where they are binary, as few as their range takes where they are whole."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def pack_bits(mask: np.ndarray) -> np.ndarray:
+    """Bool, any shape -> uint8, little bit order."""
+    return np.packbits(mask.ravel(), bitorder="little")
+
+
+def unpack_bits(packed: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The bool array of that shape.
+
+    Raises:
+        ValueError: the number of bytes is not that of the shape.
+    """
+    return _bits(packed, _size(shape)).astype(bool).reshape(shape)
+
+
+def pack_small(mask: np.ndarray) -> np.ndarray:
+    """int8, any shape -> uint8: the lowest value plus 128, the bits of each value, then the values above the lowest."""
+    low = int(mask.min())
+    width = max(1, (int(mask.max()) - low).bit_length())
+    above = (mask.astype(np.int16) - low).astype(np.uint8).ravel()
+    bits = np.unpackbits(above[:, None], axis=1, bitorder="little")[:, :width]
+    return np.concatenate([np.array([low + 128, width], np.uint8), np.packbits(bits, bitorder="little")])
+
+
+def unpack_small(packed: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The int8 array of that shape.
+
+    Raises:
+        ValueError: the bytes are not those of such an array.
+    """
+    if packed.size < 2 or not 1 <= packed[1] <= 8:
+        raise ValueError("a packed mask has no valid head")
+    low, width = int(packed[0]) - 128, int(packed[1])
+    bits = _bits(packed[2:], _size(shape) * width).reshape(-1, width)
+    values = np.packbits(bits, axis=1, bitorder="little").ravel().astype(np.int16) + low
+    if values.size and values.max() > 127:
+        raise ValueError("a packed mask has values that no int8 holds")
+    return values.astype(np.int8).reshape(shape)
+
+
+def _bits(packed: np.ndarray, count: int) -> np.ndarray:
+    if packed.dtype != np.uint8 or packed.ndim != 1 or packed.size != -(-count // 8):
+        raise ValueError(f"{packed.size} bytes of mask for {count} bits")
+    return np.unpackbits(packed, count=count, bitorder="little")
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    return int(np.prod(shape, dtype=np.int64))

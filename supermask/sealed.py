@@ -1,0 +1,66 @@
+"""A safetensors file whose metadata is one JSON document with a SHA-256 over itself and all tensors.
+
+safetensors has no checksum of its own: a flipped bit of an array would be read without a word.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from supermask.errors import BadFileError, one_line
+from supermask.types import Tree
+
+
+def seal(document: dict[str, Any], tensors: Tree) -> bytes:
+    """The file's content; the same document and tensors give the same bytes.
+
+    Args:
+        document: JSON values, with an int `format` from 1.
+    """
+    return save_tensors(tensors, {"supermask": _canonical(document | {"sha256": _digest(document, tensors)})})
+
+
+def unseal(data: bytes, path: Path, newest: int) -> tuple[dict[str, Any], Tree]:
+    """The document and the tensors of a ticket's content.
+
+    Raises:
+        BadFileError: it is truncated, altered, foreign or of a format above `newest`; `path` is named.
+    """
+    size = int.from_bytes(data[:8], "little")
+    try:
+        text = json.loads(data[8 : 8 + size])["__metadata__"]["supermask"]
+        document = json.loads(text)
+        version = document["format"]
+        if type(version) is not int or version < 1:
+            raise ValueError(version)
+        if version > newest:
+            raise BadFileError(f"{path} has ticket format {version}; this supermask reads up to {newest}: upgrade it")
+        digest, tensors = document.pop("sha256"), load_tensors(data)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise BadFileError(f"{path} is not a ticket of supermask, or its header is damaged") from error
+    except SafetensorError as error:
+        raise BadFileError(f"{path} is truncated or damaged: {one_line(error)}") from error
+    if digest != _digest(document, tensors) or text != _canonical(document | {"sha256": digest}):
+        raise BadFileError(f"{path} was altered after it was written: its SHA-256 does not match")
+    return document, tensors
+
+
+def _canonical(document: dict[str, Any]) -> str:
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def _digest(document: dict[str, Any], tensors: Tree) -> str:
+    digest = hashlib.sha256(_canonical(document).encode())
+    for name in sorted(tensors):
+        array = tensors[name]
+        digest.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
