@@ -1,4 +1,4 @@
-"""The file name is the registry: a new file in methods/, archs/, datasets/ or exporters/ is all it takes.
+"""The file name is the registry: a new file in methods/, archs/, datasets/, exporters/ or recipes/ is all it takes.
 
 `edge-popup` is methods/edge_popup.py. A trailing number is a depth: `conv4` is archs/conv.py, which lists
 `DEPTHS`. `pkg.module:attr` names a user's own. Nothing is imported to list or describe: files are read as
@@ -17,7 +17,7 @@ from typing import Any
 
 from supermask.errors import SupermaskError, UsageError, one_line, require
 
-KINDS = ("methods", "archs", "datasets", "exporters")
+KINDS = ("methods", "archs", "datasets", "exporters", "recipes")
 ROOT = Path(__file__).parent
 
 
@@ -43,7 +43,7 @@ def names(kind: str) -> tuple[str, ...]:
 
 
 def load(kind: str, name: str) -> Any:
-    """The object behind a name: a Method class, an arch class, a dataset module, an exporter module.
+    """The object behind a name: a Method class, an arch class, or the module of a dataset, an exporter or a recipe.
 
     A family of several depths gives its class with the keyword `depth` still to be given, see `depth_of`.
 
@@ -55,7 +55,7 @@ def load(kind: str, name: str) -> Any:
         return _load_own(kind, name)
     check_name(kind, name)
     module = importlib.import_module(f"supermask.{kind}.{_stem(kind, name)}")
-    if kind in ("datasets", "exporters"):
+    if kind in ("datasets", "exporters", "recipes"):
         return module
     return getattr(module, "".join(part.capitalize() for part in _stem(kind, name).split("_")))
 

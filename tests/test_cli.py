@@ -29,11 +29,15 @@ SEARCH = ("search", "--arch", "lenet300", "--epochs", "2")
 COMMANDS = group.list_commands(click.Context(group))
 SEARCH_KEYS = (
     *("ticket", "run", "arch", "dataset", "method", "init", "seed", "density", "epochs", "loss", "train_accuracy"),
-    *("val_accuracy", "images_per_second", "compile_seconds", "train_seconds", "ticket_bytes", "device"),
+    *("val_accuracy", "images_per_second", "compile_seconds", "train_seconds", "ticket_bytes", "bits_per_parameter"),
+    "device",
 )
 EVAL_KEYS = ("ticket", "dataset", "split", "examples", "accuracy", "loss", "density", "layers")
 LAYER_KEYS = ("name", "shape", "kept", "total", "density")
-INSPECT_KEYS = ("ticket", "bytes", "mask", "density", "config", "image_shape", "metrics", "layers", "versions")
+INSPECT_KEYS = (
+    *("ticket", "bytes", "mask", "density", "bits_per_parameter", "config", "image_shape", "metrics", "layers"),
+    "versions",
+)
 
 
 @dataclass

@@ -12,11 +12,13 @@ from supermask import SearchConfig, registry, search
 ROOT = Path(__file__).parent.parent
 EXAMPLES = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
 
+FILES = ("top_fraction", "mlp", "stripes", "csv", "nobody2026_mlp2")
+
 
 @pytest.fixture
 def extended(tmp_path, monkeypatch):
-    """A copy of the package with the four examples of CONTRIBUTING.md in it, one file each."""
-    for kind, name, text in zip(registry.KINDS, ("top_fraction", "mlp", "stripes", "csv"), EXAMPLES, strict=True):
+    """A copy of the package with the examples of CONTRIBUTING.md in it, one file each."""
+    for kind, name, text in zip(registry.KINDS, FILES, EXAMPLES, strict=True):
         (tmp_path / kind).mkdir()
         (tmp_path / kind / f"{name}.py").write_text(text)
         module = __import__(f"supermask.{kind}", fromlist=["x"])
@@ -27,7 +29,7 @@ def extended(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(registry, "names", lambda kind: ADDED[kind])
     yield
-    for kind, name in zip(registry.KINDS, ("top_fraction", "mlp", "stripes", "csv"), strict=True):
+    for kind, name in zip(registry.KINDS, FILES, strict=True):
         sys.modules.pop(f"supermask.{kind}.{name}", None)
 
 
@@ -36,6 +38,7 @@ ADDED = {
     "archs": ("mlp2", "mlp3"),
     "datasets": ("stripes",),
     "exporters": ("csv",),
+    "recipes": ("nobody2026-mlp2",),
 }
 
 
@@ -44,7 +47,7 @@ def _first(*paths):
 
 
 def test_one_file_each_is_all_that_contributing_asks_for(extended):
-    config = SearchConfig(arch="mlp2", dataset="stripes", method="top-fraction", options={"margin": "0.01"}, epochs=2)
+    config = SearchConfig.from_dict(registry.describe("recipes", "nobody2026-mlp2").constants["CONFIG"])
     [ticket] = search(config)
     assert ticket.config.options == {"margin": 0.01}
     assert ticket.metrics["val_accuracy"] == 1.0

@@ -12,7 +12,7 @@ import supermask
 ROOT = Path(supermask.__file__).parent
 LAYERS = [
     {"errors", "types", "config", "registry", "_version", "files"},
-    {"inits", "packing", "sealed", "ticket", "controls", "run", "datasets", "exporters"},
+    {"inits", "packing", "sealed", "ticket", "controls", "run", "datasets", "exporters", "recipes"},
     {
         "masks",
         "allocation",

@@ -13,6 +13,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from supermask import registry
 from supermask.allocation import ALLOCATIONS
 from supermask.config import SearchConfig
 from supermask.errors import BadFileError, UsageError, require
@@ -110,26 +111,40 @@ def config_options(command: F, names: Collection[str] | None = None) -> F:
     return command
 
 
-def read_config(ctx: click.Context, values: dict[str, Any], file: Path | None, extra: dict[str, Any]) -> SearchConfig:
-    """The config of a call: what was typed or set in the environment, over a config file, over the defaults.
+def read_config(
+    ctx: click.Context, values: dict[str, Any], file: Path | None, extra: dict[str, Any], recipe: str | None = None
+) -> SearchConfig:
+    """The config of a call: what was typed or set in the environment, over a config file, a recipe, the defaults.
 
     Args:
         values: click's value for each field of SearchConfig.
         file: a config.json, or None.
         extra: fields that other options were translated to; they count as typed.
+        recipe: the name of one, or None.
     """
-    base = _read_file(file) if file else {}
+    base = _over(_read_recipe(recipe) if recipe else {}, _read_file(file) if file else {})
     given = {
         key: value
         for key, value in values.items()
         if ctx.get_parameter_source(key) in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
     }
-    if given.get("method", base.get("method")) != base.get("method"):
-        # The recipe in the file is that of another method.
+    return SearchConfig.from_dict(_over(base, given | extra))
+
+
+def _over(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """`values` over `base`; where they name another method, how the one in `base` is trained is left out."""
+    if values.get("method", base.get("method")) != base.get("method"):
         base = {key: value for key, value in base.items() if key not in RECIPE}
-    if "options" in extra:
-        extra["options"] = {**base.get("options", {}), **extra["options"]}
-    return SearchConfig.from_dict({**base, **given, **extra})
+    both = {**base, **values}
+    if "options" in both:
+        both["options"] = {**base.get("options", {}), **values.get("options", {})}
+    return both
+
+
+def _read_recipe(name: str) -> dict[str, Any]:
+    require("recipe", name, registry.names("recipes"), " (`supermask list recipes` describes them)")
+    config: dict[str, Any] = registry.describe("recipes", name).constants["CONFIG"]
+    return config
 
 
 def _read_file(path: Path) -> dict[str, Any]:

@@ -10,19 +10,20 @@ from supermask import registry
 from supermask.cli import _options as opt
 
 KINDS = (*registry.KINDS, "inits")
+WORDS = {"EPOCHS": "epochs", "AUGMENT": "augment", "SUFFIX": "file name ends in", "TABLE": "table"}
 
 
 @click.command()
 @click.argument("kinds", metavar="[KIND]", nargs=-1, type=opt.Names(KINDS))
-@opt.option("-v", "--verbose", is_flag=True, help="With options, defaults and papers.")
+@opt.option("-v", "--verbose", is_flag=True, help="With options, defaults, papers and published values.")
 @opt.json_option
 def command(kinds: tuple[str, ...], verbose: bool, as_json: bool) -> None:
-    """The names of one kind: methods, archs, datasets, inits or exporters; all kinds without KIND."""
+    """The names of one kind: methods, archs, datasets, exporters, recipes or inits; all kinds without KIND."""
     for kind in kinds or KINDS:
         entries = _inits() if kind == "inits" else [registry.describe(kind, name) for name in registry.names(kind)]
         if as_json:
             for entry in entries:
-                opt.print_json({"kind": kind, **_as_dict(entry)})
+                opt.print_json({"kind": kind, **_as_dict(entry, verbose)})
         else:
             _print(kind, entries, verbose)
 
@@ -33,12 +34,17 @@ def _inits() -> list[registry.Entry]:
     return [registry.Entry(name, (draw.__doc__ or "").split("\n")[0]) for name, draw in INITS.items()]
 
 
-def _as_dict(entry: registry.Entry) -> dict[str, Any]:
-    return {"name": entry.name, "summary": entry.summary, "options": entry.fields, **_paper(entry)}
+def _as_dict(entry: registry.Entry, verbose: bool) -> dict[str, Any]:
+    named, found = {"name": entry.name, "summary": entry.summary}, entry.constants
+    if "CONFIG" not in found:
+        return {**named, "options": entry.fields, **_paper(entry)}
+    row = {**named, "options": found["CONFIG"], **_paper(entry)}
+    return row | {key.lower(): found[key] for key in ("TABLE", "PUBLISHED", "GPU_HOURS")} if verbose else row
 
 
 def _paper(entry: registry.Entry) -> dict[str, str]:
-    return {"paper": entry.constants["paper"]} if "paper" in entry.constants else {}
+    paper = entry.constants.get("paper") or entry.constants.get("PAPER")
+    return {"paper": paper} if paper else {}
 
 
 def _print(kind: str, entries: list[registry.Entry], verbose: bool) -> None:
@@ -53,10 +59,37 @@ def _print(kind: str, entries: list[registry.Entry], verbose: bool) -> None:
         click.echo(f"  {entry.name}\n      {entry.summary}")
         for key, value in entry.fields.items():
             click.echo(f"      -o {key}={value}")
-        for key, value in (_paper(entry) | _defaults(entry)).items():
+        for key, value in (_paper(entry) | _defaults(entry) | _recipe(entry)).items():
             click.echo(f"      {key}: {value}")
 
 
 def _defaults(entry: registry.Entry) -> dict[str, Any]:
-    words = {"EPOCHS": "epochs", "AUGMENT": "augment", "SUFFIX": "file name ends in"}
-    return {words[key]: entry.constants[key] for key in words if key in entry.constants}
+    return {word: entry.constants[key] for key, word in WORDS.items() if key in entry.constants}
+
+
+def _recipe(entry: registry.Entry) -> dict[str, Any]:
+    """What a recipe claims, what it takes, and the options that it stands for."""
+    if "CONFIG" not in entry.constants:
+        return {}
+    config, published = entry.constants["CONFIG"], dict(entry.constants["PUBLISHED"])
+    source = published.pop("source")
+    values = ", ".join(f"{key.replace('_', ' ')} {value:g}" for key, value in published.items())
+    return {
+        "published": f"{values}; source: {source}",
+        "epochs": config["epochs"],
+        "GPU hours": f"{entry.constants['GPU_HOURS']:g} (our estimate)",
+        "options": " ".join(_flags(config)),
+    }
+
+
+def _flags(config: dict[str, Any]) -> list[str]:
+    flags = []
+    for key, value in config.items():
+        name = f"--{key.replace('_', '-')}"
+        if key == "options":
+            flags += [f"-o {option}={str(own).lower()}" for option, own in value.items()]
+        elif isinstance(value, bool):
+            flags += [name] if value else []
+        else:
+            flags.append(f"{name} {value}")
+    return flags

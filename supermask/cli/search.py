@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 import json
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from click.core import ParameterSource
 
 from supermask.cli import _options as opt
-from supermask.cli._progress import Silent, reporter, rows
-from supermask.config import SearchConfig
+from supermask.cli._searching import own_folder, search_into
 from supermask.errors import InterruptionError, UsageError
-
-if TYPE_CHECKING:
-    from supermask.build import Parts
-    from supermask.loop import Outcome
-    from supermask.run import RunFolder
 
 EPILOG = """\b
 Examples:
   supermask search --arch conv4
   supermask search --arch lenet300 --dataset mnist --density 0.3 --epochs 5 --seeds 3
   supermask search --method sigmoid -o hard=continuous --json | jq .val_accuracy
-  supermask search --config runs/NAME/config.json --seed 7"""
+  supermask search --config runs/NAME/config.json --seed 7
+  supermask search --recipe ramanujan2020-conv4 --epochs 3"""
 
 
 @click.command(epilog=EPILOG)
@@ -37,6 +28,9 @@ Examples:
 @opt.option("--sparsity", type=float, help="Fraction of maskable weights removed: 1 - density.")
 @opt.topk_options
 @opt.option("--clients", type=int, help="fedpm: simulate this many clients and a server.")
+@opt.option(
+    "--recipe", metavar="NAME", help="Take defaults from a published configuration of `supermask list recipes`."
+)
 @opt.option("--config", "config_file", type=opt.PATH, help="Take defaults from this config.json of a run.")
 @opt.option("--out", type=opt.PATH, help="Run folder.  [default: a name of its own in --runs-dir]")
 @opt.option("--runs-dir", type=opt.PATH, default=Path("runs"), show_default=True, help="Where run folders go.")
@@ -56,6 +50,7 @@ def command(
     layer_density: tuple[str, ...],
     pattern: str | None,
     clients: int | None,
+    recipe: str | None,
     config_file: Path | None,
     out: Path | None,
     runs_dir: Path,
@@ -75,35 +70,29 @@ def command(
     options = opt.parse_options(pairs) | opt.given(
         allocation=allocation, layer_density=",".join(layer_density), pattern=pattern, clients=clients
     )
-    config = opt.read_config(ctx, values, config_file, _translated(ctx, options, sparsity))
+    config = opt.read_config(ctx, values, config_file, _translated(ctx, options, sparsity), recipe)
     opt.choose_device(device, config.devices)
-    from supermask.build import build, resolve
-    from supermask.run import default_path, finished, open_run
+    from supermask.build import resolve
+    from supermask.run import finished
 
     resolved = resolve(config)
     if dry_run:
         click.echo(json.dumps(resolved.to_dict(), indent=2, sort_keys=True))
         return
-    defaults = resolve(SearchConfig(arch=config.arch, dataset=config.dataset, method=config.method))
     if not quiet and config.epochs and not resolved.epochs:
         click.echo(f"note: {resolved.method} is not trained, so there are no epochs", err=True)
-    path = out or default_path(runs_dir, resolved, defaults)
+    path = out or own_folder(runs_dir, resolved)
     results = None if force else finished(path, resolved)
     if results is not None:
         if not quiet:
             click.echo(f"{path} is finished; this is its result (--force searches anew)", err=True)
         show([_embedded(row) for row in results] if embed_weights else results, as_json)
         return
-    with open_run(path, resolved, force=force) as folder:
-        with reporter(quiet, int(resolved.epochs or 0)) as progress, _ctrl_c() as pressed:
-            parts = build(resolved, data_dir)
-            progress.note(f"{resolved.method} on {resolved.dataset}, {resolved.arch}: run folder {path}")
-            results = _fill(folder, parts, progress, pressed, embed_weights)
-        if not results:
-            raise InterruptionError("interrupted before the first epoch ended; nothing was written")
-        folder.close(results, complete=not pressed)
+    results, interrupted = search_into(
+        path, resolved, data_dir=data_dir, quiet=quiet, force=force, embed_weights=embed_weights
+    )
     show(results, as_json)
-    if pressed:
+    if interrupted:
         raise InterruptionError(f"interrupted; the best ticket so far is {results[-1]['ticket']}")
 
 
@@ -122,29 +111,6 @@ def _translated(ctx: click.Context, options: dict[str, Any], sparsity: float | N
     return extra
 
 
-def _fill(
-    folder: RunFolder, parts: Parts, progress: Silent, pressed: list[int], embed_weights: bool
-) -> list[dict[str, Any]]:
-    """Search, writing metrics and tickets as they come; one result per seed."""
-    from supermask.loop import Observer, outcomes
-
-    def epoch(metrics: Any) -> None:
-        progress.epoch(metrics)
-        for row in rows(metrics):
-            folder.add_metrics(row)
-
-    results = []
-    for outcome in outcomes(parts, Observer(epoch=epoch, steps=progress.steps, stop=lambda: bool(pressed))):
-        progress.note(
-            f"seed {outcome.ticket.config.seed}: {outcome.compile_seconds:.1f} s compiling, "
-            f"{outcome.train_seconds:.1f} s searching"
-        )
-        ticket = outcome.ticket.embed_weights() if embed_weights else outcome.ticket
-        path = folder.add_ticket(ticket)
-        results.append(_result(outcome, folder.path, path, len(ticket.to_bytes())))
-    return results
-
-
 def _embedded(row: dict[str, Any]) -> dict[str, Any]:
     """The result of a finished run, its ticket now with the weights in it."""
     from supermask.ticket import Ticket
@@ -153,24 +119,6 @@ def _embedded(row: dict[str, Any]) -> dict[str, Any]:
     if ticket.embedded is None:
         ticket.embed_weights().save(row["ticket"])
     return row | {"ticket_bytes": Path(row["ticket"]).stat().st_size}
-
-
-def _result(outcome: Outcome, run: Path, path: Path, size: int) -> dict[str, Any]:
-    ticket = outcome.ticket
-    named = {item.name: getattr(ticket.config, item.name) for item in fields(SearchConfig)}
-    return {
-        "ticket": str(path),
-        "run": str(run),
-        **{key: named[key] for key in ("arch", "dataset", "method", "init", "seed")},
-        "density": ticket.density,
-        **{key: ticket.metrics[key] for key in ("epochs", "loss", "train_accuracy", "val_accuracy")},
-        "images_per_second": outcome.images_per_second,
-        "compile_seconds": outcome.compile_seconds,
-        "train_seconds": outcome.train_seconds,
-        "ticket_bytes": size,
-        "bits_per_parameter": ticket.bits_per_parameter,
-        "device": outcome.device,
-    }
 
 
 def show(results: list[dict[str, Any]], as_json: bool) -> None:
@@ -183,19 +131,3 @@ def show(results: list[dict[str, Any]], as_json: bool) -> None:
                 f"{row['ticket']}  val {row['val_accuracy']:.4f}  train {row['train_accuracy']:.4f}  "
                 f"density {row['density']:.4f}  epochs {row['epochs']}  {row['ticket_bytes']:,} bytes"
             )
-
-
-@contextmanager
-def _ctrl_c() -> Iterator[list[int]]:
-    """A list that holds the signal once Ctrl-C was pressed; a second press interrupts at once."""
-    pressed: list[int] = []
-
-    def note(number: int, frame: object) -> None:
-        pressed.append(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    old = signal.signal(signal.SIGINT, note)
-    try:
-        yield pressed
-    finally:
-        signal.signal(signal.SIGINT, old)

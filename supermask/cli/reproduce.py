@@ -1,0 +1,187 @@
+"""supermask reproduce: a published table, ours beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import statistics
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from supermask import registry
+from supermask.cli import _options as opt
+from supermask.cli._searching import own_folder, search_into
+from supermask.config import SearchConfig
+from supermask.errors import InterruptionError, SupermaskError, UsageError, require
+
+EPILOG = """\b
+Examples:
+  supermask reproduce koster2022-readme --budget 0.02
+  supermask reproduce ramanujan2020-cifar10 --seeds 5 --precision bf16 --json"""
+QUANTITIES = {"test_accuracy": "test accuracy", "density": "density", "bits_per_parameter": "bits/parameter"}
+
+
+@click.command(epilog=EPILOG)
+@click.argument("table")
+@opt.option("--budget", type=float, default=1.0, show_default=True, help="Fraction of the published epochs to run.")
+@opt.option("--seeds", type=int, default=3, show_default=True, help="Searches of each cell.")
+@partial(opt.config_options, names=("seed", "precision", "conv", "devices", "micro_batch"))
+@opt.option("--runs-dir", type=opt.PATH, default=Path("runs"), show_default=True, help="Where run folders go.")
+@opt.data_dir_option
+@opt.device_option
+@opt.option("--force", is_flag=True, help="Search anew, whatever the run folders hold.")
+@opt.quiet_option
+@opt.json_option
+def command(
+    table: str,
+    budget: float,
+    runs_dir: Path,
+    data_dir: Path | None,
+    device: str,
+    force: bool,
+    quiet: bool,
+    as_json: bool,
+    **values: Any,
+) -> None:
+    """Run the recipes of TABLE; print test accuracies beside the published ones.
+
+    Mean and standard deviation over seeds, the last epoch's mask. Run folders are those of `search --recipe`: what is
+    finished is not searched again, so that the same call goes on where it was stopped.
+    """
+    cells = _cells(table)
+    if not 0 < budget <= 1:
+        raise UsageError(f"budget is {budget}; it must be above 0 and at most 1")
+    configs = [SearchConfig.from_dict({**cell.constants["CONFIG"], **values}) for cell in cells]
+    configs = [config.replace(epochs=_epochs(cell, budget)) for cell, config in zip(cells, configs, strict=True)]
+    opt.choose_device(device, values["devices"])
+    rows: list[dict[str, Any]] = []
+    try:
+        for cell, config in zip(cells, configs, strict=True):
+            if not quiet:
+                click.echo(f"{cell.name}: cell {len(rows) + 1} of {len(cells)}", err=True)
+            found = _run(cell.name, config, runs_dir, data_dir, force=force, quiet=quiet)
+            rows.append({"table": table, "recipe": cell.name, "budget": budget, **found, "published": _published(cell)})
+            if as_json:
+                opt.print_json(rows[-1])
+    except (KeyboardInterrupt, InterruptionError):
+        done = f"{len(rows)} of {len(cells)} cells are finished"
+        raise InterruptionError(f"interrupted; {done}, the same call does the rest") from None
+    finally:
+        if rows and not as_json:
+            _print(table, rows)
+
+
+def _cells(table: str) -> list[registry.Entry]:
+    """The recipes of a table."""
+    entries = [registry.describe("recipes", name) for name in registry.names("recipes")]
+    tables = dict.fromkeys(entry.constants["TABLE"] for entry in entries)
+    require("table", table, tables, " (`supermask list recipes -v` describes their cells)")
+    return [entry for entry in entries if entry.constants["TABLE"] == table]
+
+
+def _epochs(cell: registry.Entry, budget: float) -> int:
+    """A fraction of the published epochs, in whole rounds if the recipe has them."""
+    unit = cell.constants.get("EPOCHS_PER_ROUND", 1)
+    return max(1, round(budget * cell.constants["CONFIG"]["epochs"] / unit)) * unit
+
+
+def _published(cell: registry.Entry) -> dict[str, Any]:
+    return {
+        "paper": cell.constants["PAPER"],
+        "epochs": cell.constants["CONFIG"]["epochs"],
+        **cell.constants["PUBLISHED"],
+    }
+
+
+def _run(
+    name: str, config: SearchConfig, runs_dir: Path, data_dir: Path | None, *, force: bool, quiet: bool
+) -> dict[str, Any]:
+    """Ours of one cell.
+
+    Raises:
+        InterruptionError: Ctrl-C; the run folder, if there is one, says that it is not complete.
+        SupermaskError: of the search or the evaluation, with the cell's name.
+    """
+    from supermask.build import resolve
+    from supermask.run import finished
+
+    try:
+        resolved = resolve(config)
+        path = own_folder(runs_dir, resolved)
+        results = None if force else finished(path, resolved)
+        if results is None:
+            results, interrupted = search_into(path, resolved, data_dir=data_dir, quiet=quiet, force=force)
+            if interrupted:
+                raise InterruptionError("interrupted")
+        elif not quiet:
+            click.echo(f"{path} is finished (--force searches anew)", err=True)
+        return _measured(resolved, path, [Path(row["ticket"]) for row in results], data_dir)
+    except SupermaskError as error:
+        raise type(error)(f"{name}: {error}") from error
+
+
+def _measured(config: SearchConfig, run: Path, paths: list[Path], data_dir: Path | None) -> dict[str, Any]:
+    from supermask.ticket import Ticket
+
+    tickets = [Ticket.load(path) for path in paths]
+    accuracies = [_test_accuracy(ticket, path, data_dir) for ticket, path in zip(tickets, paths, strict=True)]
+    row: dict[str, Any] = {key: getattr(config, key) for key in ("arch", "dataset", "method", "epochs")}
+    row["seeds"] = [ticket.config.seed for ticket in tickets]
+    row["test_accuracies"] = accuracies
+    row |= _spread("test_accuracy", accuracies)
+    row |= _spread("density", [ticket.density for ticket in tickets])
+    row |= _spread("bits_per_parameter", [ticket.bits_per_parameter for ticket in tickets])
+    return row | {"run": str(run), "tickets": [str(path) for path in paths]}
+
+
+def _spread(key: str, values: list[float]) -> dict[str, float | None]:
+    """Mean and standard deviation of a sample; None if there is one value alone."""
+    return {key: statistics.fmean(values), f"{key}_std": statistics.stdev(values) if len(values) > 1 else None}
+
+
+def _test_accuracy(ticket: Any, path: Path, data_dir: Path | None) -> float:
+    """By `evaluate`; kept in the run folder with the ticket's hash, so that a finished cell is answered at once."""
+    from supermask.evaluation import evaluate
+    from supermask.files import write_atomic
+
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    kept = path.with_name(f".{path.stem}-test.json")
+    try:
+        known = json.loads(kept.read_bytes())
+        if known["ticket"] == digest:
+            return float(known["accuracy"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # not there yet, or not ours: it is written below
+    found = evaluate(ticket, data_dir=data_dir)
+    if found.reproduced:
+        with suppress(SupermaskError):  # a folder that may not be written to is no reason to fail
+            write_atomic(kept, json.dumps({"ticket": digest, "accuracy": found.accuracy}).encode())
+    else:
+        click.echo(
+            f"warning: {path}: the validation accuracy that its search recorded is not reproduced here", err=True
+        )
+    return found.accuracy
+
+
+def _print(table: str, rows: list[dict[str, Any]]) -> None:
+    from supermask.cli import _tables
+
+    shown = [key for key in QUANTITIES if any(key in row["published"] for row in rows)]
+    head = ["recipe", "epochs", "published"]
+    for key in shown:
+        head += [QUANTITIES[key], "published"]
+    cells = [[*head, "source"]]
+    for row in rows:
+        line = [row["recipe"], str(row["epochs"]), str(row["published"]["epochs"])]
+        for key in shown:
+            std, published = row[f"{key}_std"], row["published"].get(key)
+            line.append(f"{row[key]:.4f}" + ("" if std is None else f" +- {std:.4f}"))
+            line.append("" if published is None else f"{published:g}")
+        cells.append([*line, row["published"]["source"]])
+    papers = "; ".join(dict.fromkeys(row["published"]["paper"] for row in rows))
+    click.echo(f"{table} ({papers}), budget {rows[0]['budget']:g}, seeds {', '.join(map(str, rows[0]['seeds']))}")
+    click.echo(_tables.table(cells))
