@@ -115,6 +115,7 @@ def assemble(config: SearchConfig, dataset: Dataset) -> Parts:
         raise UsageError(f"{config.arch} has no parameter of two or more dimensions, so there is nothing to mask")
     batch = min(int(config.batch_size or 1), len(dataset.train))
     method = make_method(config)
+    method.check(inits.maskable(model.weights))
     steps = method.steps_per_epoch(len(dataset.train), batch)
     shares = cuts.shares(batch, model, config)
     return Parts(

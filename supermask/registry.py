@@ -85,8 +85,9 @@ def describe(kind: str, name: str) -> Entry:
     own_fields: dict[str, Any] = {}
     for node in body:
         if isinstance(node, ast.ClassDef) and kind == "methods":
-            constants |= _constants(node.body)
-            own_fields |= _annotated(node.body)
+            for part in [*_bases(node, body), node]:
+                constants |= _constants(part.body)
+                own_fields |= _annotated(part.body)
     return Entry(name, (ast.get_docstring(doc) or "").split("\n")[0], constants, own_fields)
 
 
@@ -110,6 +111,21 @@ def _path(kind: str, name: str) -> Path:
 def _stem(kind: str, name: str) -> str:
     stem = base_name(name)
     return (stem if _path(kind, stem).exists() else re.sub(r"\d+$", "", stem)).replace("-", "_")
+
+
+def _bases(node: ast.ClassDef, body: list[ast.stmt]) -> list[ast.ClassDef]:
+    """The classes of files with an underscore that a class derives from, the furthest first."""
+    found: list[ast.ClassDef] = []
+    for base in (base.id for base in node.bases if isinstance(base, ast.Name)):
+        for line in body:
+            folder, _, stem = (getattr(line, "module", "") or "").rpartition(".")
+            if not (isinstance(line, ast.ImportFrom) and stem.startswith("_") and base in [n.name for n in line.names]):
+                continue
+            there = _parse(ROOT.parent / folder.replace(".", "/") / f"{stem}.py").body
+            for other in there:
+                if isinstance(other, ast.ClassDef) and other.name == base:
+                    found += [*_bases(other, there), other]
+    return found
 
 
 @cache

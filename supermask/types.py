@@ -105,6 +105,10 @@ class Method(abc.ABC):
     paper: ClassVar[str] = ""
     recipe: ClassVar[Recipe] = Recipe()
 
+    def check(self, shapes: Shapes) -> None:
+        """Raise a UsageError if these maskable weights are none that the method, as it is set, can mask."""
+        return
+
     def init(self, key: Array, weights: Tree) -> Tree:
         """Scores to start from: float32, shapes as `weights`, or with an axis in front.
 

@@ -9,9 +9,18 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUM_CPU_DEVICES"] = "2"
 os.environ["SUPERMASK_OFFLINE"] = "1"
-os.environ.pop("SUPERMASK_DATA_DIR", None)
 
 import pytest
+
+REAL_DATA = os.environ.pop("SUPERMASK_DATA_DIR", None)  # for slow tests alone
+
+
+@pytest.fixture
+def real_data():
+    """The folder of datasets that SUPERMASK_DATA_DIR named."""
+    if REAL_DATA is None:
+        pytest.skip("needs SUPERMASK_DATA_DIR")
+    return REAL_DATA
 
 
 @pytest.fixture

@@ -55,23 +55,48 @@ def test_weights_are_bitwise_those_of_the_seed(ticket):
         np.testing.assert_array_equal(array, expected[name])
 
 
-@pytest.mark.parametrize("method", ["edge-popup", "bernoulli", "sigmoid"])
+@pytest.mark.parametrize("method", ["edge-popup", "bernoulli", "sigmoid", "iterand", "gem-miner", "hard-concrete"])
 def test_same_seed_same_ticket_other_seed_other_ticket(method):
     one, again, other = (run(method=method, epochs=2, seed=seed)[0] for seed in (4, 4, 5))
     assert one.to_bytes() == again.to_bytes()
     assert one.to_bytes() != other.to_bytes()
 
 
-def test_seeds_in_one_search_are_the_seeds_alone():
-    together = run(seed=3, seeds=2)
-    alone = [run(seed=seed)[0] for seed in (3, 4)]
+CARRYING = [  # methods that carry something from step to step, with events in these few
+    {"method": "iterand", "options": {"period": 5, "rate": 0.5}},
+    {"method": "fedpm", "options": {"clients": 3, "local_epochs": 1}},
+    {"method": "gem-miner", "options": {"period": 1}, "density": 0.2},
+]
+
+
+@pytest.mark.parametrize("fields", [{}, *CARRYING])
+def test_seeds_in_one_search_are_the_seeds_alone(fields):
+    together = run(seed=3, seeds=2, **fields)
+    alone = [run(seed=seed, **fields)[0] for seed in (3, 4)]
     assert [t.to_bytes() for t in together] == [t.to_bytes() for t in alone]
 
 
-def test_how_an_epoch_is_cut_into_calls_changes_nothing(monkeypatch):
-    [whole] = run()
+@pytest.mark.parametrize("fields", [{}, *CARRYING])
+def test_how_an_epoch_is_cut_into_calls_changes_nothing(fields, monkeypatch):
+    [whole] = run(**fields)
     monkeypatch.setattr(loop._Search, "_steps_per_call", lambda self: 3)
-    assert run()[0].to_bytes() == whole.to_bytes()
+    assert run(**fields)[0].to_bytes() == whole.to_bytes()
+
+
+def test_a_redrawn_ticket_means_the_same_after_reading_it(tmp_path):
+    [ticket] = run(**CARRYING[0])
+    assert max(int(mask.max()) for mask in ticket.mask.values()) > 2  # kept weights that were drawn again
+    loaded = supermask.Ticket.load(ticket.save(tmp_path / "t.safetensors"))
+    assert supermask.evaluate(loaded).reproduced
+    for name, array in loaded.effective().items():
+        np.testing.assert_array_equal(array, ticket.effective()[name])
+
+
+def test_clients_end_where_the_rounds_say():
+    [ticket] = run(**CARRYING[1])
+    shares = {int(value) for mask in ticket.mask.values() for value in np.unique(mask)}
+    # The server's probabilities are those of 0 to 3 of 3 clients, clipped to 0.01 and 0.99, in 255ths.
+    assert shares == {3, 85, 170, 252}
 
 
 def test_nothing_is_compiled_twice():

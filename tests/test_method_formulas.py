@@ -465,6 +465,7 @@ def test_bernoulli_round_has_no_gradient_where_it_rounds():
         ("edge-popup", {"pattern": "2:4", "density": 0.3}),
         ("edge-popup", {"pattern": "2:4", "allocation": "erk"}),
         ("edge-popup", {"anneal": 2.0}),
+        ("snip", {"pattern": "2:4", "allocation": "erk"}),
         ("bernoulli", {"draw": "x"}),
     ],
 )

@@ -5,12 +5,12 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 
-from supermask.methods._topk import TopK
+from supermask.methods._topk import Selecting
 from supermask.types import Array, Tree
 
 
 @dataclass(frozen=True)
-class Floor(TopK):
+class Floor(Selecting):
     """Top-k without a gradient: the scores are set once, before training."""
 
     learned: ClassVar[bool] = False

@@ -52,16 +52,16 @@ class Multicoated(TopK):
         return masks.normal_scores(key, weights, lambda fan_in, fan_out: math.sqrt(2 / fan_out))
 
     def mask(self, scores: Tree, weights: Tree, *, key: Array, progress: Array) -> Tree:
-        worn, soft = self._worn(scores, progress if self.anneal else None), self.ranked(scores)
+        worn, soft = self._worn(scores, self.ahead(progress)), self.ranked(scores)
         return {name: masks.straight_through(worn[name], len(self.shares) * soft[name]) for name in soft}
 
     def harden(self, scores: Tree, weights: Tree) -> Tree:
         return self._worn(scores)
 
-    def _worn(self, scores: Tree, progress: Array | None = None) -> Tree:
+    def _worn(self, scores: Tree, ahead: Array | None = None) -> Tree:
         """Coats of each weight, int8."""
         ranked = self.ranked(scores)
-        coats = [self.select(ranked, progress, self.density * share) for share in self.shares]
+        coats = [self.select(ranked, ahead, self.density * share) for share in self.shares]
         return {
             name: sum((coat[name].astype(jnp.int8) for coat in coats[1:]), coats[0][name].astype(jnp.int8))
             for name in ranked

@@ -1,0 +1,63 @@
+"""Every learned method finds a network: on digits in the fast tests, on MNIST in the slow ones, in minutes."""
+
+import pytest
+
+import supermask
+from supermask import registry
+
+LEARNED = [name for name in registry.names("methods") if registry.load("methods", name).learned]
+
+
+def found(data_dir=None, **fields):
+    """On the test images, by the last epoch's ticket of seed 0."""
+    [ticket] = supermask.search(supermask.SearchConfig(arch="lenet300", **fields), data_dir=data_dir)
+    return supermask.evaluate(ticket, data_dir=data_dir)
+
+
+@pytest.fixture(scope="module")
+def floor():
+    return found(method="random").accuracy
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_finds_a_network_in_the_digits(name, floor):
+    evaluation = found(method=name, epochs=100)
+    assert evaluation.accuracy >= 0.90
+    assert evaluation.accuracy >= floor + 0.3
+    assert evaluation.reproduced
+
+
+@pytest.mark.parametrize("options", [{"allocation": "erk"}, {"layer_density": "head/*=1.0"}, {"pattern": "1:4"}])
+def test_finds_a_network_under_any_allocation(options):
+    evaluation = found(density=0.25, epochs=60, options=options)
+    assert evaluation.accuracy >= 0.90
+    assert evaluation.density == pytest.approx(0.25, abs=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fields", "least", "densest"),
+    [
+        ({"epochs": 50}, 0.970, 0.5),
+        (registry.describe("recipes", "zhou2019-fc-dwr-sc").constants["CONFIG"] | {"epochs": 200}, 0.975, 0.5),
+        (
+            registry.describe("recipes", "koster2022-fc").constants["CONFIG"]
+            | {"options": {"threshold": 0.4, "decay": 3e-4}},
+            0.965,
+            0.10,
+        ),
+    ],
+    ids=["edge-popup", "bernoulli", "signed"],
+)
+def test_finds_a_network_in_mnist(fields, least, densest, real_data):
+    fields = {"dataset": "mnist"} | {key: value for key, value in fields.items() if key != "arch"}
+    evaluation = found(real_data, **fields)
+    assert evaluation.accuracy >= least
+    assert evaluation.density <= densest
+
+
+@pytest.mark.slow
+def test_gem_miner_beats_edge_popup_at_a_twentieth_of_the_weights(real_data):
+    sparse = {"dataset": "mnist", "density": 0.05, "epochs": 100}
+    mined, popped = (found(real_data, method=name, **sparse).accuracy for name in ("gem-miner", "edge-popup"))
+    assert mined >= popped + 0.03
