@@ -21,9 +21,13 @@ class Compiled:
         self._program: Callable[..., Any] | None = None
         self.seconds = 0.0
 
-    def __call__(self, *arguments: Any) -> Any:
+    def prepare(self, *arguments: Any) -> Callable[..., Any]:
+        """Compile for these arguments, unless it is."""
         if self._program is None:
             began = time.perf_counter()
             self._program = self._function.lower(*arguments).compile()
             self.seconds = time.perf_counter() - began
-        return self._program(*arguments)
+        return self._program
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.prepare(*arguments)(*arguments)

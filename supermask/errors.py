@@ -33,6 +33,12 @@ class DivergedError(SupermaskError):
     exit_code = 5
 
 
+class StoppedError(SupermaskError):
+    """A signal or the time limit ended a search after its checkpoint was saved; a script may start it again."""
+
+    exit_code = 75
+
+
 class InterruptionError(SupermaskError):
     """The user pressed Ctrl-C."""
 

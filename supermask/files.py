@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
 from pathlib import Path
 
-from supermask.errors import BadFileError, SupermaskError, UsageError
+from supermask.errors import BadFileError, RunFolderError, SupermaskError, UsageError
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -47,6 +48,32 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def lock_folder(hidden: Path, path: Path) -> int:
+    """Make a hidden folder and lock it; the descriptor that holds the lock.
+
+    Raises:
+        UsageError: it cannot be made; `path` is what the user calls it.
+        RunFolderError: another process holds the lock.
+    """
+    while True:
+        try:
+            hidden.mkdir(parents=True, exist_ok=True)
+            lock = os.open(hidden, os.O_RDONLY)
+        except OSError as error:
+            raise UsageError(f"cannot make the run folder {path}: {error.strerror}") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(lock), os.stat(hidden)):
+                return lock
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            os.close(lock)
+            message = f"another process is filling the run folder {path}; wait for it or choose another --out"
+            raise RunFolderError(message) from error
+        os.close(lock)  # its owner renamed or removed it between our two calls: once more
 
 
 def read_bytes(path: Path, what: str) -> bytes:

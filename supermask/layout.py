@@ -60,10 +60,13 @@ class Layout:
         """The arrays of a tree, whole, on every device."""
         return jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec()))
 
+    def place(self, tree: Any) -> Any:
+        """Arrays that have the axis of seeds in front already, each seed on its device."""
+        return jax.device_put(tree, NamedSharding(self.mesh, self._own))
+
     def stack(self, trees: Sequence[Any]) -> Any:
         """One tree per seed as one with an axis of length `seeds` in front, each seed on its device."""
-        stacked = jax.tree.map(lambda *arrays: _stack(arrays), *trees)
-        return jax.device_put(stacked, NamedSharding(self.mesh, self._own))
+        return self.place(jax.tree.map(lambda *arrays: _stack(arrays), *trees))
 
     def program(self, function: Program, own: Sequence[bool]) -> Program:
         """A function of one seed as a function, to be compiled, of all that lie side by side.

@@ -31,6 +31,7 @@ class Searching:
         order_key, noise_key: what the order, and augmentation and the noise of masks, derive from.
         order: of the images in this epoch; set by `Programs.begin_epoch`.
         loss, correct: sums over the epoch so far; set likewise.
+        failed: the first step whose loss was not finite, or -1; set likewise.
     """
 
     weights: Any
@@ -40,6 +41,7 @@ class Searching:
     order: Array = None
     loss: Array = None
     correct: Array = None
+    failed: Array = None
 
     @property
     def stats(self) -> Any:
@@ -99,22 +101,32 @@ class Programs:
             noise_key=stack([key[2] for key in keys]),
         )
 
+    def prepare(self, state: Searching, seeds: Sequence[int]) -> None:
+        """Compile all that an epoch needs before its first step: so long, nothing is there that a stop could lose."""
+        self.begin_epoch(state, 1)
+        mask, _ = self.harden(state)
+        self.validation.prepare(state.weights, mask, state.stats, seeds)
+        self.train.prepare(*self._arguments(state, 0, 0))
+
     def begin_epoch(self, state: Searching, epoch: int) -> None:
         """Shuffle the images and forget the sums of the epoch before."""
         count = self.layout.seeds
         state.order = self._order(state.order_key, jnp.int32(epoch))
         state.loss = self.layout.stack([np.float32(0)] * count)
         state.correct = self.layout.stack([np.int32(0)] * count)
+        state.failed = self.layout.stack([np.int32(-1)] * count)
 
     def advance(self, state: Searching, start: int, stop: int) -> tuple[np.ndarray, float]:
         """Run the steps start..stop-1; (summed loss of the epoch so far per seed, seconds without compiling)."""
         compiled, began = self.train.seconds, time.perf_counter()
-        carry = (state.inner, state.loss, state.correct)
-        state.inner, state.loss, state.correct = self.train(
-            carry, state.weights, *self._data, state.order, state.noise_key, jnp.int32(start), jnp.int32(stop)
-        )
+        state.inner, state.loss, state.correct, state.failed = self.train(*self._arguments(state, start, stop))
         loss = np.asarray(state.loss, float)
         return loss, time.perf_counter() - began - (self.train.seconds - compiled)
+
+    def _arguments(self, state: Searching, start: int, stop: int) -> tuple[Any, ...]:
+        carry = (state.inner, state.loss, state.correct, state.failed)
+        bounds = (jnp.int32(start), jnp.int32(stop))
+        return (carry, state.weights, *self._data, state.order, state.noise_key, *bounds)
 
     def harden(self, state: Searching) -> tuple[Any, np.ndarray]:
         """(hardened masks, their densities)."""

@@ -1,13 +1,12 @@
 """Run folder: config.json, metrics.jsonl, the ticket of each seed and result.json.
 
-It is filled under a hidden name beside its own and renamed when the search ends, so that a folder of the final
-name is always whole. The hidden folder is locked while a process works in it; one that a dead process left behind is
-taken over.
+It is filled under a hidden name beside its own and renamed when the search ends or is stopped, so that a folder of the
+final name is always whole. The hidden folder is locked while a process works in it; one that a dead process left behind
+is taken over, with its newest checkpoint.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -17,12 +16,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from supermask import checkpoint
 from supermask.config import SearchConfig
-from supermask.errors import BadFileError, RunFolderError, SupermaskError, UsageError
-from supermask.files import read_bytes, sync_folder, write_atomic
+from supermask.errors import BadFileError, RunFolderError, SupermaskError, UsageError, one_line
+from supermask.files import lock_folder, read_bytes, sync_folder, write_atomic
 from supermask.ticket import Ticket
+from supermask.types import Tree
 
-OWN_FILES = re.compile(r"config\.json|metrics\.jsonl|result\.json|ticket-s\d+\.safetensors|\..*")
+OWN_FILES = re.compile(r"config\.json|metrics\.jsonl|result\.json|(ticket-s|checkpoint-)\d+\.safetensors|\..*")
 
 
 def default_path(root: Path, config: SearchConfig, defaults: SearchConfig) -> Path:
@@ -103,10 +104,25 @@ def _check_owner(path: Path, config: SearchConfig) -> None:
 
 
 class RunFolder:
-    """The folder of one search while it is being filled; made by `open_run`."""
+    """The folder of one search while it is being filled; made by `open_run`.
+
+    Attributes:
+        resumed: document and tensors of the checkpoint that the search goes on from, or None.
+        results: of the seeds that were done then.
+        complaints: about newer checkpoints that are damaged.
+    """
 
     def __init__(self, path: Path, hidden: Path) -> None:
         self.path, self._hidden = path, hidden
+        self.resumed: tuple[dict[str, Any], Tree] | None = None
+        self.results: list[dict[str, Any]] = []
+        self.complaints: list[str] = []
+        self._made = [parent for parent in path.parents if not parent.exists()]
+
+    @property
+    def working(self) -> Path:
+        """Where the files are until the run is closed."""
+        return self._hidden
 
     def add_metrics(self, row: dict[str, Any]) -> None:
         """One line of metrics.jsonl."""
@@ -122,12 +138,26 @@ class RunFolder:
         ticket.save(self._hidden / name)
         return self.path / name
 
+    def add_checkpoint(self, number: int, document: dict[str, Any], tensors: Tree, results: list[Any]) -> None:
+        """Save where the search stands, with the results of the seeds that are done; see `checkpoint.save`."""
+        size = (self._hidden / "metrics.jsonl").stat().st_size
+        checkpoint.save(self._hidden, number, {**document, "results": results, "metrics_bytes": size}, tensors)
+
+    def last_checkpoint(self) -> Path | None:
+        """The newest one, if there is any."""
+        found = checkpoint.paths(self._hidden)
+        return found[-1] if found else None
+
     def close(self, results: list[dict[str, Any]], complete: bool) -> None:
         """Give the folder its name, in place of an older run's if there is one; files that are not a run's are kept.
+
+        Checkpoints stay only if the search is not complete.
 
         Raises:
             RunFolderError: something else took the name meanwhile.
         """
+        for file in checkpoint.paths(self._hidden) if complete else []:
+            file.unlink()
         write_atomic(self._hidden / "result.json", _json({"complete": complete, "results": results}))
         if not _is_free(self.path):
             if not (self.path / "config.json").is_file():
@@ -143,55 +173,77 @@ class RunFolder:
         sync_folder(self.path.parent)
         shutil.rmtree(old, ignore_errors=True)
 
+    def discard(self) -> None:
+        """Leave nothing behind but checkpoints, and a folder that was closed."""
+        if not checkpoint.paths(self._hidden):
+            shutil.rmtree(self._hidden, ignore_errors=True)
+        for parent in self._made:
+            with suppress(OSError):  # not empty: something was written after all
+                parent.rmdir()
+
+    def _go_on(self) -> None:
+        """Take over what the checkpoint in the hidden folder says; without one, begin with nothing."""
+        found = checkpoint.newest(self._hidden)
+        if found is None:
+            return
+        path, document, tensors, self.complaints = found
+        try:
+            self.results, size = list(document["results"]), int(document["metrics_bytes"])
+            os.truncate(self._hidden / "metrics.jsonl", size)
+        except (KeyError, TypeError, ValueError, OSError) as error:
+            raise BadFileError(f"{path} does not fit its run: {one_line(error)}; --force searches anew") from error
+        self.resumed = document, tensors
+
 
 @contextmanager
 def open_run(path: Path, config: SearchConfig, *, force: bool = False) -> Iterator[RunFolder]:
-    """A run folder to be filled, then closed; if it is not closed, nothing of it is left.
+    """A run folder to be filled, then closed; if it is not closed, nothing of it is left but checkpoints.
+
+    A search that was stopped or killed left those in the folder, or in the hidden one beside it: unless `force`, the
+    newest good one is in `resumed`.
 
     Raises:
         RunFolderError: another process works in it; or, unless `force`, it belongs to another config.
         UsageError: it cannot be made.
+        BadFileError: there are checkpoints, and none is good.
     """
     if not path.name or path.name == "..":
         raise UsageError(f"{path} cannot be a run folder; give --out the name of a new one")
     if not _is_free(path) and not (force and (path / "config.json").is_file()):
         _check_owner(path, config)
-    hidden = path.with_name(f".{path.name}.unfinished")
-    made = [parent for parent in path.parents if not parent.exists()]
-    lock = _lock(path, hidden)
+    hidden = hidden_path(path)
+    folder = RunFolder(path, hidden)
+    lock = lock_folder(hidden, path)
+    keep = True  # of an error here, what was left behind is no worse
     try:
-        for left_over in hidden.iterdir():
-            left_over.unlink()
+        if force or not checkpoint.paths(hidden):
+            keep = False
+            _empty(hidden)
+            if not force and path.is_dir() and checkpoint.paths(path):
+                for file in path.iterdir():
+                    if OWN_FILES.fullmatch(file.name) and file.name != "result.json":
+                        shutil.copyfile(file, hidden / file.name)
+        else:
+            _check_owner(hidden, config)
         write_atomic(hidden / "config.json", _json(config.to_dict()))
         (hidden / "metrics.jsonl").touch()
-        yield RunFolder(path, hidden)
+        folder._go_on()
+        keep = False
+        yield folder
     finally:
-        shutil.rmtree(hidden, ignore_errors=True)
+        if not keep:
+            folder.discard()
         os.close(lock)
-        for parent in made:
-            with suppress(OSError):  # not empty: something was written after all
-                parent.rmdir()
 
 
-def _lock(path: Path, hidden: Path) -> int:
-    """Make the hidden folder and lock it; the descriptor that holds the lock."""
-    while True:
-        try:
-            hidden.mkdir(parents=True, exist_ok=True)
-            lock = os.open(hidden, os.O_RDONLY)
-        except OSError as error:
-            raise UsageError(f"cannot make the run folder {path}: {error.strerror}") from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(lock), os.stat(hidden)):
-                return lock
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            os.close(lock)
-            message = f"another process is filling the run folder {path}; wait for it or choose another --out"
-            raise RunFolderError(message) from error
-        os.close(lock)  # its owner renamed or removed it between our two calls: once more
+def hidden_path(path: Path) -> Path:
+    """Where the folder of a run is filled."""
+    return path.with_name(f".{path.name}.unfinished")
+
+
+def _empty(folder: Path) -> None:
+    for left_over in folder.iterdir():
+        left_over.unlink()
 
 
 def _json(value: Any) -> bytes:

@@ -48,10 +48,16 @@ class Scorer:
             seeds: draw i of a seed is the same, whatever `samples` is.
         """
         drawn = any(array.dtype == np.uint8 for array in mask.values())
-        keys = [key_for(search_key(seed), "score") for seed in seeds]
-        results = []
-        for i in range(samples if drawn else 1):
-            key = self._layout.stack([jax.random.fold_in(k, i) for k in keys])
-            results.append(self.program(weights, mask, stats, *self._data, key))
+        results = [
+            self.program(weights, mask, stats, *self._data, self._key(seeds, i)) for i in range(samples if drawn else 1)
+        ]
         losses, correct = (np.array([np.asarray(value) for value in column]) for column in zip(*results, strict=True))
         return losses.astype(float) / self._count, correct / self._count
+
+    def prepare(self, weights: Any, mask: Any, stats: Any, seeds: Sequence[int]) -> None:
+        """Compile for such arguments, unless it is."""
+        self.program.prepare(weights, mask, stats, *self._data, self._key(seeds, 0))
+
+    def _key(self, seeds: Sequence[int], draw: int) -> Any:
+        keys = [key_for(search_key(seed), "score") for seed in seeds]
+        return self._layout.stack([jax.random.fold_in(key, draw) for key in keys])

@@ -28,8 +28,8 @@ def seal(document: dict[str, Any], tensors: Tree) -> bytes:
     return save_tensors(tensors, {"supermask": _canonical(document | {"sha256": _digest(document, tensors)})})
 
 
-def unseal(data: bytes, path: Path, newest: int) -> tuple[dict[str, Any], Tree]:
-    """The document and the tensors of a ticket's content.
+def unseal(data: bytes, path: Path, newest: int, what: str = "ticket") -> tuple[dict[str, Any], Tree]:
+    """The document and the tensors of the content of a ticket, or whatever `what` says.
 
     Raises:
         BadFileError: it is truncated, altered, foreign or of a format above `newest`; `path` is named.
@@ -42,10 +42,10 @@ def unseal(data: bytes, path: Path, newest: int) -> tuple[dict[str, Any], Tree]:
         if type(version) is not int or version < 1:
             raise ValueError(version)
         if version > newest:
-            raise BadFileError(f"{path} has ticket format {version}; this supermask reads up to {newest}: upgrade it")
+            raise BadFileError(f"{path} has {what} format {version}; this supermask reads up to {newest}: upgrade it")
         digest, tensors = document.pop("sha256"), load_tensors(data)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise BadFileError(f"{path} is not a ticket of supermask, or its header is damaged") from error
+        raise BadFileError(f"{path} is not a {what} of supermask, or its header is damaged") from error
     except SafetensorError as error:
         raise BadFileError(f"{path} is truncated or damaged: {one_line(error)}") from error
     if digest != _digest(document, tensors) or text != _canonical(document | {"sha256": digest}):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 
 from supermask import core
@@ -12,8 +13,9 @@ from supermask.build import Parts
 from supermask.layout import Layout
 from supermask.types import Array, Clock, Method, Tree
 
-Carry = tuple[core.State, Array, Array]
-"""The state, and over the epoch so far the summed cross-entropy (float32) and the number of correct images (int32)."""
+Carry = tuple[core.State, Array, Array, Array]
+"""The state; over the epoch so far the summed cross-entropy (float32) and the number of correct images (int32); the
+first step whose loss was not finite, or -1 (int32)."""
 
 
 def epoch_order(method: Method, key: Array, epoch: Array, count: int, size: int) -> Array:
@@ -23,7 +25,7 @@ def epoch_order(method: Method, key: Array, epoch: Array, count: int, size: int)
 
 
 def training_program(parts: Parts, rule: core.Rule, layout: Layout) -> Callable[..., Carry]:
-    """((state, summed loss, correct images), frozen, images, labels, order, key, start, stop) -> the first, moved on.
+    """(carry, frozen, images, labels, order, key, start, stop) -> the carry, moved on.
 
     For all seeds of the layout: everything but images, labels and bounds has their axis in front. Runs the steps
     start..stop-1 (int32 scalars), which lie in one epoch. Both are traced, so that one compilation serves pieces of an
@@ -47,7 +49,7 @@ def training_program(parts: Parts, rule: core.Rule, layout: Layout) -> Callable[
         stop: Array,
     ) -> Carry:
         def one(i: Array, carry: Carry) -> Carry:
-            state, total, correct = carry
+            state, total, correct, failed = carry
             mask_key, image_key = jax.random.split(jax.random.fold_in(key, i))
             chosen = lax.dynamic_slice(order, ((i % steps) * size,), (size,))
             x = images[chosen] if parts.augment is None else parts.augment(image_key, images[chosen])
@@ -63,7 +65,8 @@ def training_program(parts: Parts, rule: core.Rule, layout: Layout) -> Callable[
                 cuts=(layout.in_turn, parts.pieces),
                 axis=layout.axis,
             )
-            return state, total + losses, correct + right
+            failed = jnp.where((failed < 0) & ~jnp.isfinite(losses), i, failed)
+            return state, total + losses, correct + right, failed
 
         return lax.fori_loop(start, stop, one, carry)
 

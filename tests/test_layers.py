@@ -12,7 +12,7 @@ import supermask
 ROOT = Path(supermask.__file__).parent
 LAYERS = [
     {"errors", "types", "config", "registry", "_version", "files"},
-    {"inits", "packing", "sealed", "ticket", "controls", "run", "datasets", "exporters", "recipes"},
+    {"inits", "packing", "sealed", "ticket", "checkpoint", "controls", "run", "datasets", "exporters", "recipes"},
     {
         "masks",
         "allocation",
@@ -28,9 +28,9 @@ LAYERS = [
     },
     {"core"},
     {"build", "cuts", "optimisers"},
-    {"scoring", "training", "looking", "programs"},
+    {"scoring", "training", "looking", "programs", "snapshots", "group"},
     {"loop", "evaluation", "bench"},
-    {"cli", "__main__"},
+    {"cli", "trackers", "__main__"},
 ]
 HEAVY = {"jax": 2, "flax": 2, "optax": 3, "torch": 9, "matplotlib": 9}
 MODULES = sorted(ROOT.rglob("*.py"))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import supermask
-from supermask import core, images, loop
+from supermask import core, group, images
 from supermask.build import build, load_dataset, resolve
 from supermask.errors import DivergedError
 from supermask.inits import draw
@@ -79,7 +79,7 @@ def test_seeds_in_one_search_are_the_seeds_alone(fields):
 @pytest.mark.parametrize("fields", [{}, *CARRYING])
 def test_how_an_epoch_is_cut_into_calls_changes_nothing(fields, monkeypatch):
     [whole] = run(**fields)
-    monkeypatch.setattr(loop._Search, "_steps_per_call", lambda self: 3)
+    monkeypatch.setattr(group.Group, "_steps_per_call", lambda self: 3)
     assert run(**fields)[0].to_bytes() == whole.to_bytes()
 
 
@@ -236,7 +236,7 @@ def test_the_program_has_no_cpu_convolution_in_its_loop():
     data = parts.dataset.train
     text = str(
         jax.make_jaxpr(program)(
-            layout.stack([(state, jnp.float32(0), jnp.int32(0))]),
+            layout.stack([(state, jnp.float32(0), jnp.int32(0), jnp.int32(-1))]),
             layout.stack([weights]),
             data.images,
             data.labels,

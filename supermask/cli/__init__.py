@@ -16,7 +16,7 @@ from supermask.errors import SupermaskError, one_line, require
 EPILOG = """\b
 Exit codes: 0 done, 1 it failed, 2 the words of the call are wrong, 3 a file given is bad,
 4 the run folder is in use or belongs to another config, 5 the loss stopped being finite,
-130 interrupted by Ctrl-C."""
+75 stopped by a signal or the time limit after saving a checkpoint, 130 interrupted by Ctrl-C."""
 
 
 class Commands(click.Group):

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from supermask.cli._pace import Pace
 from supermask.cli._progress import Silent, reporter, rows
+from supermask.cli._stopping import Stopping
+from supermask.cli._trackers import Trackers
 from supermask.config import SearchConfig
-from supermask.errors import InterruptionError
+from supermask.errors import DivergedError, SupermaskError
 
 if TYPE_CHECKING:
     from supermask.build import Parts
     from supermask.loop import Outcome
     from supermask.run import RunFolder
+    from supermask.snapshots import Snapshot
 
 
 def own_folder(runs_dir: Path, config: SearchConfig) -> Path:
@@ -31,56 +33,122 @@ def own_folder(runs_dir: Path, config: SearchConfig) -> Path:
 def search_into(
     path: Path,
     config: SearchConfig,
+    stopping: Stopping,
+    pace: Pace,
+    trackers: Trackers,
     *,
     data_dir: Path | None,
     quiet: bool,
     force: bool = False,
     embed_weights: bool = False,
-) -> tuple[list[dict[str, Any]], bool]:
-    """Search a resolved config and close its run folder.
+) -> tuple[list[dict[str, Any]], SupermaskError | None]:
+    """Search a resolved config and close its run folder, going on from a checkpoint if there is one.
 
     Returns:
-        one result per seed, and whether Ctrl-C ended the search early, with the best tickets so far.
+        one result per seed, and, if a signal or the time limit ended the search early, the error to end with; the
+        results are then of the best tickets so far.
 
     Raises:
-        InterruptionError: before there was any ticket; nothing is left in the folder.
+        InterruptionError, StoppedError: a signal, before there was anything to lose.
         RunFolderError, UsageError, BadFileError, DivergedError: see `open_run`, `build` and `search`.
     """
     from supermask.build import build
     from supermask.run import open_run
 
     with open_run(path, config, force=force) as folder:
-        with reporter(quiet, int(config.epochs or 0)) as progress, _ctrl_c() as pressed:
+        stopping.clean_up = folder.discard
+        with reporter(quiet, int(config.epochs or 0)) as progress:
             parts = build(config, data_dir)
             progress.note(f"{config.method} on {config.dataset}, {config.arch}: run folder {path}")
-            results = _fill(folder, parts, progress, pressed, embed_weights)
-        if not results:
-            raise InterruptionError("interrupted before the first epoch ended; nothing was written")
-        folder.close(results, complete=not pressed)
-    return results, bool(pressed)
+            for complaint in folder.complaints:
+                progress.note(f"warning: {complaint}; the checkpoint before it is used")
+            try:
+                trackers.open(path.name, folder.working, config.to_dict(), progress.note)
+                results, stopped_at = _fill(folder, parts, progress, stopping, pace, trackers, embed_weights)
+            except DivergedError as error:
+                last = folder.last_checkpoint()
+                raise DivergedError(f"{error}; the last good checkpoint is {last}" if last else str(error)) from None
+            finally:
+                trackers.close()
+        folder.close(results, complete=stopped_at is None)
+    if stopped_at is None:
+        return results, None
+    best = f"; the best ticket so far is {results[-1]['ticket']}" if results else ""
+    return results, stopping.error(f"the same command goes on from step {stopped_at}{best}")
 
 
 def _fill(
-    folder: RunFolder, parts: Parts, progress: Silent, pressed: list[int], embed_weights: bool
-) -> list[dict[str, Any]]:
-    """Search, writing metrics and tickets as they come; one result per seed."""
+    folder: RunFolder,
+    parts: Parts,
+    progress: Silent,
+    stopping: Stopping,
+    pace: Pace,
+    trackers: Trackers,
+    embed_weights: bool,
+) -> tuple[list[dict[str, Any]], int | None]:
+    """Search, writing metrics, checkpoints and tickets as they come.
+
+    Returns:
+        one result per seed, and the step that it was stopped at, None if it is complete.
+    """
     from supermask.loop import Observer, outcomes
+    from supermask.snapshots import Snapshot
+
+    results, keeper = list(folder.results), _Keeper(folder, pace)
+    resume = Snapshot.unpack(*folder.resumed) if folder.resumed else None
+    if resume:
+        progress.note(f"going on from step {resume.steps_done} of seed {resume.first}")
 
     def epoch(metrics: Any) -> None:
         progress.epoch(metrics)
         for row in rows(metrics):
             folder.add_metrics(row)
+            trackers.log(row)
 
-    results = []
-    for outcome in outcomes(parts, Observer(epoch=epoch, steps=progress.steps, stop=lambda: bool(pressed))):
+    def steps(seeds: tuple[int, ...], done: int, total: int, loss: float) -> None:
+        stopping.careless = False
+        progress.steps(seeds, done, total, loss)
+
+    observer = Observer(
+        epoch=epoch,
+        steps=steps,
+        due=keeper.due,
+        save=lambda snapshot: keeper.save(snapshot, results),
+        stop=stopping.wished,
+    )
+    done = list(results)
+    for outcome in outcomes(parts, observer, resume):
         progress.note(
             f"seed {outcome.ticket.config.seed}: {outcome.compile_seconds:.1f} s compiling, "
             f"{outcome.train_seconds:.1f} s searching"
         )
         ticket = outcome.ticket.embed_weights() if embed_weights else outcome.ticket
         path = folder.add_ticket(ticket)
-        results.append(_result(outcome, folder.path, path, len(ticket.to_bytes())))
-    return results
+        done.append(_result(outcome, folder.path, path, len(ticket.to_bytes())))
+        if not outcome.interrupted:
+            results[:] = done
+    return done, None if len(results) == parts.config.seeds else keeper.stopped_at
+
+
+class _Keeper:
+    """Saves checkpoints when they are due."""
+
+    def __init__(self, folder: RunFolder, pace: Pace) -> None:
+        self._folder, self._pace = folder, pace
+        self._saved, self._epochs, self.stopped_at = time.monotonic(), 0, 0
+
+    def due(self, epochs_done: int) -> bool:
+        """Whether it is time."""
+        if self._pace.epochs is not None:
+            return epochs_done % self._pace.epochs == 0 and epochs_done != self._epochs
+        return time.monotonic() - self._saved > self._pace.seconds
+
+    def save(self, snapshot: Snapshot, results: list[dict[str, Any]]) -> None:
+        """Write it into the run folder, beside the results of the seeds that are done."""
+        document, tensors = snapshot.pack()
+        number = snapshot.first * 10**9 + snapshot.steps_done
+        self._folder.add_checkpoint(number, document, tensors, results)
+        self._saved, self._epochs, self.stopped_at = time.monotonic(), snapshot.epochs_done, snapshot.steps_done
 
 
 def _result(outcome: Outcome, run: Path, path: Path, size: int) -> dict[str, Any]:
@@ -99,19 +167,3 @@ def _result(outcome: Outcome, run: Path, path: Path, size: int) -> dict[str, Any
         "bits_per_parameter": ticket.bits_per_parameter,
         "device": outcome.device,
     }
-
-
-@contextmanager
-def _ctrl_c() -> Iterator[list[int]]:
-    """A list that holds the signal once Ctrl-C was pressed; a second press interrupts at once."""
-    pressed: list[int] = []
-
-    def note(number: int, frame: object) -> None:
-        pressed.append(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    old = signal.signal(signal.SIGINT, note)
-    try:
-        yield pressed
-    finally:
-        signal.signal(signal.SIGINT, old)

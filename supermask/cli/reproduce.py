@@ -14,9 +14,12 @@ import click
 
 from supermask import registry
 from supermask.cli import _options as opt
+from supermask.cli._pace import Pace
 from supermask.cli._searching import own_folder, search_into
+from supermask.cli._stopping import Stopping
+from supermask.cli._trackers import Trackers
 from supermask.config import SearchConfig
-from supermask.errors import InterruptionError, SupermaskError, UsageError, require
+from supermask.errors import InterruptionError, StoppedError, SupermaskError, UsageError, require
 
 EPILOG = """\b
 Examples:
@@ -63,13 +66,17 @@ def command(
         for cell, config in zip(cells, configs, strict=True):
             if not quiet:
                 click.echo(f"{cell.name}: cell {len(rows) + 1} of {len(cells)}", err=True)
-            found = _run(cell.name, config, runs_dir, data_dir, force=force, quiet=quiet)
+            with Stopping() as stopping:
+                found = _run(
+                    *(cell.name, config, stopping), runs_dir=runs_dir, data_dir=data_dir, force=force, quiet=quiet
+                )
             rows.append({"table": table, "recipe": cell.name, "budget": budget, **found, "published": _published(cell)})
             if as_json:
                 opt.print_json(rows[-1])
-    except (KeyboardInterrupt, InterruptionError):
+    except (KeyboardInterrupt, InterruptionError, StoppedError) as error:
+        kind = StoppedError if isinstance(error, StoppedError) else InterruptionError
         done = f"{len(rows)} of {len(cells)} cells are finished"
-        raise InterruptionError(f"interrupted; {done}, the same call does the rest") from None
+        raise kind(f"interrupted; {done}, the same call does the rest") from None
     finally:
         if rows and not as_json:
             _print(table, rows)
@@ -98,12 +105,19 @@ def _published(cell: registry.Entry) -> dict[str, Any]:
 
 
 def _run(
-    name: str, config: SearchConfig, runs_dir: Path, data_dir: Path | None, *, force: bool, quiet: bool
+    name: str,
+    config: SearchConfig,
+    stopping: Stopping,
+    *,
+    runs_dir: Path,
+    data_dir: Path | None,
+    force: bool,
+    quiet: bool,
 ) -> dict[str, Any]:
     """Ours of one cell.
 
     Raises:
-        InterruptionError: Ctrl-C; the run folder, if there is one, says that it is not complete.
+        InterruptionError, StoppedError: a signal; the run folder says where its search goes on.
         SupermaskError: of the search or the evaluation, with the cell's name.
     """
     from supermask.build import resolve
@@ -114,9 +128,12 @@ def _run(
         path = own_folder(runs_dir, resolved)
         results = None if force else finished(path, resolved)
         if results is None:
-            results, interrupted = search_into(path, resolved, data_dir=data_dir, quiet=quiet, force=force)
-            if interrupted:
-                raise InterruptionError("interrupted")
+            results, stopped = search_into(
+                *(path, resolved, stopping, Pace(), Trackers({})), data_dir=data_dir, quiet=quiet, force=force
+            )
+            if stopped:
+                raise stopped
+            stopping.careless = True
         elif not quiet:
             click.echo(f"{path} is finished (--force searches anew)", err=True)
         return _measured(resolved, path, [Path(row["ticket"]) for row in results], data_dir)

@@ -10,8 +10,11 @@ import click
 from click.core import ParameterSource
 
 from supermask.cli import _options as opt
+from supermask.cli._pace import pace, pace_options, seconds
 from supermask.cli._searching import own_folder, search_into
-from supermask.errors import InterruptionError, UsageError
+from supermask.cli._stopping import Stopping
+from supermask.cli._trackers import HELP, Trackers, tracker_options
+from supermask.errors import UsageError
 
 EPILOG = """\b
 Examples:
@@ -32,6 +35,9 @@ Examples:
     "--recipe", metavar="NAME", help="Take defaults from a published configuration of `supermask list recipes`."
 )
 @opt.option("--config", "config_file", type=opt.PATH, help="Take defaults from this config.json of a run.")
+@opt.option("--resume", type=opt.PATH, metavar="RUN", help="Go on with this run folder: its config, its checkpoint.")
+@pace_options
+@tracker_options
 @opt.option("--out", type=opt.PATH, help="Run folder.  [default: a name of its own in --runs-dir]")
 @opt.option("--runs-dir", type=opt.PATH, default=Path("runs"), show_default=True, help="Where run folders go.")
 @opt.data_dir_option
@@ -52,6 +58,9 @@ def command(
     clients: int | None,
     recipe: str | None,
     config_file: Path | None,
+    resume: Path | None,
+    checkpoint_every: str,
+    time_limit: str | None,
     out: Path | None,
     runs_dir: Path,
     data_dir: Path | None,
@@ -65,35 +74,54 @@ def command(
 ) -> None:
     """Find a mask over frozen random weights; write a run folder, print one result per seed.
 
-    The same call again answers with the finished run's result.
+    The same call again answers with the finished run's result, or goes on from where the search was stopped.
     """
     options = opt.parse_options(pairs) | opt.given(
         allocation=allocation, layer_density=",".join(layer_density), pattern=pattern, clients=clients
     )
-    config = opt.read_config(ctx, values, config_file, _translated(ctx, options, sparsity), recipe)
-    opt.choose_device(device, config.devices)
-    from supermask.build import resolve
-    from supermask.run import finished
+    if resume is not None:
+        if out or config_file or recipe:
+            raise UsageError("--resume takes config and folder from the run: leave out --out, --config and --recipe")
+        config_file, out = _config_of(resume), resume
+    every, limit = pace(checkpoint_every), seconds("time-limit", time_limit) if time_limit else None
+    trackers = Trackers({name: values.pop(name) for name in HELP})
+    with Stopping(limit) as stopping:
+        config = opt.read_config(ctx, values, config_file, _translated(ctx, options, sparsity), recipe)
+        opt.choose_device(device, config.devices)
+        from supermask.build import resolve
+        from supermask.run import finished
 
-    resolved = resolve(config)
-    if dry_run:
-        click.echo(json.dumps(resolved.to_dict(), indent=2, sort_keys=True))
-        return
-    if not quiet and config.epochs and not resolved.epochs:
-        click.echo(f"note: {resolved.method} is not trained, so there are no epochs", err=True)
-    path = out or own_folder(runs_dir, resolved)
-    results = None if force else finished(path, resolved)
-    if results is not None:
-        if not quiet:
-            click.echo(f"{path} is finished; this is its result (--force searches anew)", err=True)
-        show([_embedded(row) for row in results] if embed_weights else results, as_json)
-        return
-    results, interrupted = search_into(
-        path, resolved, data_dir=data_dir, quiet=quiet, force=force, embed_weights=embed_weights
-    )
-    show(results, as_json)
-    if interrupted:
-        raise InterruptionError(f"interrupted; the best ticket so far is {results[-1]['ticket']}")
+        resolved = resolve(config)
+        if dry_run:
+            click.echo(json.dumps(resolved.to_dict(), indent=2, sort_keys=True))
+            return
+        if not quiet and config.epochs and not resolved.epochs:
+            click.echo(f"note: {resolved.method} is not trained, so there are no epochs", err=True)
+        path = out or own_folder(runs_dir, resolved)
+        results = None if force else finished(path, resolved)
+        if results is not None:
+            if not quiet:
+                click.echo(f"{path} is finished; this is its result (--force searches anew)", err=True)
+            show([_embedded(row) for row in results] if embed_weights else results, as_json)
+            return
+        results, stopped = search_into(
+            *(path, resolved, stopping, every, trackers),
+            data_dir=data_dir,
+            quiet=quiet,
+            force=force,
+            embed_weights=embed_weights,
+        )
+        show(results, as_json)
+    if stopped:
+        raise stopped
+
+
+def _config_of(path: Path) -> Path:
+    """The config.json of a run folder, or of the hidden one that a killed process left in its place."""
+    from supermask.run import hidden_path
+
+    there, hidden = path / "config.json", hidden_path(path) / "config.json"
+    return hidden if hidden.is_file() and not there.is_file() else there
 
 
 def _translated(ctx: click.Context, options: dict[str, Any], sparsity: float | None) -> dict[str, Any]:

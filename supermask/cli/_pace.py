@@ -1,0 +1,51 @@
+"""When a search saves a checkpoint, and when it stops."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from supermask.cli import _options as opt
+from supermask.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Pace:
+    """When a search saves a checkpoint.
+
+    Attributes:
+        seconds, epochs: between two checkpoints; epochs, if they are given.
+    """
+
+    seconds: float = 600.0
+    epochs: int | None = None
+
+
+def pace_options(command: opt.F) -> opt.F:
+    """When checkpoints are saved, and when the search stops."""
+    for decorate in (
+        opt.option("--time-limit", metavar="55m", help="Save a checkpoint and exit with 75 after this many s, m or h."),
+        opt.option(
+            "--checkpoint-every",
+            default="10m",
+            show_default=True,
+            help="Save a checkpoint after this many s, m or h, or epochs: 5e.",
+        ),
+    ):
+        command = decorate(command)
+    return command
+
+
+def pace(text: str) -> Pace:
+    """`10m` or `5e` as when to save checkpoints."""
+    if re.fullmatch(r"[1-9]\d*e", text):
+        return Pace(epochs=int(text[:-1]))
+    return Pace(seconds=seconds("checkpoint-every", text, "or epochs, such as 5e"))
+
+
+def seconds(name: str, text: str, more: str = "") -> float:
+    """`90s`, `55m` or `2h` in seconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d*)?)([smh])", text)
+    if not match or not float(match[1]):
+        raise UsageError(f"{name} is {text!r}; it must be a time such as 90s, 55m or 2h {more}".rstrip())
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]

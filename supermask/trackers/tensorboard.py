@@ -1,0 +1,22 @@
+"""TensorBoard: event files in the run folder, by tensorboardX."""
+
+from pathlib import Path
+from typing import Any
+
+from tensorboardX import SummaryWriter
+
+
+class Tracker:
+    """Scalars by epoch, one group per seed."""
+
+    def __init__(self, name: str, folder: Path, config: dict[str, Any]) -> None:
+        self._writer = SummaryWriter(str(folder))
+        self._writer.add_text("config", "\n".join(f"    {key}: {value}" for key, value in config.items()))
+
+    def log(self, row: dict[str, Any]) -> None:
+        for key, value in row.items():
+            if key not in ("seed", "epoch"):
+                self._writer.add_scalar(f"seed{row['seed']}/{key}", value, row["epoch"])
+
+    def close(self) -> None:
+        self._writer.close()

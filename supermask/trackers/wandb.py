@@ -1,0 +1,21 @@
+"""Weights & Biases; WANDB_MODE=offline and its other variables are its own affair."""
+
+from pathlib import Path
+from typing import Any
+
+import wandb
+
+
+class Tracker:
+    """One W&B run of the run folder's name in the project `supermask`; a search that goes on goes on in it."""
+
+    def __init__(self, name: str, folder: Path, config: dict[str, Any]) -> None:
+        self._run = wandb.init(project="supermask", name=name, id=name[-64:], resume="allow", config=config)
+
+    def log(self, row: dict[str, Any]) -> None:
+        # The epoch is a value and no step: seeds that are searched in turn count it from 1 again.
+        named = {f"seed{row['seed']}/{key}": value for key, value in row.items() if key not in ("seed", "epoch")}
+        self._run.log({"epoch": row["epoch"], **named})
+
+    def close(self) -> None:
+        self._run.finish()
