@@ -88,6 +88,26 @@ def test_bernoulli_draws_with_its_probability_and_by_name():
     np.testing.assert_array_equal(drawn["b"], masks.bernoulli(jax.random.key(0), {"b": p["b"]})["b"])
 
 
+def test_noise_is_uniform_and_independent_of_place_and_step():
+    size, first = 1 << 18, np.asarray(masks.uniform(jax.random.key(0), (1 << 18,)))
+    assert first.dtype == np.float32
+    assert first.min() >= 0
+    assert first.max() < 1
+    # Kolmogorov-Smirnov, and chi-square over each of the 24 bits, at about one in ten thousand.
+    distance = np.abs(np.sort(first) - (np.arange(size) + 0.5) / size).max()
+    assert distance < 2.2 / np.sqrt(size)
+    bits = (first * 2**24).astype(np.int64)
+    for bit in range(24):
+        assert abs(((bits >> bit) & 1).mean() - 0.5) < 4 / (2 * np.sqrt(size))
+    others = [np.asarray(masks.uniform(jax.random.key(i), (size,))) for i in (1, 2)]
+    shifted = [np.roll(first, shift) for shift in (1, 2, 64, 256, 1000)]
+    for other in [*others, *shifted, np.sort(others[0])]:
+        assert abs(np.corrcoef(first, other)[0, 1]) < 4 / np.sqrt(size)
+    pairs = np.histogram2d(first[:-1], first[1:], bins=16)[0]
+    assert abs(((pairs - pairs.mean()) ** 2 / pairs.mean()).sum() - 255) < 4 * np.sqrt(2 * 255)
+    assert len(set(bits.tolist())) > 0.99 * size * (1 - size / 2**25)
+
+
 def test_sampled_masks_keep_certain_weights_certainly():
     counts = jnp.array([0, 255] * 1000, jnp.uint8)
     np.testing.assert_array_equal(masks.draw_255(jax.random.key(0), counts), np.array([False, True] * 1000))

@@ -21,8 +21,10 @@ class ContinuousSparsification(Method):
 
     No density is enforced: the sigmoid is `density` everywhere at the start, which gives s0; the lower, the sparser.
     The ticket keeps the weights of positive score, divided by sigmoid(s0) as in training. Between two rounds scores
-    become min(beta * s, s0) and the optimiser starts anew. The published recipe trains the weights too; here they are
-    frozen.
+    become min(beta * s, s0) and the optimiser starts anew.
+
+    The published recipe trains the weights too, by SGD at 0.1. Over frozen weights that leaves scores too small for the
+    last beta to harden them, so that here it is Adam at 0.01.
 
     Attributes:
         final_beta: at the end of each round.
@@ -35,7 +37,7 @@ class ContinuousSparsification(Method):
     rounds: int = 1
 
     paper: ClassVar[str] = "Savarese et al. 2020, arXiv 1912.04427"
-    recipe: ClassVar[Recipe] = Recipe(optimizer="nesterov", weight_decay=0.0, init="glorot-normal")
+    recipe: ClassVar[Recipe] = Recipe(optimizer="adam", learning_rate=0.01, weight_decay=0.0, init="glorot-normal")
 
     def __post_init__(self) -> None:
         if self.final_beta < 1 or self.strength < 0 or self.rounds < 1:

@@ -8,7 +8,6 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -80,7 +79,7 @@ class Iterand(TopK):
         def draw() -> Tree:
             kept, carried = self.select(self.ranked(scores)), {}
             for name, m in kept.items():
-                drawn = jax.random.bernoulli(masks.key_for(key, name), self.rate, m.shape) & ~m
+                drawn = (masks.uniform(masks.key_for(key, name), m.shape) < self.rate) & ~m
                 generation = scores[name + _SUFFIX]
                 carried[name + _SUFFIX] = jnp.where(drawn & (generation < _LAST), generation + 1, generation)
             return carried
