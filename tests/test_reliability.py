@@ -1,0 +1,182 @@
+"""What must hold when the machine does not: writes cut short, full disks, other cores, time zones and hash seeds."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import supermask
+from supermask import checkpoint
+from supermask.errors import SupermaskError
+
+ROOT = Path(supermask.__file__).parent.parent
+OLD = {"state": np.zeros(50, np.float32)}
+NEW = {"state": np.ones(50, np.float32)}
+
+
+class Died(BaseException):
+    """The process ends here."""
+
+
+class Watched:
+    """A file whose writes a disk counts."""
+
+    def __init__(self, file, disk):
+        self.file, self.disk, self.path = file, disk, os.readlink(f"/proc/self/fd/{file.fileno()}")
+
+    def write(self, data):
+        self.disk.step()
+        self.disk.unsynced[self.path] = True
+        return self.file.write(data)
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.file.close()
+
+
+class Disk:
+    """Counts system calls that write, ends the process at one of them, and knows what a power cut would take.
+
+    What was written to a file and not yet synced is lost, and a rename whose folder was not synced may be.
+    """
+
+    def __init__(self, monkeypatch, stop):
+        self.count, self.stop, self.unsynced, self.renamed = 0, stop, {}, []
+        real = {name: getattr(os, name) for name in ("open", "fsync", "replace")}
+        monkeypatch.setattr(os, "open", self.wrap(real["open"]))
+        monkeypatch.setattr(os, "fsync", self.fsync(real["fsync"]))
+        monkeypatch.setattr(os, "replace", self.replace(real["replace"]))
+        fdopen = os.fdopen
+        monkeypatch.setattr(os, "fdopen", lambda handle, mode: Watched(fdopen(handle, mode), self))
+
+    def step(self):
+        self.count += 1
+        if self.count == self.stop:
+            raise Died
+
+    def wrap(self, call):
+        def wrapped(*arguments, **named):
+            self.step()
+            return call(*arguments, **named)
+
+        return wrapped
+
+    def fsync(self, call):
+        def wrapped(handle):
+            self.step()
+            path = os.readlink(f"/proc/self/fd/{handle}")
+            self.unsynced.pop(path, None)
+            self.renamed = [pair for pair in self.renamed if str(Path(pair[1]).parent) != path]
+            return call(handle)
+
+        return wrapped
+
+    def replace(self, call):
+        def wrapped(source, target):
+            self.step()
+            assert str(source) not in self.unsynced, "renamed before its content was on the disk"
+            call(source, target)
+            self.renamed.append((str(source), str(target)))
+
+        return wrapped
+
+    def power_cut(self, folder):
+        """What may be left: unsynced files emptied, renames that were not synced undone."""
+        for path in self.unsynced:
+            if Path(path).exists():
+                Path(path).write_bytes(b"")
+        for source, target in self.renamed:
+            if Path(target).exists():
+                Path(target).rename(source)
+
+
+@pytest.mark.parametrize("cut", [False, True], ids=["killed", "power cut"])
+def test_wherever_a_write_stops_the_old_or_the_new_checkpoint_is_there(tmp_path, cut):
+    calls = 0
+    for stop in range(1, 100):
+        folder = tmp_path / str(stop)
+        folder.mkdir()
+        checkpoint.save(folder, 1, {"n": 1}, OLD)
+        with pytest.MonkeyPatch.context() as patch:
+            disk = Disk(patch, stop)
+            try:
+                checkpoint.save(folder, 2, {"n": 2}, NEW)
+                done = True
+            except Died:
+                done = False
+        if cut:
+            disk.power_cut(folder)
+        _, document, tensors, complaints = checkpoint.newest(folder)
+        assert complaints == []
+        assert document["n"] in ((2,) if done else (1, 2))
+        assert (tensors["state"] == document["n"] - 1).all()
+        calls = stop
+        if done:
+            break
+    assert calls > 5  # there were calls to stop at
+
+
+def search(folder, *words, before=None, **environment):
+    command = [sys.executable, "-m", "supermask", "search", "--arch", "lenet300", "--width", "0.3", *words]
+    process = subprocess.run(
+        [*command, "--devices", "2", "--out", "run", "--json"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        preexec_fn=before,
+        timeout=120,
+    )
+    return process.returncode, process.stdout, process.stderr
+
+
+def test_cores_time_zone_locale_and_hash_seed_have_no_say(tmp_path):
+    plain = {"TZ": "UTC", "LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "0"}
+    other = {"TZ": "Asia/Kathmandu", "LC_ALL": "C", "PYTHONHASHSEED": "4242"}
+    settings = {
+        "plain": (None, plain),
+        "one core": (lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}), plain),
+        "elsewhere": (None, other),
+    }
+    found = {}
+    for name, (before, environment) in settings.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        code, out, err = search(folder, "--epochs", "3", before=before, **environment)
+        assert code == 0, err
+        found[name] = (folder / json.loads(out)["ticket"]).read_bytes()
+    assert found["plain"] == found["one core"] == found["elsewhere"]
+
+
+def limited():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))  # as a disk that is nearly full
+
+
+def test_a_full_disk_ends_the_search_with_one_line_and_what_was_good_stays(tmp_path):
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
+    search(tmp_path, "--epochs", "1", **cache)  # so that no compiled program has to be written later
+    code, _, err = search(tmp_path, "--epochs", "30", "--force", "--checkpoint-every", "1e", before=limited, **cache)
+    lines = [line for line in err.splitlines() if line.startswith("supermask: ")]
+    assert (code, len(lines)) == (1, 1), err
+    assert "cannot write" in lines[0]
+    assert "File too large" in lines[0]
+    row = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert row["complete"]  # the older run is as it was
+
+
+def test_a_folder_that_may_not_be_written_to_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "tempfile.mkstemp", lambda **more: (_ for _ in ()).throw(PermissionError(13, "Permission denied"))
+    )
+    with pytest.raises(SupermaskError, match="no permission to write in"):
+        checkpoint.save(tmp_path, 1, {"n": 1}, OLD)
