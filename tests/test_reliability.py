@@ -5,6 +5,7 @@ import os
 import resource
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 
 import supermask
 from supermask import checkpoint
-from supermask.errors import SupermaskError
+from supermask.errors import BadFileError, SupermaskError
 
 ROOT = Path(supermask.__file__).parent.parent
 OLD = {"state": np.zeros(50, np.float32)}
@@ -180,3 +181,53 @@ def test_a_folder_that_may_not_be_written_to_is_named(tmp_path, monkeypatch):
     )
     with pytest.raises(SupermaskError, match="no permission to write in"):
         checkpoint.save(tmp_path, 1, {"n": 1}, OLD)
+
+
+def header(text, body=b""):
+    return len(text).to_bytes(8, "little") + text + body
+
+
+def overlapping():
+    entry = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
+    text = json.dumps({"__metadata__": {"supermask": "{}"}, "a": entry, "b": entry}).encode()
+    return header(text, bytes(8))
+
+
+HOSTILE = {
+    "a header of 2^63 bytes": lambda: (1 << 63).to_bytes(8, "little") + b"{}",
+    "a header of 100 MB": lambda: header(b"{" + b" " * 100_000_000 + b"}"),
+    "100 MB of brackets": lambda: header(b"[" * 100_000_000),
+    "overlapping tensors": overlapping,
+    "shapes beyond the file": lambda: header(
+        b'{"__metadata__":{"supermask":"{}"},"a":{"dtype":"F32","shape":[1000000000000],"data_offsets":[0,4]}}',
+        bytes(4),
+    ),
+    "a pickle": lambda: b"\x80\x04cos\nsystem\n(S'touch pwned'\ntR.",
+    "a zip": lambda: b"PK\x03\x04" + bytes(100),
+    "nothing": lambda: b"",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_files_are_refused_in_a_moment(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / f"checkpoint-{1:020d}.safetensors"
+    path.write_bytes(HOSTILE[name]())
+    began = time.monotonic()
+    for read in (supermask.Ticket.load, lambda _: checkpoint.newest(tmp_path)):
+        with pytest.raises(BadFileError) as caught:
+            read(path)
+        assert "\n" not in str(caught.value)
+        assert len(str(caught.value)) < 500
+    assert time.monotonic() - began < 10
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_a_ticket_is_no_checkpoint_and_a_checkpoint_no_ticket(tmp_path):
+    [ticket] = supermask.search(supermask.SearchConfig(arch="lenet300", width=0.02, epochs=1))
+    path = ticket.save(tmp_path / f"checkpoint-{1:020d}.safetensors")
+    with pytest.raises(BadFileError, match="no checkpoint"):
+        checkpoint.newest(tmp_path)
+    path = checkpoint.save(tmp_path, 2, {"n": 1}, OLD)
+    with pytest.raises(BadFileError, match="not a whole ticket"):
+        supermask.Ticket.load(path)

@@ -86,6 +86,11 @@ def command(
     every, limit = pace(checkpoint_every), seconds("time-limit", time_limit) if time_limit else None
     trackers = Trackers({name: values.pop(name) for name in HELP})
     with Stopping(limit) as stopping:
+        if out is not None:
+            from supermask.files import check_unlocked
+            from supermask.run import hidden_path
+
+            check_unlocked(hidden_path(out), out)  # before anything that takes a while
         config = opt.read_config(ctx, values, config_file, _translated(ctx, options, sparsity), recipe)
         opt.choose_device(device, config.devices)
         from supermask.build import resolve
