@@ -222,6 +222,10 @@ def _as_type(what: str, value: Any, kind: type) -> Any:
             return {"true": True, "false": False}[value.lower()]
         if kind is bool and not isinstance(value, bool):
             raise ValueError
+        if kind is int and isinstance(value, float) and not value.is_integer():
+            raise ValueError
+        if kind is float and not math.isfinite(float(value)):
+            raise ValueError
         return kind(value)
     except (ValueError, KeyError, TypeError):
         words = {bool: "true or false", int: "a whole number", float: "a number"}

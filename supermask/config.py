@@ -151,16 +151,16 @@ _KINDS = {"int": "a whole number", "float": "a number", "str": "text", "bool": "
 _TINY = 5e-324  # the smallest float above zero: an open lower bound
 _RANGES = (
     ("density", _TINY, 1, "above 0 and at most 1"),
-    ("width", _TINY, 1e6, "above 0"),
+    ("width", _TINY, 1e6, "above 0 and at most 1e6"),
     ("image_size", 1, 4096, "from 1 to 4096"),
     ("validation", _TINY, 1 - 1e-9, "above 0 and below 1"),
-    ("epochs", 0, 10**9, "0 or more"),
-    ("batch_size", 1, 10**9, "1 or more"),
+    ("epochs", 0, 10**9, "from 0 to 1e9"),
+    ("batch_size", 1, 10**9, "from 1 to 1e9"),
     ("devices", 1, 4096, "from 1 to 4096"),
-    ("micro_batch", 1, 10**9, "1 or more"),
-    ("learning_rate", _TINY, 1e9, "above 0"),
+    ("micro_batch", 1, 10**9, "from 1 to 1e9"),
+    ("learning_rate", _TINY, 1e9, "above 0 and at most 1e9"),
     ("momentum", 0, 1 - 1e-9, "at least 0 and below 1"),
-    ("weight_decay", 0, 1e9, "0 or more"),
+    ("weight_decay", 0, 1e9, "from 0 to 1e9"),
     ("seed", 0, 2**32 - 1, "from 0 to 4294967295"),
-    ("seeds", 1, 10**6, "1 or more"),
+    ("seeds", 1, 10**6, "from 1 to 1e6"),
 )

@@ -58,7 +58,7 @@ def searching(method: Method) -> Rule:
 
     def parametrise(scores: Tree, weights: Tree, key: Array, progress: Array) -> tuple[Tree, Array]:
         mask = method.mask(scores, chosen(scores, weights), key=key, progress=progress)
-        return effective(method, weights, mask), jnp.asarray(method.penalty(scores), jnp.float32)
+        return effective(method, weights, mask), jnp.asarray(method.penalty(scores, progress=progress), jnp.float32)
 
     def settle(scores: Tree, before: Tree, weights: Tree, key: Array, clock: Clock) -> Tree:
         return method.settle(scores, before, chosen(scores, weights), key=key, clock=clock)

@@ -8,6 +8,9 @@ class SupermaskError(Exception):
 
     exit_code = 1
 
+    def __str__(self) -> str:
+        return " ".join(super().__str__().split())  # whatever name of a user's it quotes
+
 
 class UsageError(SupermaskError):
     """The words of the call are wrong: an unknown name, a number out of range."""

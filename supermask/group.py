@@ -10,11 +10,11 @@ import jax
 import numpy as np
 
 from supermask._version import __version__
-from supermask.errors import DivergedError
+from supermask.errors import BadFileError, DivergedError
 from supermask.inits import fingerprint
 from supermask.programs import Programs
 from supermask.scoring import SAMPLES, Scorer
-from supermask.snapshots import Candidate, Snapshot, leaves_of, put_back
+from supermask.snapshots import Candidate, Snapshot, leaves_of, name_of, put_back
 from supermask.ticket import Ticket
 from supermask.types import Method, Metrics
 
@@ -149,7 +149,7 @@ class Group:
                 norms = ", ".join(f"{name} {norm:.3g}" for name, norm in scores.items())
                 raise DivergedError(
                     f"the loss of seed {seed} became {value} at step {int(self.state.failed[i]) + 1} (epoch {epoch}; "
-                    f"norms of the scores: {norms}); no ticket was written: try a smaller --learning-rate"
+                    f"norms of the scores: {norms}); no ticket of it was written: try a smaller --learning-rate"
                 )
 
     def _stops(self) -> bool:
@@ -170,9 +170,12 @@ class Group:
             state=leaves_of(self.state),
             best=self.best,
             last=self.last,
+            data=name_of(self.parts.dataset.train),
         )
 
     def _resume(self, snapshot: Snapshot) -> None:
+        if snapshot.data != name_of(self.parts.dataset.train):
+            raise BadFileError("the checkpoint is of other training images: --force searches anew")
         self.steps_done, self.epochs_done = snapshot.steps_done, snapshot.epochs_done
         self.train_seconds, self.best, self.last = snapshot.train_seconds, snapshot.best, snapshot.last
         self.programs.begin_epoch(self.state, self.epochs_done + 1)

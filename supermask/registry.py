@@ -114,9 +114,12 @@ def _stem(kind: str, name: str) -> str:
 
 
 def _bases(node: ast.ClassDef, body: list[ast.stmt]) -> list[ast.ClassDef]:
-    """The classes of files with an underscore that a class derives from, the furthest first."""
+    """The classes of the same file, or of files with an underscore, that a class derives from, the furthest first."""
     found: list[ast.ClassDef] = []
     for base in (base.id for base in node.bases if isinstance(base, ast.Name)):
+        for other in body:
+            if isinstance(other, ast.ClassDef) and other.name == base:
+                found += [*_bases(other, body), other]
         for line in body:
             folder, _, stem = (getattr(line, "module", "") or "").rpartition(".")
             if not (isinstance(line, ast.ImportFrom) and stem.startswith("_") and base in [n.name for n in line.names]):

@@ -19,7 +19,7 @@ from typing import Any
 from supermask import checkpoint
 from supermask.config import SearchConfig
 from supermask.errors import BadFileError, RunFolderError, SupermaskError, UsageError, one_line
-from supermask.files import lock_folder, read_bytes, sync_folder, write_atomic
+from supermask.files import empty_folder, lock_folder, read_bytes, sync_file, sync_folder, write_atomic
 from supermask.ticket import Ticket
 from supermask.types import Tree
 
@@ -140,12 +140,12 @@ class RunFolder:
 
     def add_checkpoint(self, number: int, document: dict[str, Any], tensors: Tree, results: list[Any]) -> None:
         """Save where the search stands, with the results of the seeds that are done; see `checkpoint.save`."""
-        size = (self._hidden / "metrics.jsonl").stat().st_size
+        size = sync_file(self._hidden / "metrics.jsonl")
         checkpoint.save(self._hidden, number, {**document, "results": results, "metrics_bytes": size}, tensors)
 
     def last_checkpoint(self) -> Path | None:
         """The newest one, if there is any."""
-        found = checkpoint.paths(self._hidden)
+        found = checkpoint.paths(self._hidden) or checkpoint.paths(self.path)
         return found[-1] if found else None
 
     def close(self, results: list[dict[str, Any]], complete: bool) -> None:
@@ -156,8 +156,6 @@ class RunFolder:
         Raises:
             RunFolderError: something else took the name meanwhile.
         """
-        for file in checkpoint.paths(self._hidden) if complete else []:
-            file.unlink()
         write_atomic(self._hidden / "result.json", _json({"complete": complete, "results": results}))
         if not _is_free(self.path):
             if not (self.path / "config.json").is_file():
@@ -172,10 +170,12 @@ class RunFolder:
         os.rename(self._hidden, self.path)
         sync_folder(self.path.parent)
         shutil.rmtree(old, ignore_errors=True)
+        for file in checkpoint.paths(self.path) if complete else []:
+            file.unlink()
 
     def discard(self) -> None:
-        """Leave nothing behind but checkpoints, and a folder that was closed."""
-        if not checkpoint.paths(self._hidden):
+        """Leave nothing behind but checkpoints, and results that only want their name."""
+        if not checkpoint.paths(self._hidden) and not (self._hidden / "result.json").exists():
             shutil.rmtree(self._hidden, ignore_errors=True)
         for parent in self._made:
             with suppress(OSError):  # not empty: something was written after all
@@ -189,6 +189,8 @@ class RunFolder:
         path, document, tensors, self.complaints = found
         try:
             self.results, size = list(document["results"]), int(document["metrics_bytes"])
+            if (self._hidden / "metrics.jsonl").stat().st_size < size:
+                raise ValueError("its metrics are cut short")
             os.truncate(self._hidden / "metrics.jsonl", size)
         except (KeyError, TypeError, ValueError, OSError) as error:
             raise BadFileError(f"{path} does not fit its run: {one_line(error)}; --force searches anew") from error
@@ -218,11 +220,13 @@ def open_run(path: Path, config: SearchConfig, *, force: bool = False) -> Iterat
     try:
         if force or not checkpoint.paths(hidden):
             keep = False
-            _empty(hidden)
+            empty_folder(hidden)
             if not force and path.is_dir() and checkpoint.paths(path):
-                for file in path.iterdir():
-                    if OWN_FILES.fullmatch(file.name) and file.name != "result.json":
-                        shutil.copyfile(file, hidden / file.name)
+                # Checkpoints last: where there is one, all that it needs is there.
+                own = [f for f in path.iterdir() if f.is_file() and OWN_FILES.fullmatch(f.name)]
+                for file in sorted(own, key=lambda f: (f in checkpoint.paths(path), f.name)):
+                    if file.name != "result.json" and not file.name.startswith("."):
+                        write_atomic(hidden / file.name, file.read_bytes())
         else:
             _check_owner(hidden, config)
         write_atomic(hidden / "config.json", _json(config.to_dict()))
@@ -239,11 +243,6 @@ def open_run(path: Path, config: SearchConfig, *, force: bool = False) -> Iterat
 def hidden_path(path: Path) -> Path:
     """Where the folder of a run is filled."""
     return path.with_name(f".{path.name}.unfinished")
-
-
-def _empty(folder: Path) -> None:
-    for left_over in folder.iterdir():
-        left_over.unlink()
 
 
 def _json(value: Any) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 from supermask.errors import BadFileError
 from supermask.layout import Layout
 from supermask.programs import Searching
-from supermask.types import Tree
+from supermask.types import Split, Tree
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Snapshot:
         train_seconds: so far.
         state: the leaves of the state on the devices, by path.
         best, last: candidates of each seed; [] before the first epoch is done.
+        data: names the training images and labels.
     """
 
     first: int
@@ -44,6 +46,7 @@ class Snapshot:
     state: Tree
     best: list[Candidate]
     last: list[Candidate]
+    data: str
 
     def is_finite(self) -> bool:
         """Whether no score and no moment is infinite or NaN: only such a snapshot is worth keeping."""
@@ -52,7 +55,7 @@ class Snapshot:
     def pack(self) -> tuple[dict[str, Any], Tree]:
         """(JSON values, tensors) for a file."""
         tensors = {f"state{path}": array for path, array in self.state.items()}
-        document = {key: getattr(self, key) for key in ("first", "steps_done", "epochs_done", "train_seconds")}
+        document = {key: getattr(self, key) for key in ("first", "steps_done", "epochs_done", "train_seconds", "data")}
         for kind, candidates in (("best", self.best), ("last", self.last)):
             document[kind] = [{"metrics": c.metrics, "density": c.density} for c in candidates]
             for i, candidate in enumerate(candidates):
@@ -85,10 +88,16 @@ class Snapshot:
                 epochs_done=int(document["epochs_done"]),
                 train_seconds=float(document["train_seconds"]),
                 state=under("state"),
+                data=str(document["data"]),
                 **candidates,
             )
         except (KeyError, TypeError, ValueError) as error:
             raise BadFileError(f"the checkpoint lacks {error}: --force searches anew") from error
+
+
+def name_of(split: Split) -> str:
+    """Differs for other images or labels: their number, and checksums of both."""
+    return f"{len(split)}-{zlib.crc32(split.images.tobytes()):08x}-{zlib.crc32(split.labels.tobytes()):08x}"
 
 
 def leaves_of(state: Searching) -> Tree:

@@ -92,7 +92,8 @@ class Method(abc.ABC):
     Attributes:
         density: fraction of maskable weights kept. What it means for a method without a target is the
             method's to say; most read it as the density at the start.
-        keeps_density: whether the hardened mask keeps round(density * n) weights, of each layer or of all.
+        keeps_density: whether the hardened mask keeps round(density * n) weights, of each layer or of all (but for a
+            pattern's last group, see there).
         learned: False for a mask that is fixed before training (a floor): no epoch is run.
         paper: where the method was published.
         recipe: how it is trained as published.
@@ -132,8 +133,8 @@ class Method(abc.ABC):
         probability of being kept in 255ths; whoever uses such a mask draws from it.
         """
 
-    def penalty(self, scores: Tree) -> Array:
-        """A scalar added to the loss."""
+    def penalty(self, scores: Tree, *, progress: Array) -> Array:
+        """A scalar added to the loss; `progress` as for `mask`."""
         return 0.0
 
     def effective(self, weights: Tree, mask: Tree) -> Tree:

@@ -96,7 +96,7 @@ def test_penalty_enters_the_gradient(problem):
     base = registry.load("methods", "edge-popup")
 
     class Penalised(base):
-        def penalty(self, scores):
+        def penalty(self, scores, *, progress):
             return 3.0 * sum(jnp.sum(s) for s in scores.values())
 
     scores = base().init(KEY, weights)

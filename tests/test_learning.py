@@ -61,3 +61,9 @@ def test_gem_miner_beats_edge_popup_at_a_twentieth_of_the_weights(real_data):
     sparse = {"dataset": "mnist", "density": 0.05, "epochs": 100}
     mined, popped = (found(real_data, method=name, **sparse).accuracy for name in ("gem-miner", "edge-popup"))
     assert mined >= popped + 0.03
+
+
+def test_rounds_of_continuous_sparsification_end_in_a_network():
+    evaluation = found(method="continuous-sparsification", epochs=40, options={"rounds": 2})
+    assert evaluation.accuracy >= 0.80
+    assert 0.2 < evaluation.density < 0.8

@@ -324,7 +324,7 @@ def test_a_budget_is_cut_to_whole_rounds():
         (["zhou2019-table1", "--budget", "0"], ["budget", "0"]),
         (["zhou2019-table1", "--budget", "2"], ["budget", "at most 1"]),
         (["zhou2019-table1", "--budget", "nan"], ["budget"]),
-        (["zhou2019-table1", "--seeds", "0"], ["seeds", "1 or more"]),
+        (["zhou2019-table1", "--seeds", "0"], ["seeds", "from 1 to 1e6"]),
         (["zhou2019-table1", "--precision", "f64"], ["precision", "bf16"]),
         ([], ["TABLE"]),
     ],

@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -127,15 +126,21 @@ def test_wherever_a_write_stops_the_old_or_the_new_checkpoint_is_there(tmp_path,
     assert calls > 5  # there were calls to stop at
 
 
-def search(folder, *words, before=None, **environment):
-    command = [sys.executable, "-m", "supermask", "search", "--arch", "lenet300", "--width", "0.3", *words]
+def search(folder, *words, before="", **environment):
+    """A search in a process of its own, which runs the statements `before` first."""
+    program = f"import os, resource, sys; {before or 'pass'}; from supermask.cli import main; main()"
     process = subprocess.run(
-        [*command, "--devices", "2", "--out", "run", "--json"],
+        [
+            sys.executable,
+            "-c",
+            program,
+            *["search", "--arch", "lenet300", "--width", "0.3", "--devices", "2", "--out", "run", "--json"],
+            *words,
+        ],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         capture_output=True,
         text=True,
-        preexec_fn=before,
         timeout=120,
     )
     return process.returncode, process.stdout, process.stderr
@@ -145,9 +150,9 @@ def test_cores_time_zone_locale_and_hash_seed_have_no_say(tmp_path):
     plain = {"TZ": "UTC", "LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "0"}
     other = {"TZ": "Asia/Kathmandu", "LC_ALL": "C", "PYTHONHASHSEED": "4242"}
     settings = {
-        "plain": (None, plain),
-        "one core": (lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}), plain),
-        "elsewhere": (None, other),
+        "plain": ("", plain),
+        "one core": ("os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})", plain),
+        "elsewhere": ("", other),
     }
     found = {}
     for name, (before, environment) in settings.items():
@@ -159,14 +164,13 @@ def test_cores_time_zone_locale_and_hash_seed_have_no_say(tmp_path):
     assert found["plain"] == found["one core"] == found["elsewhere"]
 
 
-def limited():
-    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))  # as a disk that is nearly full
+LIMITED = "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))"  # as a disk that is nearly full
 
 
 def test_a_full_disk_ends_the_search_with_one_line_and_what_was_good_stays(tmp_path):
     cache = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
     search(tmp_path, "--epochs", "1", **cache)  # so that no compiled program has to be written later
-    code, _, err = search(tmp_path, "--epochs", "30", "--force", "--checkpoint-every", "1e", before=limited, **cache)
+    code, _, err = search(tmp_path, "--epochs", "30", "--force", "--checkpoint-every", "1e", before=LIMITED, **cache)
     lines = [line for line in err.splitlines() if line.startswith("supermask: ")]
     assert (code, len(lines)) == (1, 1), err
     assert "cannot write" in lines[0]

@@ -69,8 +69,7 @@ def test_a_signalled_search_is_queued_again_and_ends_as_if_nothing_had_been(slur
     assert json.loads(Path("runs/job-7/result.json").read_text())["complete"]
 
 
-def test_an_array_searches_a_seed_in_each_task(slurm):
-    for task in (0, 1):
-        own = {"SLURM_ARRAY_JOB_ID": "20", "SLURM_ARRAY_TASK_ID": str(task)}
-        assert sbatch("seeds.sbatch", 21 + task, SEARCH, **own) == [75, 0]
-        assert Ticket.load(f"runs/job-20-seed-{task}/ticket-s{task}.safetensors").config.seed == task
+def test_a_task_of_an_array_searches_its_seed(slurm):
+    own = {"SLURM_ARRAY_JOB_ID": "20", "SLURM_ARRAY_TASK_ID": "3"}
+    assert sbatch("seeds.sbatch", 24, SEARCH, **own) == [75, 0]
+    assert Ticket.load("runs/job-20-seed-3/ticket-s3.safetensors").config.seed == 3

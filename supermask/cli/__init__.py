@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,8 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             result = super().invoke(ctx)
-            sys.stdout.flush()
+            if sys.stdout is not None:  # it is where a daemon closed it
+                sys.stdout.flush()
             return result
         except BrokenPipeError as error:
             raise ClosedPipe from error  # click would end it with exit code 1
@@ -85,6 +87,10 @@ def _run(arguments: list[str] | None) -> int:
         # What is still in the buffer would fail once more when Python ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        with suppress(OSError, AttributeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _complain(f"{one_line(error)} (is the disk full, or the output closed?)", 1)
     except MemoryError:
         return _complain("out of memory; try a smaller --batch-size or --width", 1)
 

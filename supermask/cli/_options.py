@@ -123,12 +123,14 @@ def read_config(
         recipe: the name of one, or None.
     """
     base = _over(_read_recipe(recipe) if recipe else {}, _read_file(file) if file else {})
-    given = {
-        key: value
-        for key, value in values.items()
-        if ctx.get_parameter_source(key) in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
-    }
+    given = {key: value for key, value in values.items() if key in typed(ctx)}
     return SearchConfig.from_dict(_over(base, given | extra))
+
+
+def typed(ctx: click.Context) -> set[str]:
+    """The parameters that were typed or set in the environment."""
+    sources = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
+    return {key for key in ctx.params if ctx.get_parameter_source(key) in sources}
 
 
 def _over(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:

@@ -66,6 +66,8 @@ def search_into(
                 trackers.open(path.name, folder.working, config.to_dict(), progress.note)
                 results, stopped_at = _fill(folder, parts, progress, stopping, pace, trackers, embed_weights)
             except DivergedError as error:
+                if folder.results:  # of seeds that are done
+                    folder.close(folder.results, complete=False)
                 last = folder.last_checkpoint()
                 raise DivergedError(f"{error}; the last good checkpoint is {last}" if last else str(error)) from None
             finally:
@@ -74,7 +76,8 @@ def search_into(
     if stopped_at is None:
         return results, None
     best = f"; the best ticket so far is {results[-1]['ticket']}" if results else ""
-    return results, stopping.error(f"the same command goes on from step {stopped_at}{best}")
+    goes_on = f"goes on from step {stopped_at}" if stopped_at else "starts anew"
+    return results, stopping.error(f"the same command {goes_on}{best}")
 
 
 def _fill(
@@ -94,7 +97,7 @@ def _fill(
     from supermask.loop import Observer, outcomes
     from supermask.snapshots import Snapshot
 
-    results, keeper = list(folder.results), _Keeper(folder, pace)
+    results, keeper = folder.results, _Keeper(folder, pace)
     resume = Snapshot.unpack(*folder.resumed) if folder.resumed else None
     if resume:
         progress.note(f"going on from step {resume.steps_done} of seed {resume.first}")
@@ -113,7 +116,7 @@ def _fill(
         epoch=epoch,
         steps=steps,
         due=keeper.due,
-        save=lambda snapshot: keeper.save(snapshot, results),
+        save=keeper.save,
         stop=stopping.wished,
     )
     done = list(results)
@@ -125,6 +128,7 @@ def _fill(
         ticket = outcome.ticket.embed_weights() if embed_weights else outcome.ticket
         path = folder.add_ticket(ticket)
         done.append(_result(outcome, folder.path, path, len(ticket.to_bytes())))
+        stopping.careless = False  # now there is something to lose
         if not outcome.interrupted:
             results[:] = done
     return done, None if len(results) == parts.config.seeds else keeper.stopped_at
@@ -135,20 +139,23 @@ class _Keeper:
 
     def __init__(self, folder: RunFolder, pace: Pace) -> None:
         self._folder, self._pace = folder, pace
-        self._saved, self._epochs, self.stopped_at = time.monotonic(), 0, 0
+        self._saved, self._epochs, self._seeds, self.stopped_at = time.monotonic(), 0, len(folder.results), 0
 
     def due(self, epochs_done: int) -> bool:
-        """Whether it is time."""
+        """Whether it is time, or a seed is done since the last one."""
+        if len(self._folder.results) > self._seeds:
+            return True
         if self._pace.epochs is not None:
             return epochs_done % self._pace.epochs == 0 and epochs_done != self._epochs
         return time.monotonic() - self._saved > self._pace.seconds
 
-    def save(self, snapshot: Snapshot, results: list[dict[str, Any]]) -> None:
+    def save(self, snapshot: Snapshot) -> None:
         """Write it into the run folder, beside the results of the seeds that are done."""
         document, tensors = snapshot.pack()
         number = snapshot.first * 10**9 + snapshot.steps_done
-        self._folder.add_checkpoint(number, document, tensors, results)
+        self._folder.add_checkpoint(number, document, tensors, self._folder.results)
         self._saved, self._epochs, self.stopped_at = time.monotonic(), snapshot.epochs_done, snapshot.steps_done
+        self._seeds = len(self._folder.results)
 
 
 def _result(outcome: Outcome, run: Path, path: Path, size: int) -> dict[str, Any]:

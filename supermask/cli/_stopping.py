@@ -50,7 +50,9 @@ class Stopping:
     def __enter__(self) -> Stopping:
         if threading.current_thread() is not threading.main_thread():
             return self  # Python lets no other thread have a say in signals
-        self._old = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        # What is ignored stays so: SIGHUP under nohup, SIGINT of a script's background job.
+        obeyed = [number for number in SIGNALS if signal.getsignal(number) not in (signal.SIG_IGN, None)]
+        self._old = {number: signal.signal(number, self._handle) for number in obeyed}
         # Python obeys a signal once compiled code returns; the byte that is written here at once wakes a thread.
         receive, send = socket.socketpair()
         send.setblocking(False)
@@ -81,7 +83,7 @@ class Stopping:
         while data := receive.recv(1):
             seen.append(data[0])
             at_once = self.careless or seen.count(signal.SIGINT) > 1
-            if data[0] in SIGNALS and at_once and not self._left.wait(GRACE):
+            if data[0] in self._old and at_once and not self._left.wait(GRACE):
                 self._number = self._number or data[0]
                 self._leave()
         receive.close()

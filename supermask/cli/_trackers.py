@@ -19,7 +19,7 @@ PACKAGES = {"tensorboard": "tensorboardX"}
 
 
 def tracker_options(command: opt.F) -> opt.F:
-    """One flag per file in trackers/."""
+    """One flag for each of trackers/."""
     for name, text in reversed(HELP.items()):
         command = opt.option(f"--{name}", is_flag=True, help=text)(command)
     return command

@@ -39,7 +39,7 @@ def command(ticket: Path, as_json: bool) -> None:
     facts = {
         "mask": found.kind,
         "density": f"{found.density:.4f} kept, {1 - found.density:.4f} removed",
-        "entropy": f"{found.bits_per_parameter:.4f} bits per parameter",
+        "ideal code": f"{found.bits_per_parameter:.4f} bits per parameter",
         "size": f"{ticket.stat().st_size:,} bytes; its maskable weights in float32 are {dense:,}",
         **{key: f"{value:.4f}" if isinstance(value, float) else str(value) for key, value in found.metrics.items()},
         **{key: str(value) for key, value in config.items() if key not in ("density", "epochs")},

@@ -131,8 +131,8 @@ def _run(
             results, stopped = search_into(
                 *(path, resolved, stopping, Pace(), Trackers({})), data_dir=data_dir, quiet=quiet, force=force
             )
-            if stopped:
-                raise stopped
+            if stopped or stopping.wished():
+                raise stopped or stopping.error("its search is done")
             stopping.careless = True
         elif not quiet:
             click.echo(f"{path} is finished (--force searches anew)", err=True)

@@ -9,6 +9,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from supermask import registry
 from supermask.cli import _options as opt
 from supermask.cli._pace import pace, pace_options, seconds
 from supermask.cli._searching import own_folder, search_into
@@ -82,11 +83,12 @@ def command(
     if resume is not None:
         if out or config_file or recipe:
             raise UsageError("--resume takes config and folder from the run: leave out --out, --config and --recipe")
+        resume = resume if resume.name not in ("", "..") else resume.resolve()
         config_file, out = _config_of(resume), resume
     every, limit = pace(checkpoint_every), seconds("time-limit", time_limit) if time_limit else None
     trackers = Trackers({name: values.pop(name) for name in HELP})
     with Stopping(limit) as stopping:
-        if out is not None:
+        if out is not None and out.name:
             from supermask.files import check_unlocked
             from supermask.run import hidden_path
 
@@ -98,10 +100,17 @@ def command(
 
         resolved = resolve(config)
         if dry_run:
-            click.echo(json.dumps(resolved.to_dict(), indent=2, sort_keys=True))
+            indent = None if as_json else 2
+            click.echo(json.dumps(resolved.to_dict(), indent=indent, sort_keys=True))
             return
         if not quiet and config.epochs and not resolved.epochs:
             click.echo(f"note: {resolved.method} is not trained, so there are no epochs", err=True)
+        if (
+            not quiet
+            and opt.typed(ctx) & {"density", "sparsity"}
+            and not registry.load("methods", resolved.method).keeps_density
+        ):
+            click.echo(f"note: {resolved.method} enforces no density; it is at most where the mask starts", err=True)
         path = out or own_folder(runs_dir, resolved)
         results = None if force else finished(path, resolved)
         if results is not None:

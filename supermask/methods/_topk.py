@@ -1,5 +1,6 @@
 """What the methods share that keep an exact number of weights: budgets of layers, patterns, annealing."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -18,7 +19,8 @@ class Selecting(Method):
     Attributes:
         allocation: uniform, global, er, erk or smart-ratio, see `supermask.allocation`.
         layer_density: densities of single layers, `head/*=1.0,conv1/*=0.5`; the others share the rest.
-        pattern: `2:4` keeps the best two of every four inputs of each output, as sparse tensor cores want it.
+        pattern: `2:4` keeps the best two of every four inputs of each output, as sparse tensor cores want it; of a last
+            group that is not whole as large a share, rounded up.
     """
 
     allocation: str = "uniform"
@@ -32,8 +34,8 @@ class Selecting(Method):
         if not self.pattern:
             return
         best, group = masks.parse_pattern(self.pattern)
-        if self.density != best / group:
-            share = f"{best / group:g}"
+        if not math.isclose(self.density, best / group, rel_tol=1e-5):
+            share = f"{best / group:.6g}"
             raise UsageError(f"pattern {self.pattern} keeps {share} of the weights: give --density {share}")
         if self.allocation != type(self).allocation:
             raise UsageError(f"pattern {self.pattern} leaves no choice of allocation")

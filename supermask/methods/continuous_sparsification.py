@@ -47,9 +47,7 @@ class ContinuousSparsification(Method):
         return masks.constant_scores(masks.logit(self.density), weights)
 
     def mask(self, scores: Tree, weights: Tree, *, key: Array, progress: Array) -> Tree:
-        within = progress * self.rounds
-        within = within - jnp.minimum(jnp.floor(within), self.rounds - 1)
-        beta = jnp.float32(self.final_beta) ** within
+        beta = self._beta(progress)
         return {name: jax.nn.sigmoid(beta * s) for name, s in scores.items()}
 
     def harden(self, scores: Tree, weights: Tree) -> Tree:
@@ -58,8 +56,15 @@ class ContinuousSparsification(Method):
     def effective(self, weights: Tree, mask: Tree) -> Tree:
         return {name: weights[name] * (mask[name] / self.density) for name in mask}
 
-    def penalty(self, scores: Tree) -> Array:
-        return self.strength / self.density * sum((jax.nn.sigmoid(s).sum() for s in scores.values()), jnp.float32(0))
+    def penalty(self, scores: Tree, *, progress: Array) -> Array:
+        beta = self._beta(progress)
+        kept = sum((jax.nn.sigmoid(beta * s).sum() for s in scores.values()), jnp.float32(0))
+        return self.strength / self.density * kept
+
+    def _beta(self, progress: Array) -> Array:
+        within = progress * self.rounds
+        within = within - jnp.minimum(jnp.floor(within), self.rounds - 1)
+        return jnp.float32(self.final_beta) ** within
 
     def settle(self, scores: Tree, before: Tree, weights: Tree, *, key: Array, clock: Clock) -> Tree:
         if self.rounds == 1:
@@ -71,4 +76,5 @@ class ContinuousSparsification(Method):
     def restarts(self, clock: Clock) -> Array | bool:
         if self.rounds == 1:
             return False
-        return (clock.step + 1) * self.rounds // clock.total_steps > clock.step * self.rounds // clock.total_steps
+        ends = (clock.step + 1) * self.rounds // clock.total_steps > clock.step * self.rounds // clock.total_steps
+        return ends & (clock.step + 1 < clock.total_steps)

@@ -100,10 +100,13 @@ class Fedpm(Method):
         part = count // self.clients
         steps = self.steps_per_epoch(count, size) // self.clients
 
+        deal, passes = jax.random.split(key)
+        dealt = jax.random.permutation(deal, count)  # the same in every epoch
+
         def one_pass(turn: Array) -> Array:
             client = turn // self.local_epochs % self.clients
-            images = jax.random.permutation(jax.random.fold_in(key, turn), part)[: steps * size]
-            return client * part + images
+            images = jax.random.permutation(jax.random.fold_in(passes, turn), part)[: steps * size]
+            return dealt[client * part + images]
 
         first = (epoch - 1) * self.clients
         return jax.vmap(one_pass)(first + jnp.arange(self.clients)).reshape(-1)

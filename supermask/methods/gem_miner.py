@@ -50,7 +50,7 @@ class GemMiner(Method):
     def harden(self, scores: Tree, weights: Tree) -> Tree:
         return self._best(scores, masks.kept_count(self.density, sum(s.size for s in scores.values())))
 
-    def penalty(self, scores: Tree) -> Array:
+    def penalty(self, scores: Tree, *, progress: Array) -> Array:
         return self.strength * sum((jnp.sum(jnp.maximum(s, 0) ** 2) for s in scores.values()), jnp.float32(0))
 
     def settle(self, scores: Tree, before: Tree, weights: Tree, *, key: Array, clock: Clock) -> Tree:
@@ -74,4 +74,4 @@ class GemMiner(Method):
     @staticmethod
     def _best(scores: Tree, count: Array | int) -> Tree:
         """The highest active scores of all layers."""
-        return masks.over_layers(masks.top_k, {name: jnp.where(s < 0, 0, s + 1) for name, s in scores.items()}, count)
+        return masks.over_layers(masks.top_k_signed, scores, count)  # frozen ones are below all others

@@ -61,7 +61,7 @@ class HardConcrete(Method):
         gates = {name: _stretched(s) for name, s in scores.items()}
         return gates if self.hard == "continuous" else {name: z >= 0.5 for name, z in gates.items()}
 
-    def penalty(self, scores: Tree) -> Array:
+    def penalty(self, scores: Tree, *, progress: Array) -> Array:
         return self.strength * sum((jax.nn.sigmoid(s + _SHIFT).sum() for s in scores.values()), jnp.float32(0))
 
     def settle(self, scores: Tree, before: Tree, weights: Tree, *, key: Array, clock: Clock) -> Tree:

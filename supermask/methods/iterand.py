@@ -77,7 +77,7 @@ class Iterand(TopK):
 
     def settle(self, scores: Tree, before: Tree, weights: Tree, *, key: Array, clock: Clock) -> Tree:
         def draw() -> Tree:
-            kept, carried = self.select(self.ranked(scores)), {}
+            kept, carried = self.select(self.ranked(scores), self.ahead(clock.progress)), {}
             for name, m in kept.items():
                 drawn = (masks.uniform(masks.key_for(key, name), m.shape) < self.rate) & ~m
                 generation = scores[name + _SUFFIX]

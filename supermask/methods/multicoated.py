@@ -12,9 +12,10 @@ from typing import ClassVar
 import jax.numpy as jnp
 
 from supermask import masks
+from supermask.allocation import allocate
 from supermask.errors import UsageError
 from supermask.methods._topk import TopK
-from supermask.types import Array, Recipe, Tree
+from supermask.types import Array, Recipe, Shapes, Tree
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,14 @@ class Multicoated(TopK):
     def __post_init__(self) -> None:
         super().__post_init__()
         shares = self.shares
-        if not shares or shares[0] != 1 or any(not 0 < b < a for a, b in pairwise(shares)):
+        if not 0 < len(shares) < 128 or shares[0] != 1 or any(not 0 < b < a for a, b in pairwise(shares)):
             raise UsageError(f"coats is {self.coats!r}; it must be 1 and falling shares of it, such as 1,0.5,0.25")
         if self.pattern or self.layer_density:
             raise UsageError("multicoated takes neither a pattern nor layer densities")
+
+    def check(self, shapes: Shapes) -> None:
+        for share in self.shares:
+            allocate(shapes, self.density * share, self.allocation)
 
     @property
     def shares(self) -> list[float]:

@@ -10,7 +10,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 
 from supermask import masks
-from supermask.errors import require
+from supermask.errors import UsageError, require
 from supermask.types import Array, Method, Recipe, Tree
 
 
@@ -36,6 +36,8 @@ class Piggyback(Method):
 
     def __post_init__(self) -> None:
         require("scores of piggyback", self.scores, ("uniform", "constant"))
+        if self.scores == "constant" and self.threshold <= 0:
+            raise UsageError("constant scores start at twice the threshold: give -o threshold=0.005, or any above 0")
 
     def init(self, key: Array, weights: Tree) -> Tree:
         if self.scores == "constant":

@@ -25,7 +25,7 @@ class Signed(Method):
 
     Attributes:
         threshold: c of the paper: 0.4 for FC and ConvN, 0.75 for ResNet20, 0.8 for ResNet56.
-        decay: of the scores in each step; x 0.9 after each tenth of the search, as the learning rate.
+        decay: of the scores in each step; x 0.9 after each tenth of the steps.
     """
 
     threshold: float = 0.4
