@@ -327,10 +327,11 @@ def test_tickets_stay_where_a_stranger_takes_the_folder_meanwhile(tmp_path):
 
     config, path = supermask.SearchConfig(**SMALL), tmp_path / "run"
     [ticket] = supermask.search(config)
-    with pytest.raises(RunFolderError, match="appeared"), open_run(path, config) as folder:
+    with open_run(path, config) as folder:
         folder.add_ticket(ticket)
         path.mkdir()
         (path / "theirs.txt").write_text("x")
-        folder.close([], complete=True)
+        with pytest.raises(RunFolderError, match="appeared"):
+            folder.close([], complete=True)
     assert (hidden_path(path) / "ticket-s0.safetensors").read_bytes() == ticket.to_bytes()
     assert [item.name for item in path.iterdir()] == ["theirs.txt"]
