@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,31 +17,40 @@ PER_CLASS = 10
 """Training images per class that a loss is taken over (Lee et al. 2019; Wang et al. 2020)."""
 
 
-def looking(parts: Parts, seed: int, weights: Tree) -> tuple[Tree, Network]:
-    """(maskable weights, the network as functions of such) of one seed; `weights` are all of them."""
-    model, stats = parts.model, initial_stats(parts.model.stats)
-    train = parts.dataset.train
+class Looking:
+    """The network of a search as functions of one seed's weights, compiled once for all seeds."""
 
-    def logits(maskables: Tree, images: Array, training: bool) -> Array:
-        return model.apply(weights | maskables, stats, images, training)[0].astype(jnp.float32)
+    def __init__(self, parts: Parts) -> None:
+        self._parts, self._stats = parts, initial_stats(parts.model.stats)
+        self._loss = jax.jit(self._mean_loss, static_argnums=4)
+        self._response = jax.jit(self._summed_logits)
 
-    def loss(maskables: Tree, temperature: float = 1.0) -> Array:
-        chosen = _some_of_each_class(train.labels, seed)
-        images, labels = parts.prepare(jnp.asarray(train.images[chosen])), jnp.asarray(train.labels[chosen])
+    def __call__(self, seed: int, weights: Tree) -> tuple[Tree, Network]:
+        """(maskable weights, the network as functions of such); `weights` are all of the seed's."""
+        chosen = {name: jnp.asarray(weights[name]) for name in maskable(self._parts.model.weights)}
+        rest = {name: array for name, array in weights.items() if name not in chosen}
+
+        def loss(maskables: Tree, temperature: float = 1.0) -> Array:
+            return self._loss(rest, *self._images(seed), maskables, temperature)
+
+        return chosen, Network(loss, partial(self._response, rest))
+
+    def _images(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """PER_CLASS images of each class, or all that there are, and their labels."""
+        train = self._parts.dataset.train
+        order = np.argsort(np.random.Philox(key=seed).random_raw(len(train)), kind="stable")
+        labels = train.labels[order]
+        some = np.concatenate([order[labels == label][:PER_CLASS] for label in np.unique(labels)])
+        return train.images[some], train.labels[some]
+
+    def _logits(self, weights: Tree, x: Array, training: bool) -> Array:
+        return self._parts.model.apply(weights, self._stats, x, training)[0].astype(jnp.float32)
+
+    def _mean_loss(self, rest: Tree, images: Array, labels: Array, maskables: Tree, temperature: float) -> Array:
         # Batch statistics are those of the images at hand, as in the first step of a search.
-        scaled = logits(maskables, images, True) / temperature
+        scaled = self._logits(rest | maskables, self._parts.prepare(images), True) / temperature
         return optax.softmax_cross_entropy_with_integer_labels(scaled, labels).mean()
 
-    def response(maskables: Tree) -> Array:
-        return logits(maskables, jnp.ones((1, *train.images.shape[1:]), jnp.float32), False).sum()
-
-    names = maskable(model.weights)
-    return {name: jnp.asarray(weights[name]) for name in names}, Network(
-        jax.jit(loss, static_argnums=1), jax.jit(response)
-    )
-
-
-def _some_of_each_class(labels: np.ndarray, seed: int) -> np.ndarray:
-    """Indices of PER_CLASS images of each class, or of all that there are."""
-    order = np.argsort(np.random.Philox(key=seed).random_raw(len(labels)), kind="stable")
-    return np.concatenate([order[labels[order] == label][:PER_CLASS] for label in np.unique(labels)])
+    def _summed_logits(self, rest: Tree, maskables: Tree) -> Array:
+        ones = jnp.ones((1, *self._parts.dataset.train.images.shape[1:]), jnp.float32)
+        return self._logits(rest | maskables, ones, False).sum()

@@ -16,7 +16,7 @@ from supermask import core
 from supermask.build import Parts, initial_stats
 from supermask.compiled import Compiled
 from supermask.inits import maskable
-from supermask.looking import looking
+from supermask.looking import Looking
 from supermask.scoring import Scorer, search_key
 from supermask.training import epoch_order, training_program
 from supermask.types import Array, Method, Tree
@@ -74,6 +74,7 @@ class Programs:
         self.start = Compiled(layout.program(parts.optimiser.init, (True,)))
         order = partial(epoch_order, parts.method, count=len(train), size=parts.batch_size)
         self._order = Compiled(layout.program(order, (True, False)))
+        self._looking = Looking(parts)
         # Scores, moments and statistics are donated: they are updated in place.
         self.train = Compiled(training_program(parts, core.searching(parts.method), layout), donate_argnums=0)
 
@@ -87,7 +88,7 @@ class Programs:
         stack = self.layout.stack
         keys = [jax.random.split(search_key(seed), 3) for seed in seeds]
         first = [
-            self.parts.method.start(key[0], *looking(self.parts, seed, weights))
+            self.parts.method.start(key[0], *self._looking(seed, weights))
             for key, seed, weights in zip(keys, seeds, host_weights, strict=True)
         ]
         names = maskable(self.parts.model.weights)

@@ -172,6 +172,8 @@ class Ticket:
             BadFileError: the file is missing, truncated, altered, foreign or of a newer format.
         """
         path = Path(path)
+        if path.is_dir() and (inside := sorted(path.glob("ticket-s*.safetensors"))):
+            raise BadFileError(f"{path} is a run folder; give one of its tickets, such as {inside[0]}")
         document, tensors = unseal(read_bytes(path, "a ticket of supermask"), path, FORMAT)
         try:
             return _assemble(document, tensors, path)

@@ -248,3 +248,15 @@ def test_the_program_has_no_cpu_convolution_in_its_loop():
     )
     assert "dot_general" in text
     assert "conv_general_dilated" not in text
+
+
+@pytest.mark.parametrize("method", ["snip", "grasp", "synflow"])
+def test_masks_that_look_at_the_network_are_exact_repeatable_and_the_seeds_own(method):
+    one, other = run(method=method, density=0.2, seeds=2)
+    [again] = run(method=method, density=0.2, seed=1)
+    assert other.to_bytes() == again.to_bytes()
+    assert not all(np.array_equal(one.mask[name], other.mask[name]) for name in one.mask)
+    total = sum(mask.size for mask in one.mask.values())
+    assert sum(int(mask.sum()) for mask in one.mask.values()) == round(0.2 * total)
+    shares = [row["density"] for row in one.layers()]
+    assert max(shares) > 1.2 * min(shares)  # ranked over all layers
