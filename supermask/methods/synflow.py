@@ -14,7 +14,7 @@ from jax import lax
 from supermask import masks
 from supermask.errors import UsageError
 from supermask.methods._floor import Floor
-from supermask.types import Array, Network, Tree
+from supermask.types import Array, Network, Recipe, Tree
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,8 @@ class Synflow(Floor):
     """Keeps the largest |w * dR/dw|, R the summed logits for an image of ones, in `rounds` rounds of falling density.
 
     Round i of n keeps density^(i / n) of all layers together, by the flow through what the round before kept.
+
+    No data and no sign has a say, so weights of one magnitude (signed-constant) are told apart by their index alone.
 
     Attributes:
         rounds: n; one round collapses layers at low densities.
@@ -31,6 +33,7 @@ class Synflow(Floor):
     rounds: int = 100
 
     paper: ClassVar[str] = "Tanaka et al. 2020, arXiv 2006.05467"
+    recipe: ClassVar[Recipe] = Recipe(init="kaiming-normal")
 
     def __post_init__(self) -> None:
         super().__post_init__()
