@@ -133,6 +133,13 @@ def kinds(folder: Path) -> dict[str, tuple[Path, callable]]:
     for name in mnist.iterdir():
         (folder / "gz" / "mnist" / f"{name.name}.gz").write_bytes(gzip.compress(name.read_bytes()))
     files["IDX, gzip"] = folder / "gz/mnist/train-images-idx3-ubyte.gz", lambda: reader.load(folder / "gz")
+    cifar = folder / "cifar-10-batches-bin"
+    cifar.mkdir()
+    record = np.concatenate([labels[:, None], random_.integers(0, 256, (40, 3072)).astype(np.uint8)], 1).tobytes()
+    for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"):
+        (cifar / f"{name}.bin").write_bytes(record)
+    cifar10 = registry.load("datasets", "cifar10")
+    files["CIFAR-10"] = cifar / "data_batch_1.bin", lambda: cifar10.load(folder)
     return files
 
 

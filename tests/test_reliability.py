@@ -164,6 +164,16 @@ def test_cores_time_zone_locale_and_hash_seed_have_no_say(tmp_path):
     assert found["plain"] == found["one core"] == found["elsewhere"]
 
 
+def test_a_home_that_cannot_be_written_to_is_no_hindrance(tmp_path):
+    home = str(tmp_path / "file" / "home")
+    (tmp_path / "file").write_text("not a folder")
+    plain = {"HOME": home, "XDG_CACHE_HOME": home, "JAX_COMPILATION_CACHE_DIR": ""}
+    code, out, err = search(tmp_path, "--epochs", "1", before="os.environ.pop('JAX_COMPILATION_CACHE_DIR')", **plain)
+    assert code == 0, err
+    assert "arning" not in err
+    assert Path(tmp_path, json.loads(out)["ticket"]).is_file()
+
+
 LIMITED = "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))"  # as a disk that is nearly full
 
 

@@ -6,6 +6,7 @@ import json
 import types
 import typing
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -186,7 +187,9 @@ def choose_device(device: str, count: int | None = None) -> None:
 
     # A second call of the same search compiles nothing. JAX trusts what it finds, so the folder is the user's own.
     cache = os.path.join(platformdirs.user_cache_dir("supermask"), "compiled")
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", cache)
+    with suppress(OSError):  # a home that cannot be written to has no cache, and needs no warning
+        os.makedirs(cache, mode=0o700, exist_ok=True)
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", cache)
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
     # On a shared GPU, taking three quarters of the memory at once is rude; a user who wants it says so.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
