@@ -1,11 +1,17 @@
-"""Every learned method finds a network: on digits in the fast tests, on MNIST in the slow ones, in minutes."""
+"""Every learned method finds a network: five on digits in the fast tests, all of them and MNIST in the slow ones."""
 
 import pytest
 
 import supermask
 from supermask import registry
 
-LEARNED = [name for name in registry.names("methods") if registry.load("methods", name).learned]
+# One of each mechanism is fast enough for every run: top-k, sampling, thresholds, freezing, decay.
+FAST = ("bernoulli", "edge-popup", "gem-miner", "piggyback", "signed")
+LEARNED = [
+    pytest.param(name, marks=() if name in FAST else pytest.mark.slow)
+    for name in registry.names("methods")
+    if registry.load("methods", name).learned
+]
 
 
 def found(data_dir=None, **fields):

@@ -42,7 +42,13 @@ def tickets(parts, observer, resume=None):
     return {found.ticket.config.seed: found.ticket.to_bytes() for found in outcomes(parts, observer, resume)}
 
 
-@pytest.mark.parametrize("fields", SEARCHES.values(), ids=SEARCHES)
+SLOW = ("best epoch, adam", "fedpm", "gem-miner")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [pytest.param(SEARCHES[name], id=name, marks=pytest.mark.slow if name in SLOW else ()) for name in SEARCHES],
+)
 def test_any_snapshot_goes_on_to_the_same_bytes(fields):
     parts = build(supermask.SearchConfig(**SMALL | fields))
     whole, taken = tickets(parts, Observer()), []

@@ -69,6 +69,7 @@ def test_a_signalled_search_is_queued_again_and_ends_as_if_nothing_had_been(slur
     assert json.loads(Path("runs/job-7/result.json").read_text())["complete"]
 
 
+@pytest.mark.slow
 def test_a_task_of_an_array_searches_its_seed(slurm):
     own = {"SLURM_ARRAY_JOB_ID": "20", "SLURM_ARRAY_TASK_ID": "3"}
     assert sbatch("seeds.sbatch", 24, SEARCH, **own) == [75, 0]
