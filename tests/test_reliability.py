@@ -177,6 +177,7 @@ def test_a_home_that_cannot_be_written_to_is_no_hindrance(tmp_path):
 LIMITED = "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))"  # as a disk that is nearly full
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_search_with_one_line_and_what_was_good_stays(tmp_path):
     cache = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
     search(tmp_path, "--epochs", "1", **cache)  # so that no compiled program has to be written later

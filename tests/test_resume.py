@@ -289,6 +289,7 @@ def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_is_used(here
     assert ticket_of(out) == uninterrupted
 
 
+@pytest.mark.slow
 def test_of_eight_processes_one_runs_and_seven_say_so(here):
     processes = [start(*WORDS, "-q") for _ in range(8)]
     answers = [finish(process) for process in processes]
