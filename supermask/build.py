@@ -55,10 +55,7 @@ class Parts:
 
     def weights(self, seed: int) -> Tree:
         """The frozen weights of one seed."""
-        config = self.config
-        return inits.draw(
-            str(config.init), seed, self.model.weights, config.density if config.scale_by_density else 1.0
-        )
+        return inits.of_config(self.config, seed, self.model.weights)
 
 
 def resolve(config: SearchConfig) -> SearchConfig:

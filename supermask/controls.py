@@ -32,10 +32,7 @@ def control(ticket: Ticket, kind: str) -> Ticket:
     if kind == "redrawn":
         config = ticket.config.replace(seed=(ticket.config.seed + 2**31) % 2**32)
         moved = replace(ticket, config=config, embedded=None)
-        drawn = inits.draw(
-            str(config.init), config.seed, ticket.shapes, config.density if config.scale_by_density else 1.0
-        )
-        return replace(moved, fingerprint=inits.fingerprint(drawn))
+        return replace(moved, fingerprint=inits.fingerprint(inits.of_config(config, config.seed, ticket.shapes)))
     if kind == "shuffled":
         return replace(ticket, mask={name: _shuffled(stream, array) for name, array in ticket.mask.items()})
     if kind == "inverted":

@@ -94,7 +94,8 @@ def evaluate(
     _, found = _score(parts, validation, weights, ticket, SAMPLES)
     chosen: Split = getattr(parts.dataset, split)
     scored = control_of(ticket, control) if control else ticket
-    losses, accuracies = _score(parts, chosen, scored.weights(), scored, samples)
+    frozen = scored.weights() if control else weights
+    losses, accuracies = _score(parts, chosen, frozen, scored, samples)
     return Evaluation(
         dataset=ticket.config.dataset,
         split=split,

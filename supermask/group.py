@@ -14,7 +14,7 @@ from supermask.errors import BadFileError, DivergedError
 from supermask.inits import fingerprint
 from supermask.programs import Programs
 from supermask.scoring import SAMPLES, Scorer
-from supermask.snapshots import Candidate, Snapshot, leaves_of, name_of, put_back
+from supermask.snapshots import Candidate, Snapshot, leaves_of, put_back
 from supermask.ticket import Ticket
 from supermask.types import Method, Metrics
 
@@ -170,11 +170,11 @@ class Group:
             state=leaves_of(self.state),
             best=self.best,
             last=self.last,
-            data=name_of(self.parts.dataset.train),
+            data=self.programs.data_name,
         )
 
     def _resume(self, snapshot: Snapshot) -> None:
-        if snapshot.data != name_of(self.parts.dataset.train):
+        if snapshot.data != self.programs.data_name:
             raise BadFileError("the checkpoint is of other training images: --force searches anew")
         self.steps_done, self.epochs_done = snapshot.steps_done, snapshot.epochs_done
         self.train_seconds, self.best, self.last = snapshot.train_seconds, snapshot.best, snapshot.last

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from supermask.config import SearchConfig
 from supermask.types import Shapes, Tree
 
 Draw = Callable[[np.random.Philox, tuple[int, ...]], np.ndarray]
@@ -40,6 +41,11 @@ def draw(init: str, seed: int, shapes: Shapes, density: float = 1.0) -> Tree:
         stream = np.random.Philox(key=int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:16], "little"))
         weights[name] = (INITS[init](stream, shape) / math.sqrt(density)).astype(np.float32)
     return weights
+
+
+def of_config(config: SearchConfig, seed: int, shapes: Shapes) -> Tree:
+    """The frozen weights of a resolved config, of a seed of its own."""
+    return draw(str(config.init), seed, shapes, config.density if config.scale_by_density else 1.0)
 
 
 def maskable(shapes: Shapes) -> Shapes:

@@ -119,6 +119,12 @@ def bernoulli(key: Array, probability: Tree) -> Tree:
     return {name: u < probability[name] for name, u in uniform_noise(key, probability).items()}
 
 
+def sampled(key: Array, soft: Tree) -> Tree:
+    """A draw from the probabilities `soft` with their gradient, straight-through."""
+    drawn = bernoulli(key, soft)
+    return {name: straight_through(drawn[name], p) for name, p in soft.items()}
+
+
 def draw_255(key: Array, count: Array) -> Array:
     """Bool draws that are true with probability count / 255; `count` is uint8."""
     return uniform(key, count.shape) < count.astype(jnp.float32) / 255

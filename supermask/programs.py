@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -77,6 +78,13 @@ class Programs:
         self._looking = Looking(parts)
         # Scores, moments and statistics are donated: they are updated in place.
         self.train = Compiled(training_program(parts, core.searching(parts.method), layout), donate_argnums=0)
+
+    @cached_property
+    def data_name(self) -> str:
+        """Differs for other training images or labels: their number, and checksums of both."""
+        train = self.parts.dataset.train
+        images, labels = (zlib.crc32(np.ascontiguousarray(array).data) for array in (train.images, train.labels))
+        return f"{len(train)}-{images:08x}-{labels:08x}"
 
     @property
     def compile_seconds(self) -> float:

@@ -223,8 +223,9 @@ def open_run(path: Path, config: SearchConfig, *, force: bool = False) -> Iterat
             empty_folder(hidden)
             if not force and path.is_dir() and checkpoint.paths(path):
                 # Checkpoints last: where there is one, all that it needs is there.
-                own = [f for f in path.iterdir() if f.is_file() and OWN_FILES.fullmatch(f.name)]
-                for file in sorted(own, key=lambda f: (f in checkpoint.paths(path), f.name)):
+                last = checkpoint.paths(path)
+                own = [f for f in path.iterdir() if f.is_file() and OWN_FILES.fullmatch(f.name) and f not in last]
+                for file in [*own, *last]:
                     if file.name != "result.json" and not file.name.startswith("."):
                         write_atomic(hidden / file.name, file.read_bytes())
         else:

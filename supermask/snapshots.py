@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 from supermask.errors import BadFileError
 from supermask.layout import Layout
 from supermask.programs import Searching
-from supermask.types import Split, Tree
+from supermask.types import Tree
 
 
 @dataclass(frozen=True)
@@ -93,11 +92,6 @@ class Snapshot:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise BadFileError(f"the checkpoint lacks {error}: --force searches anew") from error
-
-
-def name_of(split: Split) -> str:
-    """Differs for other images or labels: their number, and checksums of both."""
-    return f"{len(split)}-{zlib.crc32(split.images.tobytes()):08x}-{zlib.crc32(split.labels.tobytes()):08x}"
 
 
 def leaves_of(state: Searching) -> Tree:

@@ -101,10 +101,8 @@ class Ticket:
         Raises:
             BadFileError: they are not those of the search; the message names the first layer that differs.
         """
-        config = self.config
         if self.embedded is None:
-            density = config.density if config.scale_by_density else 1.0
-            weights = inits.draw(str(config.init), config.seed, self.shapes, density)
+            weights = inits.of_config(self.config, self.config.seed, self.shapes)
         else:
             weights = self.embedded
         found = inits.fingerprint(weights)

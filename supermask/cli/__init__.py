@@ -84,15 +84,19 @@ def _run(arguments: list[str] | None) -> int:
     except (KeyboardInterrupt, click.Abort):
         return _complain("interrupted; nothing was written", 130)
     except ClosedPipe:
-        # What is still in the buffer would fail once more when Python ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_stdout()
         return 0
     except OSError as error:
-        with suppress(OSError, AttributeError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_stdout()
         return _complain(f"{one_line(error)} (is the disk full, or the output closed?)", 1)
     except MemoryError:
         return _complain("out of memory; try a smaller --batch-size or --width", 1)
+
+
+def _forget_stdout() -> None:
+    """What is still in the buffer would fail once more when Python ends."""
+    with suppress(OSError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def one_line_of(error: click.ClickException) -> str:

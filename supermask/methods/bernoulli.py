@@ -47,8 +47,7 @@ class Bernoulli(Method):
         if self.draw == "round":
             half = masks.bernoulli(key, masks.constant_scores(0.5, scores))
             return {name: jnp.where(half[name], (p >= 0.5).astype(jnp.float32), p) for name, p in soft.items()}
-        drawn = masks.bernoulli(key, soft)
-        return {name: masks.straight_through(drawn[name], soft[name]) for name in scores}
+        return masks.sampled(key, soft)
 
     def harden(self, scores: Tree, weights: Tree) -> Tree:
         if self.hard == "sample":

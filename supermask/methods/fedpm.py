@@ -52,9 +52,7 @@ class Fedpm(Method):
         return scores | server | {name + _VOTES: jnp.zeros_like(s) for name, s in scores.items()}
 
     def mask(self, scores: Tree, weights: Tree, *, key: Array, progress: Array) -> Tree:
-        soft = {name: jax.nn.sigmoid(scores[name]) for name in weights}
-        drawn = masks.bernoulli(key, soft)
-        return {name: masks.straight_through(drawn[name], soft[name]) for name in soft}
+        return masks.sampled(key, {name: jax.nn.sigmoid(scores[name]) for name in weights})
 
     def harden(self, scores: Tree, weights: Tree) -> Tree:
         """Probabilities; the server's as it was after the last whole round if there are several clients."""

@@ -5,6 +5,8 @@ from typing import Any
 
 from tensorboardX import SummaryWriter
 
+from supermask.trackers._rows import by_seed
+
 
 class Tracker:
     """Scalars by epoch, one group per seed."""
@@ -14,9 +16,8 @@ class Tracker:
         self._writer.add_text("config", "\n".join(f"    {key}: {value}" for key, value in config.items()))
 
     def log(self, row: dict[str, Any]) -> None:
-        for key, value in row.items():
-            if key not in ("seed", "epoch"):
-                self._writer.add_scalar(f"seed{row['seed']}/{key}", value, row["epoch"])
+        for name, value in by_seed(row).items():
+            self._writer.add_scalar(name, value, row["epoch"])
 
     def close(self) -> None:
         self._writer.close()

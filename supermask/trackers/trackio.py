@@ -5,6 +5,8 @@ from typing import Any
 
 import trackio
 
+from supermask.trackers._rows import by_seed
+
 
 class Tracker:
     """One Trackio run of the run folder's name in the project `supermask`."""
@@ -13,8 +15,7 @@ class Tracker:
         trackio.init(project="supermask", name=name, config=config, resume="allow")
 
     def log(self, row: dict[str, Any]) -> None:
-        named = {f"seed{row['seed']}/{key}": value for key, value in row.items() if key not in ("seed", "epoch")}
-        trackio.log({"epoch": row["epoch"], **named})
+        trackio.log({"epoch": row["epoch"], **by_seed(row)})
 
     def close(self) -> None:
         trackio.finish()

@@ -6,6 +6,8 @@ from typing import Any
 
 import wandb
 
+from supermask.trackers._rows import by_seed
+
 
 class Tracker:
     """One W&B run for each run folder and config in the project `supermask`; a search that goes on goes on in it."""
@@ -16,8 +18,7 @@ class Tracker:
 
     def log(self, row: dict[str, Any]) -> None:
         # The epoch is a value and no step: seeds that are searched in turn count it from 1 again.
-        named = {f"seed{row['seed']}/{key}": value for key, value in row.items() if key not in ("seed", "epoch")}
-        self._run.log({"epoch": row["epoch"], **named})
+        self._run.log({"epoch": row["epoch"], **by_seed(row)})
 
     def close(self) -> None:
         self._run.finish()
