@@ -28,7 +28,7 @@ import supermask
 from supermask import checkpoint, registry
 from supermask.config import SearchConfig
 from supermask.errors import SupermaskError
-from supermask.run import read_config
+from supermask.existing import read_config
 
 SEARCH = ("search", "--arch", "lenet300", "--width", "0.5", "--epochs", "400", "--out", "run", "--json", "-q")
 CODES = {signal.SIGTERM: 75, signal.SIGUSR1: 75, signal.SIGHUP: 75, signal.SIGINT: 130}

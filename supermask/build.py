@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import os
-import typing
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -19,13 +16,12 @@ from supermask import cuts, images, inits, registry
 from supermask.archs._adapt import adapt
 from supermask.config import SearchConfig
 from supermask.conv import convolution
+from supermask.defaults import filled, method_class
 from supermask.errors import UsageError, require
 from supermask.layout import Layout
 from supermask.optimisers import make_optimiser
 from supermask.precision import at_precision
 from supermask.types import Array, Dataset, Method, Model, Shapes, Split, Tree
-
-DEFAULT_EPOCHS = 30
 
 
 @dataclass(frozen=True)
@@ -59,27 +55,18 @@ class Parts:
 
 
 def resolve(config: SearchConfig) -> SearchConfig:
-    """The config with every None replaced by what the method's recipe and the dataset say.
-
-    All options of the method are in the result. A method that is not trained has 0 epochs, whatever was asked.
+    """The config with nothing left open, see `defaults.filled`, and the number of devices.
 
     Raises:
-        UsageError: an unknown name, or an option that the method does not have.
+        UsageError: an unknown name, an option that the method cannot take, more devices than there are.
     """
-    registry.check_name("archs", config.arch)
-    dataset = registry.load("datasets", config.dataset)
-    method = make_method(config)
-    found = asdict(method.recipe)
-    found["epochs"] = getattr(dataset, "EPOCHS", DEFAULT_EPOCHS)
-    found["augment"] = getattr(dataset, "AUGMENT", "none")
-    changes = {key: value for key, value in found.items() if getattr(config, key) is None}
-    if not method.learned:
-        changes["epochs"] = 0
-    resolved = config.replace(options=_options(method), **changes)
-    require("init", resolved.init, inits.INITS)
-    if resolved.precision == "tf32" and jax.default_backend() != "gpu":
+    found = filled(config)
+    make_method(found)
+    registry.load("datasets", found.dataset)
+    require("init", found.init, inits.INITS)
+    if found.precision == "tf32" and jax.default_backend() != "gpu":
         raise UsageError("precision tf32 is one of NVIDIA GPUs, and JAX sees none; take f32 or bf16")
-    return resolved.replace(devices=cuts.devices(resolved))
+    return found.replace(devices=cuts.devices(found))
 
 
 def build(config: SearchConfig, data_dir: Path | None = None) -> Parts:
@@ -134,18 +121,9 @@ def make_method(config: SearchConfig) -> Method:
     """The method with its density and options.
 
     Raises:
-        UsageError: an option that the method does not have, or of the wrong type.
+        UsageError: an option that the method does not have, or of the wrong type or out of range.
     """
-    kind = registry.load("methods", config.method)
-    if not (inspect.isclass(kind) and issubclass(kind, Method)):
-        raise UsageError(f"{config.method} is no subclass of supermask.Method")
-    options = {item.name: item for item in fields(kind) if item.name != "density"}
-    hints = typing.get_type_hints(kind)
-    values = {}
-    for key, value in config.options.items():
-        require(f"option of {config.method}", key, options)
-        values[key] = _as_type(f"option {key}", value, hints[key])
-    return kind(density=config.density, **values)
+    return method_class(config.method)(density=config.density, **filled(config).options)
 
 
 def load_dataset(config: SearchConfig, data_dir: Path | None = None) -> Dataset:
@@ -206,24 +184,3 @@ def _normalisation(config: SearchConfig, dataset: Dataset) -> Callable[[Array], 
 def initial_stats(shapes: Shapes) -> Tree:
     """Batch statistics to start from: variance 1, everything else 0."""
     return {name: np.full(shape, float(name.endswith("var")), np.float32) for name, shape in shapes.items()}
-
-
-def _options(method: Method) -> Mapping[str, Any]:
-    return {item.name: getattr(method, item.name) for item in fields(method) if item.name != "density"}
-
-
-def _as_type(what: str, value: Any, kind: type) -> Any:
-    """An option's value as the type of the method's field; strings, as a command line gives them, are read."""
-    try:
-        if kind is bool and isinstance(value, str):
-            return {"true": True, "false": False}[value.lower()]
-        if kind is bool and not isinstance(value, bool):
-            raise ValueError
-        if kind is int and isinstance(value, float) and not value.is_integer():
-            raise ValueError
-        if kind is float and not math.isfinite(float(value)):
-            raise ValueError
-        return kind(value)
-    except (ValueError, KeyError, TypeError):
-        words = {bool: "true or false", int: "a whole number", float: "a number"}
-        raise UsageError(f"{what} is {value!r}; it must be {words.get(kind, kind.__name__)}") from None

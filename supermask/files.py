@@ -6,8 +6,6 @@ import fcntl
 import os
 import shutil
 import tempfile
-import time
-from contextlib import suppress
 from pathlib import Path
 
 from supermask.errors import BadFileError, RunFolderError, SupermaskError, UsageError
@@ -76,21 +74,6 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-_TAKEN = "another process is filling the run folder {}; wait for it or choose another --out"
-
-
-def check_unlocked(hidden: Path, path: Path) -> None:
-    """Raise the RunFolderError of `lock_folder` if another process holds the lock now."""
-    with suppress(OSError):
-        lock = os.open(hidden, os.O_RDONLY)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunFolderError(_TAKEN.format(path)) from None
-        finally:
-            os.close(lock)
-
-
 def lock_folder(hidden: Path, path: Path) -> int:
     """Make a hidden folder and lock it; the descriptor that holds the lock.
 
@@ -98,7 +81,6 @@ def lock_folder(hidden: Path, path: Path) -> int:
         UsageError: it cannot be made; `path` is what the user calls it.
         RunFolderError: another process holds the lock.
     """
-    patience = 5
     while True:
         try:
             hidden.mkdir(parents=True, exist_ok=True)
@@ -113,11 +95,9 @@ def lock_folder(hidden: Path, path: Path) -> int:
             pass
         except OSError as error:
             os.close(lock)
-            patience -= 1
-            if patience:
-                time.sleep(0.02)  # whoever only looks holds the lock for a moment as well
-                continue
-            raise RunFolderError(_TAKEN.format(path)) from error
+            raise RunFolderError(
+                f"another process is filling the run folder {path}; wait for it or choose another --out"
+            ) from error
         os.close(lock)  # its owner renamed or removed it between our two calls: once more
 
 

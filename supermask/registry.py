@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from supermask.errors import SupermaskError, UsageError, one_line, require
+from supermask.types import Recipe
 
 KINDS = ("methods", "archs", "datasets", "exporters", "recipes")
 ROOT = Path(__file__).parent
@@ -23,12 +24,17 @@ ROOT = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Entry:
-    """What a file says of itself, read without importing it."""
+    """What a file says of itself, read without importing it.
+
+    Attributes:
+        notes: what the class's docstring says of each field.
+    """
 
     name: str
     summary: str
     constants: dict[str, Any] = field(default_factory=dict)
     fields: dict[str, Any] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
 
 
 @cache
@@ -51,7 +57,7 @@ def load(kind: str, name: str) -> Any:
         UsageError: no such name; the message lists the valid ones and the nearest match.
         SupermaskError: a user's own module cannot be imported.
     """
-    if ":" in name and base_name(name) not in names(kind):
+    if is_own(kind, name):
         return _load_own(kind, name)
     check_name(kind, name)
     module = importlib.import_module(f"supermask.{kind}.{_stem(kind, name)}")
@@ -62,9 +68,14 @@ def load(kind: str, name: str) -> Any:
 
 def check_name(kind: str, name: str) -> None:
     """Raise the error of `load` for an unknown name, without importing anything."""
-    if ":" in name and base_name(name) not in names(kind):
+    if is_own(kind, name):
         return
     require(kind.removesuffix("s"), base_name(name), names(kind), f" (`supermask list {kind}` describes them)")
+
+
+def is_own(kind: str, name: str) -> bool:
+    """Whether a name is `pkg.module:attr`, of something that is not built in."""
+    return ":" in name and base_name(name) not in names(kind)
 
 
 def base_name(name: str) -> str:
@@ -78,17 +89,19 @@ def depth_of(kind: str, name: str) -> int | None:
 
 
 def describe(kind: str, name: str) -> Entry:
-    """Docstring's first line, literal constants, and the fields of the class of that name."""
+    """Docstring's first line, literal constants, and the fields of the class of that name with what is said of them."""
     body = _parse(_path(kind, _stem(kind, name))).body
     doc = _parse(_path(kind, _stem(kind, name)))
     constants = _constants(body)
     own_fields: dict[str, Any] = {}
+    notes: dict[str, str] = {}
     for node in body:
         if isinstance(node, ast.ClassDef) and kind == "methods":
             for part in [*_bases(node, body), node]:
                 constants |= _constants(part.body)
                 own_fields |= _annotated(part.body)
-    return Entry(name, (ast.get_docstring(doc) or "").split("\n")[0], constants, own_fields)
+                notes |= _attributes(ast.get_docstring(part) or "")
+    return Entry(name, (ast.get_docstring(doc) or "").split("\n")[0], constants, own_fields, notes)
 
 
 def _load_own(kind: str, name: str) -> Any:
@@ -124,7 +137,7 @@ def _bases(node: ast.ClassDef, body: list[ast.stmt]) -> list[ast.ClassDef]:
             folder, _, stem = (getattr(line, "module", "") or "").rpartition(".")
             if not (isinstance(line, ast.ImportFrom) and stem.startswith("_") and base in [n.name for n in line.names]):
                 continue
-            there = _parse(ROOT.parent / folder.replace(".", "/") / f"{stem}.py").body
+            there = _parse(ROOT.joinpath(*folder.split(".")[1:], f"{stem}.py")).body
             for other in there:
                 if isinstance(other, ast.ClassDef) and other.name == base:
                     found += [*_bases(other, there), other]
@@ -139,6 +152,8 @@ def _parse(path: Path) -> ast.Module:
 def _literal(node: ast.expr | None) -> Any:
     if node is None:
         return None
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == "Recipe":
+        return Recipe(**{str(word.arg): _literal(word.value) for word in node.keywords})
     try:
         return ast.literal_eval(node)
     except ValueError:
@@ -161,6 +176,16 @@ def _annotated(body: list[ast.stmt]) -> dict[str, Any]:
         for node in body
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and not _is_class_variable(node)
     }
+
+
+def _attributes(docstring: str) -> dict[str, str]:
+    """The entries of a docstring's section `Attributes:`, each on one line."""
+    found = {}
+    section = docstring.partition("\nAttributes:\n")[2].split("\n\n")[0]
+    for entry in re.split(r"\n {4}(?! )", "\n" + section)[1:]:
+        name, _, text = entry.partition(":")
+        found[name.strip()] = " ".join(text.split())
+    return found
 
 
 def _is_class_variable(node: ast.AnnAssign) -> bool:

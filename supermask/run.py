@@ -19,92 +19,16 @@ from typing import Any
 from supermask import checkpoint
 from supermask.config import SearchConfig
 from supermask.errors import BadFileError, RunFolderError, SupermaskError, UsageError, one_line
-from supermask.files import empty_folder, lock_folder, read_bytes, sync_file, sync_folder, write_atomic
+from supermask.existing import check_owner, is_free
+from supermask.files import empty_folder, lock_folder, sync_file, sync_folder, write_atomic
 from supermask.ticket import Ticket
 from supermask.types import Tree
 
 OWN_FILES = re.compile(r"config\.json|metrics\.jsonl|result\.json|(ticket-s|checkpoint-)\d+\.safetensors|\..*")
 
 
-def default_path(root: Path, config: SearchConfig, defaults: SearchConfig) -> Path:
-    """ROOT/ARCH-DATASET-METHOD-dDENSITY-sSEED-HASH8 of a resolved config; `defaults` is what it would be unasked."""
-    parts = [
-        config.arch,
-        config.dataset,
-        config.method,
-        f"d{config.density:g}",
-        f"s{config.seed}",
-        config.digest(defaults),
-    ]
-    return root / "-".join(
-        re.sub(r"[^\w.+]+", "_" if part.startswith(("npz:", "folder:")) else "-", part)[-60:] for part in parts
-    )
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """The values of a config.json.
-
-    Raises:
-        BadFileError: it is missing or no JSON object.
-    """
-    try:
-        values = json.loads(read_bytes(path, "a config.json of a run"))
-    except (ValueError, RecursionError) as error:
-        raise BadFileError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise BadFileError(f"{path} holds a {type(values).__name__}; it should hold an object of config keys")
-    return values
-
-
-def finished(path: Path, config: SearchConfig) -> list[dict[str, Any]] | None:
-    """The results of a finished run of this config; None if there is none, or it was interrupted.
-
-    Raises:
-        RunFolderError: the folder belongs to another config, or is no run folder.
-        BadFileError: something in it is missing or damaged.
-    """
-    if _is_free(path):
-        return None
-    _check_owner(path, config)
-    try:
-        result = json.loads(read_bytes(path / "result.json", "the result of a run"))
-        rows = [dict(row, run=str(path), ticket=str(path / Path(row["ticket"]).name)) for row in result["results"]]
-        if not result["complete"]:
-            return None
-        for row in rows:
-            Ticket.load(row["ticket"])
-        return rows
-    except BadFileError as error:
-        raise BadFileError(f"{error}; --force searches anew") from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise BadFileError(f"{path}/result.json is damaged; --force searches anew") from error
-
-
-def _is_free(path: Path) -> bool:
-    """Whether a new run may take this name without asking: nothing is there, or an empty folder."""
-    try:
-        return not path.exists() or (path.is_dir() and not any(path.iterdir()))
-    except OSError as error:
-        raise UsageError(f"cannot use {path} as a run folder: {error.strerror}") from error
-
-
-def _check_owner(path: Path, config: SearchConfig) -> None:
-    if not (path / "config.json").is_file():
-        raise RunFolderError(f"{path} exists and is not a run folder; give --out another name")
-    there = read_config(path / "config.json")
-    try:
-        mine, other = config.to_dict(), SearchConfig.from_dict(there).to_dict()
-    except (UsageError, TypeError) as error:
-        raise RunFolderError(f"{path} belongs to a config that this version cannot read: {error}") from error
-    differing = [f"{key} {other[key]!r} there, {mine[key]!r} here" for key in mine if mine[key] != other[key]]
-    if differing:
-        raise RunFolderError(
-            f"{path} belongs to another config ({'; '.join(differing)}); choose another --out, or --force"
-        )
-
-
 class RunFolder:
-    """The folder of one search while it is being filled; made by `open_run`.
+    """The folder of one search while it is being filled; made by `claimed` or `open_run`.
 
     Attributes:
         resumed: document and tensors of the checkpoint that the search goes on from, or None.
@@ -112,8 +36,8 @@ class RunFolder:
         complaints: about newer checkpoints that are damaged.
     """
 
-    def __init__(self, path: Path, hidden: Path) -> None:
-        self.path, self._hidden = path, hidden
+    def __init__(self, path: Path) -> None:
+        self.path, self._hidden = path, hidden_path(path)
         self.resumed: tuple[dict[str, Any], Tree] | None = None
         self.results: list[dict[str, Any]] = []
         self.complaints: list[str] = []
@@ -123,6 +47,35 @@ class RunFolder:
     def working(self) -> Path:
         """Where the files are until the run is closed."""
         return self._hidden
+
+    def begin(self, config: SearchConfig, *, force: bool = False) -> None:
+        """Go on with what a search of this config left when it was stopped or killed, or, with `force`, anew.
+
+        It left checkpoints in the folder, or in the hidden one beside it: the newest good one is then in `resumed`.
+
+        Raises:
+            RunFolderError: unless `force`, it belongs to another config.
+            BadFileError: there are checkpoints, and none is good.
+        """
+        if not is_free(self.path) and not (force and (self.path / "config.json").is_file()):
+            check_owner(self.path, config)
+        if force or not checkpoint.paths(self._hidden):
+            empty_folder(self._hidden)
+            if not force and self.path.is_dir() and checkpoint.paths(self.path):
+                self._copy_stopped()
+        else:
+            check_owner(self._hidden, config)
+        write_atomic(self._hidden / "config.json", _json(config.to_dict()))
+        (self._hidden / "metrics.jsonl").touch()
+        self._go_on()
+
+    def _copy_stopped(self) -> None:
+        """Into the hidden folder; checkpoints last: where there is one, all that it needs is there."""
+        last = checkpoint.paths(self.path)
+        own = [f for f in self.path.iterdir() if f.is_file() and OWN_FILES.fullmatch(f.name) and f not in last]
+        for file in [*own, *last]:
+            if file.name != "result.json" and not file.name.startswith("."):
+                write_atomic(self._hidden / file.name, file.read_bytes())
 
     def add_metrics(self, row: dict[str, Any]) -> None:
         """One line of metrics.jsonl."""
@@ -157,7 +110,7 @@ class RunFolder:
             RunFolderError: something else took the name meanwhile.
         """
         write_atomic(self._hidden / "result.json", _json({"complete": complete, "results": results}))
-        if not _is_free(self.path):
+        if not is_free(self.path):
             if not (self.path / "config.json").is_file():
                 raise RunFolderError(f"{self.path} appeared during the search and is not a run folder")
             for file in self.path.iterdir():
@@ -198,47 +151,30 @@ class RunFolder:
 
 
 @contextmanager
-def open_run(path: Path, config: SearchConfig, *, force: bool = False) -> Iterator[RunFolder]:
-    """A run folder to be filled, then closed; if it is not closed, nothing of it is left but checkpoints.
-
-    A search that was stopped or killed left those in the folder, or in the hidden one beside it: unless `force`, the
-    newest good one is in `resumed`.
+def claimed(path: Path) -> Iterator[RunFolder]:
+    """A run folder that is this process's own, still to be begun; what is not closed leaves nothing but checkpoints.
 
     Raises:
-        RunFolderError: another process works in it; or, unless `force`, it belongs to another config.
+        RunFolderError: another process works in it.
         UsageError: it cannot be made.
-        BadFileError: there are checkpoints, and none is good.
     """
     if not path.name or path.name == "..":
         raise UsageError(f"{path} cannot be a run folder; give --out the name of a new one")
-    if not _is_free(path) and not (force and (path / "config.json").is_file()):
-        _check_owner(path, config)
-    hidden = hidden_path(path)
-    folder = RunFolder(path, hidden)
-    lock = lock_folder(hidden, path)
-    keep = True  # of an error here, what was left behind is no worse
+    folder = RunFolder(path)
+    lock = lock_folder(folder.working, path)
     try:
-        if force or not checkpoint.paths(hidden):
-            keep = False
-            empty_folder(hidden)
-            if not force and path.is_dir() and checkpoint.paths(path):
-                # Checkpoints last: where there is one, all that it needs is there.
-                last = checkpoint.paths(path)
-                own = [f for f in path.iterdir() if f.is_file() and OWN_FILES.fullmatch(f.name) and f not in last]
-                for file in [*own, *last]:
-                    if file.name != "result.json" and not file.name.startswith("."):
-                        write_atomic(hidden / file.name, file.read_bytes())
-        else:
-            _check_owner(hidden, config)
-        write_atomic(hidden / "config.json", _json(config.to_dict()))
-        (hidden / "metrics.jsonl").touch()
-        folder._go_on()
-        keep = False
         yield folder
     finally:
-        if not keep:
-            folder.discard()
+        folder.discard()
         os.close(lock)
+
+
+@contextmanager
+def open_run(path: Path, config: SearchConfig, *, force: bool = False) -> Iterator[RunFolder]:
+    """A run folder that is claimed and begun; the errors of both."""
+    with claimed(path) as folder:
+        folder.begin(config, force=force)
+        yield folder
 
 
 def hidden_path(path: Path) -> Path:

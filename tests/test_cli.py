@@ -21,7 +21,8 @@ import supermask
 from supermask import registry
 from supermask.cli import group, main
 from supermask.config import SearchConfig
-from supermask.run import default_path, finished, open_run, read_config
+from supermask.existing import default_path, finished, read_config
+from supermask.run import open_run
 from supermask.ticket import Ticket
 
 ROOT = Path(__file__).parent.parent

@@ -1,10 +1,12 @@
 """SearchConfig and the registry: ranges, names, what a file says of itself."""
 
 import math
+import typing
+from dataclasses import fields
 
 import pytest
 
-from supermask import registry
+from supermask import defaults, registry
 from supermask.config import SearchConfig
 from supermask.errors import UsageError
 
@@ -80,6 +82,28 @@ def test_described_fields_are_the_real_ones():
         real = registry.load("methods", name)()
         for key, value in registry.describe("methods", name).fields.items():
             assert getattr(real, key) == value
+
+
+@pytest.mark.parametrize("name", registry.names("methods"))
+def test_what_is_read_of_a_method_is_what_its_class_says(name):
+    """So that a config can be filled, and its run folder named, without JAX."""
+    real, facts = registry.load("methods", name), defaults.facts_of(name)
+    hints = typing.get_type_hints(real)
+    own = {item.name: (hints[item.name], item.default) for item in fields(real) if item.name != "density"}
+    assert dict(facts.options) == own
+    assert [type(default) for _, default in facts.options.values()] == [kind for kind, _ in facts.options.values()]
+    assert (facts.recipe, facts.learned, facts.keeps_density) == (real.recipe, real.learned, real.keeps_density)
+    assert registry.describe("methods", name).notes.keys() == facts.options.keys()  # each is explained
+
+
+def test_a_filled_config_leaves_nothing_open_but_what_the_machine_decides():
+    config = defaults.filled(SearchConfig(dataset="mnist", method="signed", options={"decay": "0.25"}))
+    assert config.options == {"threshold": 0.4, "decay": 0.25}
+    assert (config.epochs, config.augment, config.optimizer) == (20, "none", "nesterov")
+    open_still = {key for key, value in config.to_dict().items() if value is None}
+    assert open_still == {"devices", "micro_batch", "image_size"}
+    assert defaults.filled(config) == config
+    assert defaults.filled(SearchConfig(method="random", epochs=3)).epochs == 0
 
 
 @pytest.mark.parametrize("kind", registry.KINDS)

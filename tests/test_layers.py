@@ -12,7 +12,20 @@ import supermask
 ROOT = Path(supermask.__file__).parent
 LAYERS = [
     {"errors", "types", "config", "registry", "_version", "files"},
-    {"inits", "packing", "sealed", "ticket", "checkpoint", "controls", "run", "datasets", "exporters", "recipes"},
+    {
+        "inits",
+        "defaults",
+        "packing",
+        "sealed",
+        "ticket",
+        "checkpoint",
+        "controls",
+        "existing",
+        "run",
+        "datasets",
+        "exporters",
+        "recipes",
+    },
     {
         "masks",
         "allocation",
@@ -108,6 +121,24 @@ def test_core_names_no_method_arch_or_dataset():
 def test_importing_the_package_loads_nothing_heavy():
     code = "import sys, supermask, supermask.cli; print(sorted({'numpy', 'jax', 'flax', 'rich'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_the_name_of_a_run_folder_is_known_before_jax_is_imported(tmp_path):
+    """Of processes that start the same search at once, all but one can say so at once."""
+    code = """
+import sys
+from pathlib import Path
+from supermask.cli._searching import own_folder
+from supermask.config import SearchConfig
+from supermask.run import claimed
+for method in ("edge-popup", "fedpm"):
+    with claimed(own_folder(Path(sys.argv[1]), SearchConfig(method=method, dataset="cifar10"))):
+        pass
+print(sorted({"jax", "flax", "optax", "sklearn"} & set(sys.modules)))
+"""
+    words = [sys.executable, "-c", code, str(tmp_path / "runs")]
+    assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == "[]\n"
+    assert not (tmp_path / "runs").exists()
 
 
 def test_every_public_name_is_there():

@@ -11,8 +11,9 @@ import pytest
 from supermask import inits
 from supermask.config import SearchConfig
 from supermask.errors import BadFileError, RunFolderError, SupermaskError, UsageError
+from supermask.existing import default_path, finished, read_config
 from supermask.files import write_atomic
-from supermask.run import default_path, finished, open_run, read_config
+from supermask.run import open_run
 from supermask.ticket import Ticket
 
 DEFAULTS = SearchConfig(

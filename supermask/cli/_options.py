@@ -151,7 +151,7 @@ def _read_recipe(name: str) -> dict[str, Any]:
 
 
 def _read_file(path: Path) -> dict[str, Any]:
-    from supermask.run import read_config as read
+    from supermask.existing import read_config as read
 
     values = read(path)
     try:
@@ -173,13 +173,10 @@ def parse_options(pairs: tuple[str, ...]) -> dict[str, Any]:
 
 
 def choose_device(device: str, count: int | None = None) -> None:
-    """Set JAX up for a device, before it is used for the first time; environment variables of JAX win.
+    """Say by the environment how JAX is to set itself up when it is imported; variables that are set already win.
 
     A CPU becomes as many devices as it has cores, or more if `count` is: two that work on halves of a batch are faster
     than one whose threads share each matrix product.
-
-    Raises:
-        UsageError: a GPU was asked for and JAX sees none.
     """
     import os
 
@@ -197,9 +194,15 @@ def choose_device(device: str, count: int | None = None) -> None:
         os.environ["JAX_PLATFORMS"] = "cpu"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(max(count or 1, cores or 1)))
+
+
+def require_device(device: str) -> None:
+    """Raise a UsageError if a GPU was asked for and JAX sees none."""
+    if device != "gpu":
+        return
     import jax
 
-    if device == "gpu" and jax.default_backend() != "gpu":
+    if jax.default_backend() != "gpu":
         raise UsageError(
             f"--device gpu: JAX sees no GPU, only {jax.default_backend()}; install with pip install 'supermask[cuda]'"
         )

@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 
 def own_folder(runs_dir: Path, config: SearchConfig) -> Path:
-    """The run folder of a resolved config, unless the user names one."""
-    from supermask.build import resolve
-    from supermask.run import default_path
+    """The run folder of a config, unless the user names one; for built-in methods known without JAX."""
+    from supermask.defaults import filled
+    from supermask.existing import default_path
 
     plain = SearchConfig(arch=config.arch, dataset=config.dataset, method=config.method)
-    return default_path(runs_dir, config, resolve(plain))
+    return default_path(runs_dir, filled(config), filled(plain))
 
 
 def search_into(
-    path: Path,
+    folder: RunFolder,
     config: SearchConfig,
     stopping: Stopping,
     pace: Pace,
@@ -42,7 +42,7 @@ def search_into(
     force: bool = False,
     embed_weights: bool = False,
 ) -> tuple[list[dict[str, Any]], SupermaskError | None]:
-    """Search a resolved config and close its run folder, going on from a checkpoint if there is one.
+    """Search a resolved config and close its claimed run folder, going on from a checkpoint if there is one.
 
     Returns:
         one result per seed, and, if a signal or the time limit ended the search early, the error to end with; the
@@ -50,29 +50,27 @@ def search_into(
 
     Raises:
         InterruptionError, StoppedError: a signal, before there was anything to lose.
-        RunFolderError, UsageError, BadFileError, DivergedError: see `open_run`, `build` and `search`.
+        RunFolderError, UsageError, BadFileError, DivergedError: see `RunFolder.begin`, `build` and `search`.
     """
     from supermask.build import build
-    from supermask.run import open_run
 
-    with open_run(path, config, force=force) as folder:
-        stopping.clean_up = folder.discard
-        with reporter(quiet, int(config.epochs or 0)) as progress:
-            parts = build(config, data_dir)
-            progress.note(f"{config.method} on {config.dataset}, {config.arch}: run folder {path}")
-            for complaint in folder.complaints:
-                progress.note(f"warning: {complaint}; the checkpoint before it is used")
-            try:
-                trackers.open(path.name, folder.working, config.to_dict(), progress.note)
-                results, stopped_at = _fill(folder, parts, progress, stopping, pace, trackers, embed_weights)
-            except DivergedError as error:
-                if folder.results:  # of seeds that are done
-                    folder.close(folder.results, complete=False)
-                last = folder.last_checkpoint()
-                raise DivergedError(f"{error}; the last good checkpoint is {last}" if last else str(error)) from None
-            finally:
-                trackers.close()
-        folder.close(results, complete=stopped_at is None)
+    folder.begin(config, force=force)
+    with reporter(quiet, int(config.epochs or 0)) as progress:
+        parts = build(config, data_dir)
+        progress.note(f"{config.method} on {config.dataset}, {config.arch}: run folder {folder.path}")
+        for complaint in folder.complaints:
+            progress.note(f"warning: {complaint}; the checkpoint before it is used")
+        try:
+            trackers.open(folder.path.name, folder.working, config.to_dict(), progress.note)
+            results, stopped_at = _fill(folder, parts, progress, stopping, pace, trackers, embed_weights)
+        except DivergedError as error:
+            if folder.results:  # of seeds that are done
+                folder.close(folder.results, complete=False)
+            last = folder.last_checkpoint()
+            raise DivergedError(f"{error}; the last good checkpoint is {last}" if last else str(error)) from None
+        finally:
+            trackers.close()
+    folder.close(results, complete=stopped_at is None)
     if stopped_at is None:
         return results, None
     best = f"; the best ticket so far is {results[-1]['ticket']}" if results else ""

@@ -43,6 +43,7 @@ def command(
     config = SearchConfig(**values, options=opt.parse_options(pairs))
     size = _size(shape)
     opt.choose_device(device, config.devices)
+    opt.require_device(device)
     from supermask.bench import bench
 
     found = asdict(bench(config, shape=size, classes=classes, rounds=rounds))

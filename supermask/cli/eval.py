@@ -47,6 +47,7 @@ def command(
 
     loaded = Ticket.load(ticket)
     opt.choose_device(device)
+    opt.require_device(device)
     from supermask.evaluation import evaluate
 
     found = evaluate(loaded, split=split, samples=samples, control=control, data_dir=data_dir)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -37,7 +39,10 @@ def _inits() -> list[registry.Entry]:
 def _as_dict(entry: registry.Entry, verbose: bool) -> dict[str, Any]:
     named, found = {"name": entry.name, "summary": entry.summary}, entry.constants
     if "CONFIG" not in found:
-        return {**named, "options": entry.fields, **_paper(entry)}
+        row = {**named, "options": entry.fields, **_paper(entry)}
+        if verbose and "recipe" in found:
+            row |= {"notes": entry.notes, "recipe": asdict(found["recipe"])}
+        return row
     row = {**named, "options": found["CONFIG"], **_paper(entry)}
     return row | {key.lower(): found[key] for key in ("TABLE", "PUBLISHED", "GPU_HOURS")} if verbose else row
 
@@ -58,13 +63,21 @@ def _print(kind: str, entries: list[registry.Entry], verbose: bool) -> None:
     for entry in entries:
         click.echo(f"  {entry.name}\n      {entry.summary}")
         for key, value in entry.fields.items():
-            click.echo(f"      -o {key}={value}")
-        for key, value in (_paper(entry) | _defaults(entry) | _recipe(entry)).items():
+            click.echo(f"      -o {key}={str(value).lower() if isinstance(value, bool) else value}")
+            if key in entry.notes:
+                click.echo(click.wrap_text(entry.notes[key], _width(), *(" " * 10,) * 2))
+        for key, value in (_paper(entry) | _defaults(entry) | _trained(entry) | _recipe(entry)).items():
             click.echo(f"      {key}: {value}")
 
 
 def _defaults(entry: registry.Entry) -> dict[str, Any]:
     return {word: entry.constants[key] for key, word in WORDS.items() if key in entry.constants}
+
+
+def _trained(entry: registry.Entry) -> dict[str, Any]:
+    """How a search of the method is set up unless asked otherwise, as options."""
+    recipe = entry.constants.get("recipe")
+    return {"recipe": " ".join(_flags(asdict(recipe)))} if recipe and entry.constants.get("learned", True) else {}
 
 
 def _recipe(entry: registry.Entry) -> dict[str, Any]:
@@ -80,6 +93,10 @@ def _recipe(entry: registry.Entry) -> dict[str, Any]:
         "GPU hours": f"{entry.constants['GPU_HOURS']:g} (our estimate)",
         "options": " ".join(_flags(config)),
     }
+
+
+def _width() -> int:
+    return min(120, shutil.get_terminal_size((120, 24)).columns)
 
 
 def _flags(config: dict[str, Any]) -> list[str]:

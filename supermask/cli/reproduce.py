@@ -61,6 +61,7 @@ def command(
     configs = [SearchConfig.from_dict({**cell.constants["CONFIG"], **values}) for cell in cells]
     configs = [config.replace(epochs=_epochs(cell, budget)) for cell, config in zip(cells, configs, strict=True)]
     opt.choose_device(device, values["devices"])
+    opt.require_device(device)
     rows: list[dict[str, Any]] = []
     try:
         for cell, config in zip(cells, configs, strict=True):
@@ -121,16 +122,18 @@ def _run(
         SupermaskError: of the search or the evaluation, with the cell's name.
     """
     from supermask.build import resolve
-    from supermask.run import finished
+    from supermask.existing import finished, is_open
+    from supermask.run import claimed
 
     try:
-        resolved = resolve(config)
-        path = own_folder(runs_dir, resolved)
-        results = None if force else finished(path, resolved)
+        resolved, path = resolve(config), own_folder(runs_dir, config)
+        results = None if force or is_open(path) else finished(path, resolved)
         if results is None:
-            results, stopped = search_into(
-                *(path, resolved, stopping, Pace(), Trackers({})), data_dir=data_dir, quiet=quiet, force=force
-            )
+            with claimed(path) as folder:
+                stopping.clean_up = folder.discard
+                results, stopped = search_into(
+                    *(folder, resolved, stopping, Pace(), Trackers({})), data_dir=data_dir, quiet=quiet, force=force
+                )
             if stopped or stopping.wished():
                 raise stopped or stopping.error("its search is done")
             stopping.careless = True

@@ -9,12 +9,13 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from supermask import registry
 from supermask.cli import _options as opt
 from supermask.cli._pace import pace, pace_options, seconds
 from supermask.cli._searching import own_folder, search_into
 from supermask.cli._stopping import Stopping
 from supermask.cli._trackers import HELP, Trackers, tracker_options
+from supermask.config import SearchConfig
+from supermask.defaults import facts_of
 from supermask.errors import UsageError
 
 EPILOG = """\b
@@ -87,47 +88,55 @@ def command(
         config_file, out = _config_of(resume), resume
     every, limit = pace(checkpoint_every), seconds("time-limit", time_limit) if time_limit else None
     trackers = Trackers({name: values.pop(name) for name in HELP})
-    with Stopping(limit) as stopping:
-        if out is not None and out.name:
-            from supermask.files import check_unlocked
-            from supermask.run import hidden_path
+    from supermask.existing import finished, is_open
+    from supermask.run import claimed
 
-            check_unlocked(hidden_path(out), out)  # before anything that takes a while
+    with Stopping(limit) as stopping:
         config = opt.read_config(ctx, values, config_file, _translated(ctx, options, sparsity), recipe)
         opt.choose_device(device, config.devices)
-        from supermask.build import resolve
-        from supermask.run import finished
-
-        resolved = resolve(config)
+        # A run's config.json names its devices; only who types a number of them gets a folder of its own for it.
+        asked = config if "devices" in opt.typed(ctx) else config.replace(devices=None)
+        path = out or own_folder(runs_dir, asked)
         if dry_run:
             indent = None if as_json else 2
-            click.echo(json.dumps(resolved.to_dict(), indent=indent, sort_keys=True))
+            click.echo(json.dumps(_resolved(config, device).to_dict(), indent=indent, sort_keys=True))
             return
-        if not quiet and config.epochs and not resolved.epochs:
-            click.echo(f"note: {resolved.method} is not trained, so there are no epochs", err=True)
-        if (
-            not quiet
-            and opt.typed(ctx) & {"density", "sparsity"}
-            and not registry.load("methods", resolved.method).keeps_density
-        ):
-            click.echo(f"note: {resolved.method} enforces no density; it is at most where the mask starts", err=True)
-        path = out or own_folder(runs_dir, resolved)
-        results = None if force else finished(path, resolved)
+        results = None if force or is_open(path) else finished(path, _resolved(config, device))
         if results is not None:
             if not quiet:
                 click.echo(f"{path} is finished; this is its result (--force searches anew)", err=True)
             show([_embedded(row) for row in results] if embed_weights else results, as_json)
             return
-        results, stopped = search_into(
-            *(path, resolved, stopping, every, trackers),
-            data_dir=data_dir,
-            quiet=quiet,
-            force=force,
-            embed_weights=embed_weights,
-        )
+        with claimed(path) as folder:  # before JAX is imported, so that others hear of it soon
+            stopping.clean_up = folder.discard
+            resolved = _resolved(config, device)
+            if not quiet:
+                _note(ctx, config, resolved)
+            results, stopped = search_into(
+                *(folder, resolved, stopping, every, trackers),
+                data_dir=data_dir,
+                quiet=quiet,
+                force=force,
+                embed_weights=embed_weights,
+            )
         show(results, as_json)
     if stopped:
         raise stopped
+
+
+def _resolved(config: SearchConfig, device: str) -> SearchConfig:
+    opt.require_device(device)
+    from supermask.build import resolve
+
+    return resolve(config)
+
+
+def _note(ctx: click.Context, config: SearchConfig, resolved: SearchConfig) -> None:
+    """What was asked for and means nothing to the method."""
+    if config.epochs and not resolved.epochs:
+        click.echo(f"note: {resolved.method} is not trained, so there are no epochs", err=True)
+    if opt.typed(ctx) & {"density", "sparsity"} and not facts_of(resolved.method).keeps_density:
+        click.echo(f"note: {resolved.method} enforces no density; it is at most where the mask starts", err=True)
 
 
 def _config_of(path: Path) -> Path:
