@@ -16,7 +16,7 @@ from supermask import cuts, images, inits, registry
 from supermask.archs._adapt import adapt
 from supermask.config import SearchConfig
 from supermask.conv import convolution
-from supermask.defaults import filled, method_class
+from supermask.defaults import filled, make_method
 from supermask.errors import UsageError, require
 from supermask.layout import Layout
 from supermask.optimisers import make_optimiser
@@ -115,15 +115,6 @@ def assemble(config: SearchConfig, dataset: Dataset) -> Parts:
         steps_per_epoch=steps,
         layout=Layout(shares, whole=bool(model.stats)),
     )
-
-
-def make_method(config: SearchConfig) -> Method:
-    """The method with its density and options.
-
-    Raises:
-        UsageError: an option that the method does not have, or of the wrong type or out of range.
-    """
-    return method_class(config.method)(density=config.density, **filled(config).options)
 
 
 def load_dataset(config: SearchConfig, data_dir: Path | None = None) -> Dataset:

@@ -177,25 +177,35 @@ def score(
     images: Array,
     labels: Array,
     key: Array,
+    start: Array,
+    stop: Array,
     layout: Layout,
 ) -> tuple[Array, Array]:
-    """(summed cross-entropy, number of correct images) of a hardened mask over a whole split, exactly.
+    """(summed cross-entropy, number of correct images) of a hardened mask in each batch of a split, exactly.
 
-    The last batch is padded with labels of -1, which count for nothing; devices that share a split take whole
-    batches of it, so that logits do not depend on their number.
+    Batches are those of the rounds start..stop-1 (int32 scalars); those of all others are 0 in the results. In a
+    round every device that shares the split takes a whole batch, so that logits do not depend on their number. Images
+    that the last batch lacks are made up for by the last one there is, and count for nothing.
     """
     product = effective(method, weights, realise(mask, key))
-    padding = -len(labels) % (batch_size * (layout.devices if layout.axis else 1))
-    images = jnp.pad(images, ((0, padding), (0, 0), (0, 0), (0, 0))).reshape(-1, batch_size, *images.shape[1:])
-    labels = jnp.pad(labels, (0, padding), constant_values=-1).reshape(-1, batch_size)
-    images, labels = layout.share(images), layout.share(labels)
+    lanes, count = score_lanes(layout), len(labels)
+    lane = lax.axis_index(layout.axis) if layout.axis else 0
 
-    def add(total: tuple[Array, Array], batch: tuple[Array, Array]) -> tuple[tuple[Array, Array], None]:
-        x, y = batch
-        logits = model.apply(product, stats, prepare(x), False)[0].astype(jnp.float32)
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(y, 0))
-        correct = jnp.sum(logits.argmax(-1) == y, dtype=jnp.int32)
-        return (total[0] + jnp.sum(jnp.where(y >= 0, losses, 0)), total[1] + correct), None
+    def add(i: Array, sums: tuple[Array, Array]) -> tuple[Array, Array]:
+        batch = i * lanes + lane
+        place = batch * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
+        there, place = place < count, jnp.minimum(place, count - 1)
+        logits = model.apply(product, stats, prepare(images[place]), False)[0].astype(jnp.float32)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels[place])
+        correct = there & (logits.argmax(-1) == labels[place])
+        loss = jnp.sum(jnp.where(there, losses, 0))
+        return sums[0].at[batch].set(loss), sums[1].at[batch].set(jnp.sum(correct, dtype=jnp.int32))
 
-    total = lax.scan(add, (jnp.float32(0), jnp.int32(0)), (images, labels))[0]
-    return lax.psum(total, layout.axis) if layout.axis else total
+    batches = -(-count // batch_size)
+    sums = lax.fori_loop(start, stop, add, (jnp.zeros(batches, jnp.float32), jnp.zeros(batches, jnp.int32)))
+    return lax.psum(sums, layout.axis) if layout.axis else sums
+
+
+def score_lanes(layout: Layout) -> int:
+    """How many batches of a split a round of `score` takes."""
+    return layout.devices if layout.axis else 1

@@ -70,18 +70,23 @@ def facts_of(name: str) -> Facts:
             learned=entry.constants.get("learned", Method.learned),
             keeps_density=entry.constants.get("keeps_density", Method.keeps_density),
         )
-    kind = method_class(name)
+    kind = _method_class(name)
     hints = typing.get_type_hints(kind)
     options = {item.name: (hints[item.name], item.default) for item in fields(kind) if item.name != "density"}
     return Facts(options, kind.recipe, kind.learned, kind.keeps_density)
 
 
-def method_class(name: str) -> type[Method]:
-    """The class of a method; JAX comes with it.
+def make_method(config: SearchConfig) -> Method:
+    """The method with its density and options; JAX comes with it.
 
     Raises:
-        UsageError: there is none of that name, or it is no `Method`.
+        UsageError: an option that the method does not have, or of the wrong type or out of range.
     """
+    options = _options(config, facts_of(config.method).options)
+    return _method_class(config.method)(density=config.density, **options)
+
+
+def _method_class(name: str) -> type[Method]:
     kind = registry.load("methods", name)
     if not (inspect.isclass(kind) and issubclass(kind, Method)):
         raise UsageError(f"{name} is no subclass of supermask.Method")

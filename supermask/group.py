@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,14 +12,12 @@ import numpy as np
 from supermask._version import __version__
 from supermask.errors import BadFileError, DivergedError
 from supermask.inits import fingerprint
+from supermask.observer import Observer
 from supermask.programs import Programs
-from supermask.scoring import SAMPLES, Scorer
+from supermask.scoring import SAMPLES, SECONDS_PER_CALL, Scorer, sampled
 from supermask.snapshots import Candidate, Snapshot, leaves_of, put_back
 from supermask.ticket import Ticket
 from supermask.types import Method, Metrics
-
-SECONDS_PER_CALL = 1.0
-"""How long compiled code keeps Python from reporting and from obeying signals, once its speed is known."""
 
 
 @dataclass(frozen=True)
@@ -39,25 +37,6 @@ class Outcome:
     interrupted: bool
 
 
-@dataclass(frozen=True)
-class Observer:
-    """Whom a search tells, and whom it asks whether to stop. Called between compiled calls, never from inside.
-
-    Attributes:
-        epoch: after each epoch, for all seeds that lie side by side.
-        steps: after each compiled call: seeds, steps done, steps in all, mean loss of the epoch so far over the seeds.
-        due: whether to save a snapshot now; called with the number of epochs that are done.
-        save: takes a snapshot that was due, or that of a search that is being stopped.
-        stop: whether to end the search with the best mask so far.
-    """
-
-    epoch: Callable[[Metrics], None] = lambda metrics: None
-    steps: Callable[[tuple[int, ...], int, int, float], None] = lambda seeds, done, total, loss: None
-    due: Callable[[int], bool] = lambda epochs_done: False
-    save: Callable[[Snapshot], None] = lambda snapshot: None
-    stop: Callable[[], bool] = lambda: False
-
-
 class Group:
     """The search of the seeds that lie side by side."""
 
@@ -73,14 +52,11 @@ class Group:
         self.steps_done, self.epochs_done, self.train_seconds = 0, 0, 0.0
         self.best: list[Candidate] = []
         self.last: list[Candidate] = []
+        self.interrupted = False
         if self.parts.total_steps:
             programs.prepare(self.state, self.laid)
         if resume:
             self._resume(resume)
-
-    @property
-    def interrupted(self) -> bool:
-        return self.steps_done < self.parts.total_steps
 
     def run(self) -> list[Outcome]:
         """One outcome per seed; none if it was stopped before the first epoch ended."""
@@ -89,6 +65,7 @@ class Group:
         else:
             self.best = self.last = self._untrained()
         chosen = self.best if self.interrupted or self.parts.config.select == "best" else self.last
+        tickets = self._tickets(chosen)  # may be interrupted
         rate = self.steps_done * self.parts.batch_size / self.train_seconds if self.train_seconds else 0.0
         return [
             Outcome(
@@ -99,7 +76,7 @@ class Group:
                 device=jax.devices()[0].device_kind,
                 interrupted=self.interrupted,
             )
-            for ticket in self._tickets(chosen)
+            for ticket in tickets
         ]
 
     def _run_epochs(self, epochs: int) -> None:
@@ -108,7 +85,10 @@ class Group:
             trained = self._train_epoch(self.epochs_done + 1)
             if trained is None:
                 return
-            self.last = self._candidates(self.epochs_done + 1, *trained)
+            found = self._candidates(self.epochs_done + 1, *trained)
+            if not found:
+                return
+            self.last = found
             pairs = zip(self.best or self.last, self.last, strict=True)
             self.best, self.epochs_done = [max(pair, key=_val_accuracy) for pair in pairs], self.epochs_done + 1
             images = (self.steps_done - steps) * self.parts.batch_size
@@ -154,12 +134,22 @@ class Group:
 
     def _stops(self) -> bool:
         """Whether the observer wants to stop; before that, or when it is due, a snapshot is saved."""
-        stop = self.observer.stop()
-        if stop or self.observer.due(self.epochs_done):
-            snapshot = self._snapshot()
-            if snapshot.is_finite():
-                self.observer.save(snapshot)
-        return stop
+        if self.observer.stop():
+            self._leave()
+        elif self.observer.due(self.epochs_done):
+            self._save()
+        return self.interrupted
+
+    def _leave(self) -> None:
+        """Stop here, because the observer wants it."""
+        self.interrupted = True
+        if self.parts.total_steps:
+            self._save()
+
+    def _save(self) -> None:
+        snapshot = self._snapshot()
+        if snapshot.is_finite():
+            self.observer.save(snapshot)
 
     def _snapshot(self) -> Snapshot:
         return Snapshot(
@@ -187,8 +177,12 @@ class Group:
         return max(1, int(SECONDS_PER_CALL * self.steps_done / self.train_seconds))
 
     def _candidates(self, epoch: int, loss: np.ndarray, train_accuracy: np.ndarray) -> list[Candidate]:
+        """Of all seeds; none if it is stopped."""
         mask, density = self.programs.harden(self.state)
-        _, [accuracy] = self.programs.validation(self.state.weights, mask, self.state.stats, self.laid, samples=1)
+        scored = self._scored(self.programs.validation, mask, self.state.stats)
+        if scored is None:
+            return []
+        _, [accuracy] = scored
         mask, stats = jax.device_get((mask, self.state.stats))
         columns = {"loss": loss, "train_accuracy": train_accuracy, "val_accuracy": accuracy}
         return [
@@ -204,28 +198,52 @@ class Group:
     def _untrained(self) -> list[Candidate]:
         """The masks as they were before any step, with their loss and accuracy on the training images."""
         mask, _ = self.programs.harden(self.state)
-        scorer = Scorer(self.parts, self.parts.dataset.train, self.programs.layout)
-        [losses], [accuracies] = scorer(self.state.weights, mask, self.state.stats, self.laid, samples=1)
+        scored = self._scored(self.programs.training_split, mask, self.state.stats)
+        if scored is None:
+            return []
+        [losses], [accuracies] = scored
         return self._candidates(0, losses, accuracies)
 
-    def _tickets(self, chosen: list[Candidate]) -> Iterator[Ticket]:
-        if not chosen:
-            return
-        layout, parts = self.programs.layout, self.parts
-        mask, stats = layout.stack([c.mask for c in chosen]), layout.stack([c.stats for c in chosen])
-        _, accuracies = self.programs.validation(self.state.weights, mask, stats, self.laid, samples=SAMPLES)
-        for i, seed in enumerate(self.seeds):
-            yield Ticket(
+    def _scored(self, scorer: Scorer, mask: Any, stats: Any, samples: int = 1) -> tuple[np.ndarray, np.ndarray] | None:
+        """See `Scorer`; None if the observer wants to stop."""
+        found = scorer(self.state.weights, mask, stats, self.laid, samples, self.observer.stop)
+        if found is None:
+            self._leave()
+        return found
+
+    def _recorded(self, chosen: list[Candidate]) -> list[dict[str, float]]:
+        """The metrics of each, of a sampled mask over several draws; if there is no time for them, over one."""
+        metrics = [candidate.metrics for candidate in chosen]
+        if not sampled(chosen[0].mask):
+            return metrics
+        one_draw = [row | {"val_samples": 1} for row in metrics]
+        if self.interrupted:
+            return one_draw
+        stack = self.programs.layout.stack
+        mask, stats = stack([c.mask for c in chosen]), stack([c.stats for c in chosen])
+        scored = self._scored(self.programs.validation, mask, stats, SAMPLES)
+        if scored is None:
+            return one_draw
+        return [row | {"val_accuracy": float(column.mean())} for row, column in zip(metrics, scored[1].T, strict=True)]
+
+    def _tickets(self, chosen: list[Candidate]) -> list[Ticket]:
+        parts = self.parts
+        return [
+            Ticket(
                 config=parts.config.replace(seed=seed, seeds=1),
                 shapes=parts.model.weights,
                 image_shape=parts.dataset.train.images.shape[1:],
-                mask=chosen[i].mask,
-                stats=chosen[i].stats,
-                fingerprint=fingerprint(self.host_weights[i]),
-                metrics=chosen[i].metrics | {"val_accuracy": float(accuracies[:, i].mean())},
+                mask=candidate.mask,
+                stats=candidate.stats,
+                fingerprint=fingerprint(weights),
+                metrics=metrics,
                 transforms=type(parts.method).effective is not Method.effective,
                 versions={"supermask": __version__, "jax": jax.__version__, "numpy": np.__version__},
             )
+            for seed, candidate, metrics, weights in zip(
+                self.seeds, chosen, self._recorded(chosen) if chosen else [], self.host_weights, strict=False
+            )
+        ]
 
 
 def _val_accuracy(candidate: Candidate) -> float:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from supermask.build import Parts, build
 from supermask.config import SearchConfig
-from supermask.group import Group, Observer, Outcome
+from supermask.group import Group, Outcome
+from supermask.observer import Observer
 from supermask.programs import Programs, side_by_side
 from supermask.snapshots import Snapshot
 from supermask.ticket import Ticket

@@ -80,6 +80,11 @@ class Programs:
         self.train = Compiled(training_program(parts, core.searching(parts.method), layout), donate_argnums=0)
 
     @cached_property
+    def training_split(self) -> Scorer:
+        """Scores masks that are not trained on the training images."""
+        return Scorer(self.parts, self.parts.dataset.train, self.layout, self._data)
+
+    @cached_property
     def data_name(self) -> str:
         """Differs for other training images or labels: their number, and checksums of both."""
         train = self.parts.dataset.train

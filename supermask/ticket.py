@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from supermask import inits, packing, registry
+from supermask import inits, packing
 from supermask.config import SearchConfig
+from supermask.defaults import make_method
 from supermask.errors import BadFileError, SupermaskError, one_line
 from supermask.files import read_bytes, write_atomic
 from supermask.sealed import seal, unseal
@@ -37,7 +38,8 @@ class Ticket:
         mask: maskable parameters only; the dtype says its kind, see `Method.harden`.
         stats: batch statistics, {} for nets without batch norm.
         fingerprint: of the frozen weights, see `inits.fingerprint`.
-        metrics: what the search recorded: loss, train_accuracy, val_accuracy, epochs.
+        metrics: what the search recorded: loss, train_accuracy, val_accuracy, epochs; of a sampled mask of a search
+            that was stopped also val_samples, the draws that val_accuracy is the mean of.
         transforms: whether the method makes more than a product of mask and weights, so that it is needed.
         versions: of the libraries that made it.
         embedded: the weights themselves, if they were put into the file.
@@ -125,7 +127,7 @@ class Ticket:
         weights, mask = self.weights(), self.expected_mask()
         chosen = {name: weights[name] for name in mask}
         if self.transforms:
-            product = method_of(self.config).effective(chosen, mask)
+            product = make_method(self.config).effective(chosen, mask)
         else:
             product = {name: chosen[name] * mask[name] for name in mask}
         return weights | {name: np.asarray(product[name], np.float32) for name in mask}
@@ -179,11 +181,6 @@ class Ticket:
             raise BadFileError(f"{path} is not a whole ticket: {one_line(error)}") from error
 
 
-def method_of(config: SearchConfig) -> Any:
-    """The method that a config names, with its hyper-parameters."""
-    return registry.load("methods", config.method)(density=config.density, **config.options)
-
-
 def _assemble(document: dict[str, Any], tensors: Tree, path: Path) -> Ticket:
     shapes = {name: tuple(shape) for name, shape in document["shapes"].items()}
     groups: dict[str, Tree] = {"bits": {}, "small": {}, "mask": {}, "stats": {}, "weights": {}}
@@ -196,7 +193,9 @@ def _assemble(document: dict[str, Any], tensors: Tree, path: Path) -> Ticket:
     for key in ("fingerprint", "metrics", "versions"):
         if not isinstance(document[key], dict):
             raise ValueError(f"its {key} is not an object")
-    float(document["metrics"]["val_accuracy"])
+    for key, value in {"val_accuracy": None, **document["metrics"]}.items():
+        if type(value) not in (int, float):
+            raise ValueError(f"its {key} is no number")
     mask: Tree = {}
     for name in inits.maskable(shapes):
         if name in groups["bits"]:

@@ -116,9 +116,19 @@ def test_score_counts_every_image_once(problem, batch_size, devices):
     prepare = lambda images: images.astype(jnp.float32) / 255  # noqa: E731
     layout = Layout(devices)
     score = partial(core.score, method, MODEL, prepare, batch_size, layout=layout)
-    program = layout.program(score, (True, True, True, False, False, True))
-    own = (layout.stack([tree]) for tree in (weights, mask, {}))
-    [loss], [correct] = program(*own, images, labels, layout.stack([KEY]))
+    program = jax.jit(layout.program(score, (True, True, True, False, False, True, False, False)))
+    own = [layout.stack([tree]) for tree in (weights, mask, {})]
+
+    def sums(start, stop):
+        found = program(*own, images, labels, layout.stack([KEY]), jnp.int32(start), jnp.int32(stop))
+        return [np.asarray(value)[0] for value in found]
+
+    rounds = -(-10 // (batch_size * devices))
+    losses, rights = sums(0, rounds)
+    pieces = [sums(i, i + 1) for i in range(rounds)]
+    np.testing.assert_array_equal(losses, np.sum([piece[0] for piece in pieces], 0))  # however it is cut, bit for bit
+    np.testing.assert_array_equal(rights, np.sum([piece[1] for piece in pieces], 0))
+    loss, correct = losses.sum(), rights.sum()
     product = {name: weights[name] * core.realise(mask, KEY)[name] for name in SHAPES}
     logits = apply(product, {}, prepare(images), False)[0]
     assert int(correct) == int((np.argmax(logits, -1) == labels).sum())

@@ -41,7 +41,7 @@ LAYERS = [
     },
     {"core"},
     {"build", "cuts", "optimisers"},
-    {"scoring", "training", "looking", "programs", "snapshots", "group"},
+    {"scoring", "training", "looking", "programs", "snapshots", "observer", "group"},
     {"loop", "evaluation", "bench"},
     {"cli", "trackers", "__main__"},
 ]

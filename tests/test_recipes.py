@@ -123,7 +123,8 @@ def test_every_recipe_says_what_it_claims(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_recipe_is_a_whole_and_valid_config(name):
-    from supermask.build import make_method, resolve
+    from supermask.build import resolve
+    from supermask.defaults import make_method
 
     values = registry.describe("recipes", name).constants["CONFIG"]
     assert set(values) | {"density"} == FIXED | {"density"}

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -60,6 +61,40 @@ def test_any_snapshot_goes_on_to_the_same_bytes(fields):
             o.ticket.config.seed: o.ticket.to_bytes() for o in outcomes(parts, Observer(), through_a_file(snapshot))
         }
         assert found == {seed: data for seed, data in whole.items() if seed >= snapshot.first}
+
+
+@pytest.mark.parametrize("moment", ["the epoch's validation", "the draws of the last mask"])
+def test_a_search_stopped_while_it_scores_goes_on_to_the_same_bytes(moment):
+    """Scoring a large split takes longer than a signal may wait."""
+    parts = build(supermask.SearchConfig(**SMALL | {"method": "bernoulli", "epochs": 1}))
+    whole, taken, steps, epochs, asked = tickets(parts, Observer()), [], [0], [], []
+
+    def stop():
+        if moment == "the epoch's validation":
+            return steps[-1] == parts.total_steps
+        asked.append(len(epochs))
+        return sum(asked) > 2
+
+    observer = Observer(epoch=epochs.append, steps=lambda seeds, done, *more: steps.append(done), save=taken.append)
+    found = list(outcomes(parts, replace(observer, stop=stop)))
+    [snapshot] = taken
+    assert (snapshot.steps_done, snapshot.epochs_done) == (parts.total_steps, len(epochs))
+    if moment == "the epoch's validation":
+        assert found == []
+    else:
+        [best] = found
+        assert best.interrupted
+        assert best.ticket.metrics["val_samples"] == 1
+        assert supermask.evaluate(best.ticket).reproduced
+    assert tickets(parts, Observer(), through_a_file(snapshot)) == whole
+
+
+def test_masks_that_are_not_trained_can_be_stopped_between_seeds():
+    parts, found = build(supermask.SearchConfig(**SMALL | {"method": "random", "seeds": 5})), []
+    for outcome in outcomes(parts, Observer(stop=lambda: bool(found))):
+        found.append(outcome)
+    assert 0 < len(found) < 5
+    assert not any(outcome.interrupted for outcome in found)
 
 
 def test_a_snapshot_of_another_search_is_refused():
