@@ -1,6 +1,6 @@
 """The door for a fresh clone: `python cli.py search --arch conv4` is `supermask search --arch conv4`."""
 
-from supermask.cli import main
+from supermask.__main__ import main
 
 if __name__ == "__main__":
     main()

@@ -336,6 +336,37 @@ def test_of_eight_processes_one_runs_and_seven_say_so(here):
     assert jax.process_count() == 1
 
 
+AT_AN_IMPORT = """
+import os, sys
+
+class Kill:
+    def find_spec(self, name, *more):
+        if name == {module!r}:
+            os.kill(os.getpid(), {number})
+
+sys.meta_path.insert(0, Kill())
+from supermask.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["click", "numpy", "jax", "optax"])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_a_signal_counts_from_the_first_import_on(here, module, number, code):
+    process = subprocess.run(
+        [sys.executable, "-c", AT_AN_IMPORT.format(module=module, number=int(number)), *WORDS],
+        env={**os.environ, "PYTHONPATH": str(Path(supermask.__file__).parent.parent)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert process.returncode == code, process.stderr
+    [line] = process.stderr.splitlines()
+    assert line.startswith("supermask: ")
+    assert line.endswith("nothing was lost")
+    assert list(here.iterdir()) == []
+
+
 def test_signals_that_are_ignored_stay_ignored(here, uninterrupted):
     """SIGHUP under nohup."""
     shell = 'trap \'\' HUP; exec "$0" "$@"'

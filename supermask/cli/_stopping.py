@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -13,9 +11,9 @@ from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any
 
-from supermask.errors import InterruptionError, StoppedError, SupermaskError
+from supermask import signals
+from supermask.errors import SupermaskError
 
-SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name))
 GRACE = 2.0
 """Seconds that compiled code may keep Python from ending by itself while there is nothing to lose."""
 
@@ -43,16 +41,12 @@ class Stopping:
 
     def error(self, what: str) -> SupermaskError:
         """The error to end with, after `what` was done about the search's state."""
-        kind = InterruptionError if self._number == signal.SIGINT else StoppedError
-        cause = "time limit reached" if self._number is None else f"stopped by {signal.Signals(self._number).name}"
-        return kind(f"{'interrupted' if kind is InterruptionError else cause}; {what}")
+        return signals.stopped(self._number, what)
 
     def __enter__(self) -> Stopping:
         if threading.current_thread() is not threading.main_thread():
             return self  # Python lets no other thread have a say in signals
-        # What is ignored stays so: SIGHUP under nohup, SIGINT of a script's background job.
-        obeyed = [number for number in SIGNALS if signal.getsignal(number) not in (signal.SIG_IGN, None)]
-        self._old = {number: signal.signal(number, self._handle) for number in obeyed}
+        self._old = {number: signal.signal(number, self._handle) for number in signals.obeyed()}
         # Python obeys a signal once compiled code returns; the byte that is written here at once wakes a thread.
         receive, send = socket.socketpair()
         send.setblocking(False)
@@ -89,10 +83,7 @@ class Stopping:
         receive.close()
 
     def _leave(self) -> None:
-        """End the process here: an exception would break into whatever runs, an import or a compilation."""
         error = self.error("nothing was lost" if self.careless else "at once")
         with suppress(Exception):
             self.clean_up()
-        cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # a progress bar hides it
-        os.write(2, f"{cursor}supermask: {error}\n".encode())
-        os._exit(error.exit_code)
+        signals.end(error)
