@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 
@@ -16,7 +18,7 @@ def unpack_bits(packed: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     Raises:
         ValueError: the number of bytes is not that of the shape.
     """
-    return _bits(packed, _size(shape)).astype(bool).reshape(shape)
+    return _bits(packed, _size(shape)).view(bool).reshape(shape)
 
 
 def pack_small(mask: np.ndarray) -> np.ndarray:
@@ -51,4 +53,4 @@ def _bits(packed: np.ndarray, count: int) -> np.ndarray:
 
 
 def _size(shape: tuple[int, ...]) -> int:
-    return int(np.prod(shape, dtype=np.int64))
+    return math.prod(shape)

@@ -183,6 +183,8 @@ class Ticket:
 
 def _assemble(document: dict[str, Any], tensors: Tree, path: Path) -> Ticket:
     shapes = {name: tuple(shape) for name, shape in document["shapes"].items()}
+    if any(type(length) is not int or length < 1 for shape in shapes.values() for length in shape):
+        raise ValueError("its shapes are not all of whole numbers")
     groups: dict[str, Tree] = {"bits": {}, "small": {}, "mask": {}, "stats": {}, "weights": {}}
     for key, array in tensors.items():
         group, _, name = key.partition("/")
