@@ -65,6 +65,8 @@ class RunFolder:
                 self._copy_stopped()
         else:
             check_owner(self._hidden, config)
+            for file in self._hidden.glob(".*"):
+                file.unlink()  # half of what its owner was writing when it died
         write_atomic(self._hidden / "config.json", _json(config.to_dict()))
         (self._hidden / "metrics.jsonl").touch()
         self._go_on()
@@ -109,6 +111,7 @@ class RunFolder:
         Raises:
             RunFolderError: something else took the name meanwhile.
         """
+        sync_file(self._hidden / "metrics.jsonl")
         write_atomic(self._hidden / "result.json", _json({"complete": complete, "results": results}))
         if not is_free(self.path):
             if not (self.path / "config.json").is_file():

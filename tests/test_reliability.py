@@ -1,7 +1,8 @@
-"""What must hold when the machine does not: writes cut short, full disks, other cores, time zones and hash seeds."""
+"""What must hold when the machine does not: full disks, hostile files, other cores, time zones and hash seeds."""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -16,114 +17,6 @@ from supermask.errors import BadFileError, SupermaskError
 
 ROOT = Path(supermask.__file__).parent.parent
 OLD = {"state": np.zeros(50, np.float32)}
-NEW = {"state": np.ones(50, np.float32)}
-
-
-class Died(BaseException):
-    """The process ends here."""
-
-
-class Watched:
-    """A file whose writes a disk counts."""
-
-    def __init__(self, file, disk):
-        self.file, self.disk, self.path = file, disk, os.readlink(f"/proc/self/fd/{file.fileno()}")
-
-    def write(self, data):
-        self.disk.step()
-        self.disk.unsynced[self.path] = True
-        return self.file.write(data)
-
-    def __getattr__(self, name):
-        return getattr(self.file, name)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        self.file.close()
-
-
-class Disk:
-    """Counts system calls that write, ends the process at one of them, and knows what a power cut would take.
-
-    What was written to a file and not yet synced is lost, and a rename whose folder was not synced may be.
-    """
-
-    def __init__(self, monkeypatch, stop):
-        self.count, self.stop, self.unsynced, self.renamed = 0, stop, {}, []
-        real = {name: getattr(os, name) for name in ("open", "fsync", "replace")}
-        monkeypatch.setattr(os, "open", self.wrap(real["open"]))
-        monkeypatch.setattr(os, "fsync", self.fsync(real["fsync"]))
-        monkeypatch.setattr(os, "replace", self.replace(real["replace"]))
-        fdopen = os.fdopen
-        monkeypatch.setattr(os, "fdopen", lambda handle, mode: Watched(fdopen(handle, mode), self))
-
-    def step(self):
-        self.count += 1
-        if self.count == self.stop:
-            raise Died
-
-    def wrap(self, call):
-        def wrapped(*arguments, **named):
-            self.step()
-            return call(*arguments, **named)
-
-        return wrapped
-
-    def fsync(self, call):
-        def wrapped(handle):
-            self.step()
-            path = os.readlink(f"/proc/self/fd/{handle}")
-            self.unsynced.pop(path, None)
-            self.renamed = [pair for pair in self.renamed if str(Path(pair[1]).parent) != path]
-            return call(handle)
-
-        return wrapped
-
-    def replace(self, call):
-        def wrapped(source, target):
-            self.step()
-            assert str(source) not in self.unsynced, "renamed before its content was on the disk"
-            call(source, target)
-            self.renamed.append((str(source), str(target)))
-
-        return wrapped
-
-    def power_cut(self, folder):
-        """What may be left: unsynced files emptied, renames that were not synced undone."""
-        for path in self.unsynced:
-            if Path(path).exists():
-                Path(path).write_bytes(b"")
-        for source, target in self.renamed:
-            if Path(target).exists():
-                Path(target).rename(source)
-
-
-@pytest.mark.parametrize("cut", [False, True], ids=["killed", "power cut"])
-def test_wherever_a_write_stops_the_old_or_the_new_checkpoint_is_there(tmp_path, cut):
-    calls = 0
-    for stop in range(1, 100):
-        folder = tmp_path / str(stop)
-        folder.mkdir()
-        checkpoint.save(folder, 1, {"n": 1}, OLD)
-        with pytest.MonkeyPatch.context() as patch:
-            disk = Disk(patch, stop)
-            try:
-                checkpoint.save(folder, 2, {"n": 2}, NEW)
-                done = True
-            except Died:
-                done = False
-        if cut:
-            disk.power_cut(folder)
-        _, document, tensors, complaints = checkpoint.newest(folder)
-        assert complaints == []
-        assert document["n"] in ((2,) if done else (1, 2))
-        assert (tensors["state"] == document["n"] - 1).all()
-        calls = stop
-        if done:
-            break
-    assert calls > 5  # there were calls to stop at
 
 
 def search(folder, *words, before="", **environment):
@@ -188,6 +81,48 @@ def test_a_full_disk_ends_the_search_with_one_line_and_what_was_good_stays(tmp_p
     assert "File too large" in lines[0]
     row = json.loads((tmp_path / "run" / "result.json").read_text())
     assert row["complete"]  # the older run is as it was
+
+
+SMALL_DISK = """
+mount -t tmpfs -o size=200k none disk
+"$@"; echo $?
+mount -o remount,size=10m none disk
+"$@"; echo $?
+mount -o remount,ro disk
+"$@"; echo $?
+"$@" --force; echo $?
+cat disk/run/ticket-s0.safetensors > ticket
+"""
+NAMESPACE = ["unshare", "-Urm", "sh", "-c"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not shutil.which("unshare")
+    or subprocess.run([*NAMESPACE, "true"], capture_output=True, check=False).returncode != 0,
+    reason="needs user namespaces, to mount a small disk in",
+)
+def test_a_search_goes_on_once_the_disk_has_room_and_answers_from_one_that_is_read_only(tmp_path):
+    (tmp_path / "disk").mkdir()
+    words = ["search", "--arch", "lenet300", "--width", "0.3", "--devices", "2", "--epochs", "30", "-q"]
+    words += ["--checkpoint-every", "1e", "--out", "disk/run"]
+    process = subprocess.run(
+        [*NAMESPACE, SMALL_DISK, "sh", sys.executable, "-m", "supermask", *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    codes = [line for line in process.stdout.splitlines() if line.isdigit()]
+    assert codes == ["1", "0", "0", "2"], process.stderr
+    full, read_only = process.stderr.splitlines()
+    assert "No space left on device" in full
+    assert "the last good checkpoint is disk/.run.unfinished/checkpoint-" in full
+    assert "Read-only file system" in read_only
+    code, out, err = search(tmp_path, "--epochs", "30")
+    assert code == 0, err
+    assert (tmp_path / "ticket").read_bytes() == (tmp_path / json.loads(out)["ticket"]).read_bytes()
 
 
 def test_a_folder_that_may_not_be_written_to_is_named(tmp_path, monkeypatch):

@@ -63,11 +63,13 @@ def search_into(
         try:
             trackers.open(folder.path.name, folder.working, config.to_dict(), progress.note)
             results, stopped_at = _fill(folder, parts, progress, stopping, pace, trackers, embed_weights)
-        except DivergedError as error:
-            if folder.results:  # of seeds that are done
+        except SupermaskError as error:
+            if type(error) not in (DivergedError, SupermaskError):  # the latter is of a disk that refused
+                raise
+            if isinstance(error, DivergedError) and folder.results:  # of seeds that are done
                 folder.close(folder.results, complete=False)
             last = folder.last_checkpoint()
-            raise DivergedError(f"{error}; the last good checkpoint is {last}" if last else str(error)) from None
+            raise type(error)(f"{error}; the last good checkpoint is {last}" if last else str(error)) from None
         finally:
             trackers.close()
     folder.close(results, complete=stopped_at is None)
