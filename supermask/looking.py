@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax import lax
 
 from supermask.build import Parts, initial_stats
 from supermask.inits import maskable
@@ -47,9 +48,22 @@ class Looking:
         return self._parts.model.apply(weights, self._stats, x, training)[0].astype(jnp.float32)
 
     def _mean_loss(self, rest: Tree, images: Array, labels: Array, maskables: Tree, temperature: float) -> Array:
-        # Batch statistics are those of the images at hand, as in the first step of a search.
-        scaled = self._logits(rest | maskables, self._parts.prepare(images), True) / temperature
-        return optax.softmax_cross_entropy_with_integer_labels(scaled, labels).mean()
+        """Taken over as many images at once as in a step of the search, so that it needs no more memory than one."""
+        parts, count = self._parts, len(labels)
+        # Batch statistics are those of all images at hand, as in the first step of a search.
+        size = count if self._stats else min(count, parts.batch_size // (parts.layout.shares * parts.pieces))
+        padding = -count % size
+        images = jnp.pad(images, ((0, padding), (0, 0), (0, 0), (0, 0))).reshape(-1, size, *images.shape[1:])
+        labels = jnp.pad(labels, (0, padding), constant_values=-1).reshape(-1, size)
+
+        @jax.checkpoint
+        def add(total: Array, piece: tuple[Array, Array]) -> tuple[Array, None]:
+            x, y = piece
+            scaled = self._logits(rest | maskables, parts.prepare(x), True) / temperature
+            losses = optax.softmax_cross_entropy_with_integer_labels(scaled, jnp.maximum(y, 0))
+            return total + jnp.sum(jnp.where(y >= 0, losses, 0)), None
+
+        return lax.scan(add, jnp.float32(0), (images, labels))[0] / count
 
     def _summed_logits(self, rest: Tree, maskables: Tree) -> Array:
         ones = jnp.ones((1, *self._parts.dataset.train.images.shape[1:]), jnp.float32)

@@ -177,7 +177,7 @@ class Ticket:
         document, tensors = unseal(read_bytes(path, "a ticket of supermask"), path, FORMAT)
         try:
             return _assemble(document, tensors, path)
-        except (KeyError, TypeError, ValueError, AttributeError, SupermaskError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, SupermaskError) as error:
             raise BadFileError(f"{path} is not a whole ticket: {one_line(error)}") from error
 
 

@@ -286,6 +286,7 @@ def damage_idx() -> Iterator[tuple[bytes, tuple[str, ...]]]:
     yield good[:4] + struct.pack(">3I", 2**32 - 1, 2**32 - 1, 2**32 - 1) + good[16:], ("announces", "limit")
     yield idx(images(5, 4, 5)), ("5 images", "6 labels")
     yield idx(images(6, 0, 5)), ("no pixels",)
+    yield good[:4] + struct.pack(">3I", 0, 2**32 - 1, 2**32 - 1), ("no pixels",)
     yield idx(images(6, 4, 4)), ("4x5", "4x4")
 
 

@@ -58,6 +58,10 @@ def search_into(
     with reporter(quiet, int(config.epochs or 0)) as progress:
         parts = build(config, data_dir)
         progress.note(f"{config.method} on {config.dataset}, {config.arch}: run folder {folder.path}")
+        if parts.batch_size != config.batch_size:
+            progress.note(
+                f"note: there are {parts.batch_size} training images, fewer than a batch of {config.batch_size}"
+            )
         for complaint in folder.complaints:
             progress.note(f"warning: {complaint}; the checkpoint before it is used")
         try:

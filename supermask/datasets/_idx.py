@@ -104,6 +104,8 @@ def _parse(file: IO[bytes] | gzip.GzipFile, path: Path, rank: int) -> np.ndarray
         raise BadFileError(f"{path} is truncated: it ends within its header")
     shape = struct.unpack(f">{rank}I", header)
     size = math.prod(shape)
+    if not size:  # NumPy refuses some shapes with a 0 and takes others
+        raise BadFileError(f"{path} holds no {'pixels' if rank == 3 else 'labels'}: {_times(shape)}")
     if size > _LIMIT:
         raise BadFileError(f"{path} announces {size} bytes ({_times(shape)}), more than the limit of {_LIMIT}")
     data = bytearray()
@@ -132,8 +134,6 @@ def _split(images_path: Path, labels_path: Path, classes: int) -> Split:
         raise BadFileError(
             f"{images_path} has {len(images)} images and {labels_path.name} {len(labels)} labels; the counts must agree"
         )
-    if images.size == 0:
-        raise BadFileError(f"{images_path} holds no pixels: {_times(images.shape)}")
     if labels.max() >= classes:
         raise BadFileError(f"{labels_path} has the label {labels.max()}; labels go from 0 to {classes - 1}")
     return Split(images[..., None], labels.astype(np.int32))
