@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fcntl
 import functools
 import gzip
 import hashlib
@@ -792,6 +793,29 @@ def test_mnist_is_fetched_once_from_the_first_good_mirror(
     assert shown.count("good") == 4
     load_idx(source, data_dir)
     assert len(server.asked) == 9
+
+
+def test_what_a_killed_download_left_is_removed_by_the_next(
+    tmp_path: Path, serve: Callable[[dict[str, bytes]], Server]
+) -> None:
+    files = {f"{name}.gz": gzip.compress(idx(array)) for name, array in idx_parts().items()}
+    server = serve({f"/{name}": data for name, data in files.items()})
+    parts = {word: tmp_path / f".mnist.{word}.part" for word in ("dead", "alive", "new")}
+    for part in parts.values():
+        part.mkdir()
+        (part / "half").write_bytes(b"x")
+    for word in ("dead", "alive"):
+        os.utime(parts[word], (0, time.time() - 120))
+    lock = os.open(parts["alive"], os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    source = dataclasses.replace(
+        mnist.SOURCE,
+        mirrors=(server.url,),
+        files=tuple(remote(name, data) for name, data in files.items()),  # type: ignore[arg-type]
+    )
+    load_idx(source, tmp_path)
+    os.close(lock)
+    assert {path.name for path in tmp_path.iterdir()} == {"mnist", parts["alive"].name, parts["new"].name}
 
 
 def test_cifar_archive_is_fetched_and_written_in_the_official_layout(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ TIMEOUT = (10.0, 30.0)
 """Seconds to wait for a connection, and for the next bytes."""
 
 _CHUNK = 1 << 16
+_NEW = 10.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -83,12 +86,22 @@ def fetch(
 
 @contextmanager
 def _new_folder(target: Path) -> Iterator[Path]:
-    """A folder beside `target` that takes its name in the end, or vanishes when something fails."""
+    """A folder beside `target` that takes its name in the end, or vanishes when something fails.
+
+    One of a process that was killed stays; it has lost its lock, by which the next one knows that it may be removed.
+    """
     fresh = not target.parent.exists()
     target.parent.mkdir(parents=True, exist_ok=True)
+    for old in target.parent.glob(f".{target.name}.*.part"):
+        if _is_left(old):
+            shutil.rmtree(old, ignore_errors=True)
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    lock = -1
     try:
         part.mkdir()
+        lock = os.open(part, os.O_RDONLY)
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield part
         for path in part.iterdir():
             path.chmod(
@@ -103,10 +116,25 @@ def _new_folder(target: Path) -> Iterator[Path]:
             if not (target.is_dir() and any(target.iterdir())):
                 raise
     finally:
+        if lock >= 0:
+            os.close(lock)
         shutil.rmtree(part, ignore_errors=True)
         if fresh:
             with suppress(OSError):
                 target.parent.rmdir()  # succeeds only where nothing was fetched
+
+
+def _is_left(part: Path) -> bool:
+    """Whether nobody holds its lock; one that is new may still be about to."""
+    try:
+        handle = os.open(part, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return time.time() - os.fstat(handle).st_mtime > _NEW
+        finally:
+            os.close(handle)
+    except OSError:
+        return False
 
 
 def _download(name: str, file: Remote, mirrors: Sequence[str], folder: Path, timeout: tuple[float, float]) -> str:
