@@ -244,20 +244,19 @@ class Tally:
         except Exception as error:
             wrong = error
         seconds, took = time.perf_counter() - began, tracemalloc.get_traced_memory()[1] - before
-        self.count[what] += 1
         self.seconds, self.peak = max(self.seconds, seconds), max(self.peak, took)
         if seconds > SECONDS:
             wrong = wrong or TimeoutError(f"{seconds:.2f} s")
         if took > TIMES * size + SPARE:
             wrong = wrong or MemoryError(f"{took} bytes for {size}")
+        self.count["wrong" if wrong else what] += 1
         if wrong is not None:
-            self.count["wrong"] += 1
             self.first = self.first or f"{type(wrong).__name__}: {wrong}"[:300]
             raise wrong
 
     def row(self) -> dict[str, object]:
         named = {name: self.count[name] for name in ("refused", "read", "wrong")}
-        row = {"inputs": self.count.total() - self.count["wrong"], **named}
+        row = {"inputs": self.count.total(), **named}
         row |= {"slowest s": round(self.seconds, 3), "peak kB": self.peak // 1024, "size kB": self.kind.size // 1024}
         return row | ({"first": self.first} if self.first else {})
 

@@ -55,18 +55,19 @@ class Parts:
 
 
 def resolve(config: SearchConfig) -> SearchConfig:
-    """The config with nothing left open, see `defaults.filled`, and the number of devices.
+    """The config with all that its method, its dataset and this machine decide; see `defaults.filled`.
 
     Raises:
         UsageError: an unknown name, an option that the method cannot take, more devices than there are.
     """
     found = filled(config)
-    make_method(found)
+    method = make_method(found)
     registry.load("datasets", found.dataset)
     require("init", found.init, inits.INITS)
     if found.precision == "tf32" and jax.default_backend() != "gpu":
         raise UsageError("precision tf32 is one of NVIDIA GPUs, and JAX sees none; take f32 or bf16")
-    return found.replace(devices=cuts.devices(found))
+    options = {key: getattr(method, key) for key in found.options}  # as the method has settled them
+    return found.replace(devices=cuts.devices(found), options=options)
 
 
 def build(config: SearchConfig, data_dir: Path | None = None) -> Parts:

@@ -27,7 +27,7 @@ def save(folder: Path, number: int, document: dict[str, Any], tensors: Tree) -> 
         document: JSON values.
 
     Raises:
-        SupermaskError: the disk refused; older checkpoints are untouched.
+        DiskError: it is full, for example; older checkpoints are untouched.
     """
     path = folder / f"checkpoint-{number:020d}.safetensors"
     write_atomic(path, seal({"format": FORMAT, "kind": "checkpoint", **document}, tensors))

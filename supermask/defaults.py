@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import inspect
 import math
+import types
 import typing
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import Any, Union
 
 from supermask import registry
 from supermask.config import SearchConfig
@@ -23,22 +24,19 @@ AUGMENT = "none"
 
 @dataclass(frozen=True)
 class Facts:
-    """What a method's class says of itself.
+    """What a method's class says of itself; `options` has the type and the default of each, or MISSING."""
 
-    Attributes:
-        options: type and default of each; no default is None.
-    """
-
-    options: Mapping[str, tuple[type, Any]]
+    options: Mapping[str, tuple[Any, Any]]
     recipe: Recipe
     learned: bool
     keeps_density: bool
 
 
 def filled(config: SearchConfig) -> SearchConfig:
-    """The config with every None but `devices` and `micro_batch` replaced by what the method and the dataset say.
+    """The config with every None replaced that the method's recipe or the dataset has a value for.
 
-    All options of the method are in the result. A method that is not trained has 0 epochs, whatever was asked.
+    None stay `devices`, which the machine decides, and `micro_batch` and `image_size`, where it has a meaning. All
+    options of the method are in the result. A method that is not trained has 0 epochs, whatever was asked.
 
     Raises:
         UsageError: an unknown name, an option that the method does not have, or one of another type.
@@ -72,7 +70,11 @@ def facts_of(name: str) -> Facts:
         )
     kind = _method_class(name)
     hints = typing.get_type_hints(kind)
-    options = {item.name: (hints[item.name], item.default) for item in fields(kind) if item.name != "density"}
+    options = {
+        item.name: (hints[item.name], item.default if item.default_factory is MISSING else item.default_factory())
+        for item in fields(kind)
+        if item.init and item.name != "density"
+    }
     return Facts(options, kind.recipe, kind.learned, kind.keeps_density)
 
 
@@ -100,17 +102,33 @@ def _facts_of_dataset(name: str) -> Mapping[str, Any]:
     return {str(key): getattr(own, key) for key in ("EPOCHS", "AUGMENT") if hasattr(own, key)}
 
 
-def _options(config: SearchConfig, known: Mapping[str, tuple[type, Any]]) -> dict[str, Any]:
+def _options(config: SearchConfig, known: Mapping[str, tuple[Any, Any]]) -> dict[str, Any]:
     for key in config.options:
         require(f"option of {config.method}", key, known)
-    return {
+    found = {
         key: _as_type(f"option {key}", config.options[key], kind) if key in config.options else default
         for key, (kind, default) in known.items()
     }
+    for key, value in found.items():
+        if value is MISSING:
+            raise UsageError(f"{config.method} needs the option {key}: give -o {key}=VALUE")
+    return found
 
 
-def _as_type(what: str, value: Any, kind: type) -> Any:
-    """An option's value as the type of the method's field; strings, as a command line gives them, are read."""
+def _as_type(what: str, value: Any, kind: Any) -> Any:
+    """An option's value as the type of the method's field; strings, as a command line gives them, are read.
+
+    A type that is none of a number, a word or a truth value is the method's own to check.
+    """
+    choices = (
+        typing.get_args(kind) if isinstance(kind, types.UnionType) or typing.get_origin(kind) is Union else (kind,)
+    )
+    if value is None and type(None) in choices:
+        return None
+    kind = next(choice for choice in choices if choice is not type(None))
+    words = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
+    if kind not in words:
+        return value
     try:
         if kind is bool and isinstance(value, str):
             return {"true": True, "false": False}[value.lower()]
@@ -122,5 +140,4 @@ def _as_type(what: str, value: Any, kind: type) -> Any:
             raise ValueError
         return kind(value)
     except (ValueError, KeyError, TypeError):
-        words = {bool: "true or false", int: "a whole number", float: "a number"}
-        raise UsageError(f"{what} is {value!r}; it must be {words.get(kind, kind.__name__)}") from None
+        raise UsageError(f"{what} is {value!r}; it must be {words[kind]}") from None

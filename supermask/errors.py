@@ -12,6 +12,10 @@ class SupermaskError(Exception):
         return " ".join(super().__str__().split())  # whatever name of a user's it quotes
 
 
+class DiskError(SupermaskError):
+    """The disk refused, for example because it is full."""
+
+
 class UsageError(SupermaskError):
     """The words of the call are wrong: an unknown name, a number out of range."""
 

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from supermask.errors import BadFileError, RunFolderError, SupermaskError, UsageError
+from supermask.errors import BadFileError, DiskError, RunFolderError, UsageError
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -16,7 +16,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 
     Raises:
         UsageError: the folder does not exist, or may not be written to.
-        SupermaskError: the disk refused, for example because it is full.
+        DiskError: it is full, for example.
     """
     if not path.parent.is_dir():
         raise UsageError(f"cannot write {path}: the folder {path.parent} does not exist")
@@ -25,7 +25,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     except PermissionError as error:
         raise UsageError(f"cannot write {path}: no permission to write in {path.parent}") from error
     except OSError as error:
-        raise SupermaskError(f"cannot write {path}: {error.strerror}") from error
+        raise DiskError(f"cannot write {path}: {error.strerror}") from error
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -36,7 +36,7 @@ def write_atomic(path: Path, data: bytes) -> None:
         sync_folder(path.parent)
     except OSError as error:
         Path(name).unlink(missing_ok=True)
-        raise SupermaskError(f"cannot write {path}: {error.strerror}") from error
+        raise DiskError(f"cannot write {path}: {error.strerror}") from error
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
@@ -52,7 +52,7 @@ def sync_file(path: Path) -> int:
     """Make what was appended to a file survive a power cut; its size.
 
     Raises:
-        SupermaskError: the disk refused.
+        DiskError: it cannot.
     """
     try:
         handle = os.open(path, os.O_RDONLY)
@@ -62,7 +62,7 @@ def sync_file(path: Path) -> int:
         finally:
             os.close(handle)
     except OSError as error:
-        raise SupermaskError(f"cannot write {path}: {error.strerror}") from error
+        raise DiskError(f"cannot write {path}: {error.strerror}") from error
 
 
 def sync_folder(folder: Path) -> None:

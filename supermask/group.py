@@ -64,8 +64,6 @@ class Group:
             self._run_epochs(int(self.parts.config.epochs or 0))
         else:
             self.best = self.last = self._untrained()
-        chosen = self.best if self.interrupted or self.parts.config.select == "best" else self.last
-        tickets = self._tickets(chosen)  # may be interrupted
         rate = self.steps_done * self.parts.batch_size / self.train_seconds if self.train_seconds else 0.0
         return [
             Outcome(
@@ -76,7 +74,7 @@ class Group:
                 device=jax.devices()[0].device_kind,
                 interrupted=self.interrupted,
             )
-            for ticket in tickets
+            for ticket in self._tickets()
         ]
 
     def _run_epochs(self, epochs: int) -> None:
@@ -90,7 +88,10 @@ class Group:
                 return
             self.last = found
             pairs = zip(self.best or self.last, self.last, strict=True)
-            self.best, self.epochs_done = [max(pair, key=_val_accuracy) for pair in pairs], self.epochs_done + 1
+            self.best, self.epochs_done = (
+                [max(pair, key=lambda c: c.metrics["val_accuracy"]) for pair in pairs],
+                self.epochs_done + 1,
+            )
             images = (self.steps_done - steps) * self.parts.batch_size
             self._report(images / (self.train_seconds - seconds) if images else 0.0)
 
@@ -143,8 +144,7 @@ class Group:
     def _leave(self) -> None:
         """Stop here, because the observer wants it."""
         self.interrupted = True
-        if self.parts.total_steps:
-            self._save()
+        self._save()
 
     def _save(self) -> None:
         snapshot = self._snapshot()
@@ -168,6 +168,8 @@ class Group:
             raise BadFileError("the checkpoint is of other training images: --force searches anew")
         self.steps_done, self.epochs_done = snapshot.steps_done, snapshot.epochs_done
         self.train_seconds, self.best, self.last = snapshot.train_seconds, snapshot.best, snapshot.last
+        if not self.parts.total_steps:
+            return
         self.programs.begin_epoch(self.state, self.epochs_done + 1)
         put_back(self.state, snapshot.state, self.programs.layout)
 
@@ -211,23 +213,27 @@ class Group:
             self._leave()
         return found
 
-    def _recorded(self, chosen: list[Candidate]) -> list[dict[str, float]]:
-        """The metrics of each, of a sampled mask over several draws; if there is no time for them, over one."""
+    def _several_draws(self, chosen: list[Candidate]) -> list[dict[str, float]] | None:
+        """The metrics of each, for sampled masks over several draws; None if it is stopped."""
         metrics = [candidate.metrics for candidate in chosen]
         if not sampled(chosen[0].mask):
             return metrics
-        one_draw = [row | {"val_samples": 1} for row in metrics]
-        if self.interrupted:
-            return one_draw
         stack = self.programs.layout.stack
         mask, stats = stack([c.mask for c in chosen]), stack([c.stats for c in chosen])
         scored = self._scored(self.programs.validation, mask, stats, SAMPLES)
         if scored is None:
-            return one_draw
+            return None
         return [row | {"val_accuracy": float(column.mean())} for row, column in zip(metrics, scored[1].T, strict=True)]
 
-    def _tickets(self, chosen: list[Candidate]) -> list[Ticket]:
+    def _tickets(self) -> list[Ticket]:
+        """Of the last mask or the best; of the best so far if it is stopped, be it here."""
         parts = self.parts
+        chosen = self.best if parts.config.select == "best" else self.last
+        metrics = None if self.interrupted else self._several_draws(chosen)
+        if metrics is None:
+            chosen = self.best
+            more = {"val_samples": 1} if chosen and sampled(chosen[0].mask) else {}
+            metrics = [candidate.metrics | more for candidate in chosen]
         return [
             Ticket(
                 config=parts.config.replace(seed=seed, seeds=1),
@@ -236,15 +242,9 @@ class Group:
                 mask=candidate.mask,
                 stats=candidate.stats,
                 fingerprint=fingerprint(weights),
-                metrics=metrics,
+                metrics=row,
                 transforms=type(parts.method).effective is not Method.effective,
                 versions={"supermask": __version__, "jax": jax.__version__, "numpy": np.__version__},
             )
-            for seed, candidate, metrics, weights in zip(
-                self.seeds, chosen, self._recorded(chosen) if chosen else [], self.host_weights, strict=False
-            )
+            for seed, candidate, row, weights in zip(self.seeds, chosen, metrics, self.host_weights, strict=False)
         ]
-
-
-def _val_accuracy(candidate: Candidate) -> float:
-    return candidate.metrics["val_accuracy"]

@@ -93,7 +93,9 @@ class Programs:
 
     @property
     def compile_seconds(self) -> float:
-        programs = (self.validation.program, self._harden, self.start, self._order, self.train)
+        programs = [self.validation.program, self._harden, self.start, self._order, self.train]
+        if not self.parts.total_steps:
+            programs.append(self.training_split.program)
         return sum(program.seconds for program in programs)
 
     def begin(self, seeds: Sequence[int], host_weights: Sequence[Tree]) -> Searching:

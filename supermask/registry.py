@@ -98,7 +98,7 @@ def describe(kind: str, name: str) -> Entry:
     for node in body:
         if isinstance(node, ast.ClassDef) and kind == "methods":
             for part in [*_bases(node, body), node]:
-                constants |= _constants(part.body)
+                constants |= _constants(part.body, whole=False)
                 own_fields |= _annotated(part.body)
                 notes |= _attributes(ast.get_docstring(part) or "")
     return Entry(name, (ast.get_docstring(doc) or "").split("\n")[0], constants, own_fields, notes)
@@ -152,20 +152,30 @@ def _parse(path: Path) -> ast.Module:
 def _literal(node: ast.expr | None) -> Any:
     if node is None:
         return None
-    if isinstance(node, ast.Call) and ast.unparse(node.func) == "Recipe":
-        return Recipe(**{str(word.arg): _literal(word.value) for word in node.keywords})
+    if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == "Recipe":
+        try:
+            return Recipe(
+                *map(ast.literal_eval, node.args), **{str(w.arg): ast.literal_eval(w.value) for w in node.keywords}
+            )
+        except (ValueError, TypeError) as error:
+            raise SupermaskError(f"{ast.unparse(node)} is read without being run: give literals alone") from error
     try:
         return ast.literal_eval(node)
     except ValueError:
         return None
 
 
-def _constants(body: list[ast.stmt]) -> dict[str, Any]:
+def _constants(body: list[ast.stmt], whole: bool = True) -> dict[str, Any]:
+    """Literal values of a module's names, or of a class's class variables; not `whole`: of a class."""
     found: dict[str, Any] = {}
     for node in body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             found[node.targets[0].id] = _literal(node.value)
-        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and _is_class_variable(node):
+        elif (
+            isinstance(node, ast.AnnAssign)
+            and isinstance(node.target, ast.Name)
+            and (whole or _is_class_variable(node))
+        ):
             found[node.target.id] = _literal(node.value)
     return {key: value for key, value in found.items() if value is not None}
 

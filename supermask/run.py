@@ -18,7 +18,7 @@ from typing import Any
 
 from supermask import checkpoint
 from supermask.config import SearchConfig
-from supermask.errors import BadFileError, RunFolderError, SupermaskError, UsageError, one_line
+from supermask.errors import BadFileError, DiskError, RunFolderError, UsageError, one_line
 from supermask.existing import check_owner, is_free
 from supermask.files import empty_folder, lock_folder, sync_file, sync_folder, write_atomic
 from supermask.ticket import Ticket
@@ -28,7 +28,7 @@ OWN_FILES = re.compile(r"config\.json|metrics\.jsonl|result\.json|(ticket-s|chec
 
 
 class RunFolder:
-    """The folder of one search while it is being filled; made by `claimed` or `open_run`.
+    """The folder of one search while it is being filled; made by `claimed`.
 
     Attributes:
         resumed: document and tensors of the checkpoint that the search goes on from, or None.
@@ -41,6 +41,7 @@ class RunFolder:
         self.resumed: tuple[dict[str, Any], Tree] | None = None
         self.results: list[dict[str, Any]] = []
         self.complaints: list[str] = []
+        self._closed = False
         self._made = [parent for parent in path.parents if not parent.exists()]
 
     @property
@@ -72,10 +73,10 @@ class RunFolder:
         self._go_on()
 
     def _copy_stopped(self) -> None:
-        """Into the hidden folder; checkpoints last: where there is one, all that it needs is there."""
+        """Into the hidden folder, checkpoints last and the newest first: where one is, all that it needs is there."""
         last = checkpoint.paths(self.path)
         own = [f for f in self.path.iterdir() if f.is_file() and OWN_FILES.fullmatch(f.name) and f not in last]
-        for file in [*own, *last]:
+        for file in [*own, *reversed(last)]:
             if file.name != "result.json" and not file.name.startswith("."):
                 write_atomic(self._hidden / file.name, file.read_bytes())
 
@@ -85,7 +86,7 @@ class RunFolder:
             with (self._hidden / "metrics.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
         except OSError as error:
-            raise SupermaskError(f"cannot write {self._hidden}/metrics.jsonl: {error.strerror}") from error
+            raise DiskError(f"cannot write {self._hidden}/metrics.jsonl: {error.strerror}") from error
 
     def add_ticket(self, ticket: Ticket) -> Path:
         """Save a ticket; the path is the one that it has once the run is closed."""
@@ -124,6 +125,7 @@ class RunFolder:
             shutil.rmtree(old, ignore_errors=True)
             os.rename(self.path, old)
         os.rename(self._hidden, self.path)
+        self._closed = True
         sync_folder(self.path.parent)
         shutil.rmtree(old, ignore_errors=True)
         for file in checkpoint.paths(self.path) if complete else []:
@@ -131,6 +133,8 @@ class RunFolder:
 
     def discard(self) -> None:
         """Leave nothing behind but checkpoints, and results that only want their name."""
+        if self._closed:  # what has the hidden name now is another's
+            return
         if not checkpoint.paths(self._hidden) and not (self._hidden / "result.json").exists():
             shutil.rmtree(self._hidden, ignore_errors=True)
         for parent in self._made:
@@ -168,16 +172,10 @@ def claimed(path: Path) -> Iterator[RunFolder]:
     try:
         yield folder
     finally:
-        folder.discard()
-        os.close(lock)
-
-
-@contextmanager
-def open_run(path: Path, config: SearchConfig, *, force: bool = False) -> Iterator[RunFolder]:
-    """A run folder that is claimed and begun; the errors of both."""
-    with claimed(path) as folder:
-        folder.begin(config, force=force)
-        yield folder
+        try:
+            folder.discard()
+        finally:
+            os.close(lock)
 
 
 def hidden_path(path: Path) -> Path:

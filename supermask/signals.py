@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from types import FrameType
 
 from supermask.errors import InterruptionError, StoppedError, SupermaskError
@@ -35,9 +34,11 @@ def stopped(number: int | None, what: str) -> SupermaskError:
 
 def end(error: SupermaskError) -> None:
     """End the process here: an exception would break into whatever runs, an import or a compilation."""
-    cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # a progress bar hides it
-    os.write(2, f"{cursor}supermask: {error}\n".encode())
-    os._exit(error.exit_code)
+    try:
+        cursor = "\x1b[?25h" if os.isatty(2) else ""  # a progress bar hides it
+        os.write(2, f"{cursor}supermask: {error}\n".encode())
+    finally:  # whatever has become of stderr
+        os._exit(error.exit_code)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

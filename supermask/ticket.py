@@ -198,6 +198,9 @@ def _assemble(document: dict[str, Any], tensors: Tree, path: Path) -> Ticket:
     for key, value in {"val_accuracy": None, **document["metrics"]}.items():
         if type(value) not in (int, float):
             raise ValueError(f"its {key} is no number")
+    samples = document["metrics"].get("val_samples", 1)
+    if type(samples) is not int or samples < 1:
+        raise ValueError(f"its val_samples is {samples}")
     mask: Tree = {}
     for name in inits.maskable(shapes):
         if name in groups["bits"]:

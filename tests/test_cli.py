@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
+from folders import open_run
 from safetensors.numpy import load_file
 
 import supermask
@@ -22,7 +23,6 @@ from supermask import registry
 from supermask.cli import group, main
 from supermask.config import SearchConfig
 from supermask.existing import default_path, finished, read_config
-from supermask.run import open_run
 from supermask.ticket import Ticket
 
 ROOT = Path(__file__).parent.parent
@@ -215,6 +215,20 @@ def test_values_equal_to_the_defaults_are_the_same_run(run, monkeypatch):
     assert answer.json() == [run.row]
     answer = call("search", "--config", Path(run.row["run"]) / "config.json", "--json")
     assert (answer.code, answer.json()) == (0, [run.row])
+
+
+def test_the_config_of_a_run_finds_the_run_whatever_it_was_called_for(here):
+    words = ("search", "--arch", "lenet300", "--width", "0.05", "--epochs", "1", "--json", "-q")
+    plain = call(*words).json()[0]
+    [one] = call(*words, "--devices", "1").json()
+    [named] = call(*words, "--seed", "3", "--out", "named").json()
+    for row in (plain, one, named):
+        before = snapshot(here)
+        answer = call("search", "--config", Path(row["run"]) / "config.json", "--json", "-q")
+        assert (answer.code, answer.json()) == (0, [row])
+        assert snapshot(here) == before
+    [other] = call("search", "--config", Path(named["run"]) / "config.json", "--seed", "0", "--json", "-q").json()
+    assert other["ticket"] == plain["ticket"]
 
 
 def test_force_searches_anew_and_finds_the_same_ticket(run, here):

@@ -2,13 +2,15 @@
 
 import math
 import typing
-from dataclasses import fields
+from dataclasses import dataclass, field, fields
 
 import pytest
 
 from supermask import defaults, registry
+from supermask.build import resolve
 from supermask.config import SearchConfig
-from supermask.errors import UsageError
+from supermask.errors import SupermaskError, UsageError
+from supermask.types import Method
 
 
 @pytest.mark.parametrize(
@@ -94,6 +96,64 @@ def test_what_is_read_of_a_method_is_what_its_class_says(name):
     assert [type(default) for _, default in facts.options.values()] == [kind for kind, _ in facts.options.values()]
     assert (facts.recipe, facts.learned, facts.keeps_density) == (real.recipe, real.learned, real.keeps_density)
     assert registry.describe("methods", name).notes.keys() == facts.options.keys()  # each is explained
+
+
+@dataclass(frozen=True)
+class Own(Method):
+    """With fields of every kind."""
+
+    steps: tuple = field(default_factory=lambda: (1, 2))
+    limit: int | None = None
+    rate: typing.Optional[float] = 0.5  # noqa: UP045 - both spellings
+    word: str = "A"
+    made: int = field(init=False, default=7)
+    needed: int = field(kw_only=True)
+
+    def __post_init__(self):
+        object.__setattr__(self, "word", self.word.lower())
+
+    def mask(self, scores, weights, *, key, progress):
+        raise NotImplementedError
+
+    def harden(self, scores, weights):
+        raise NotImplementedError
+
+
+def test_options_of_a_method_of_ones_own():
+    name = f"{__name__}:Own"
+    config = SearchConfig(method=name, options={"needed": "3", "limit": "4"})
+    assert defaults.filled(config).options == {"steps": (1, 2), "limit": 4, "rate": 0.5, "word": "A", "needed": 3}
+    assert defaults.make_method(config) == Own(needed=3, limit=4)
+    assert resolve(config).options["word"] == "a"  # as the method has settled it
+    assert defaults.make_method(config.replace(options={"needed": 3, "limit": None, "steps": (5,)})).steps == (5,)
+    for options, words in (
+        ({}, ("needs the option needed", "-o needed=VALUE")),
+        ({"needed": "x"}, ("option needed is 'x'", "a whole number")),
+        ({"needed": 1, "rate": "x"}, ("option rate is 'x'", "a number")),
+        ({"needed": 1, "made": 1}, ("unknown option", "'made'")),
+    ):
+        with pytest.raises(UsageError) as caught:
+            defaults.filled(config.replace(options=options))
+        assert all(word in str(caught.value) for word in words)
+
+
+@pytest.mark.parametrize("name", registry.names("datasets"))
+def test_what_is_read_of_a_dataset_is_what_its_module_says(name):
+    real, found = registry.load("datasets", name), defaults.filled(SearchConfig(dataset=name))
+    assert (found.epochs, found.augment) == (real.EPOCHS, real.AUGMENT)
+
+
+@pytest.mark.parametrize("text", ["Recipe(learning_rate=1 / 8)", "types.Recipe(**BASE)", "Recipe(nonsense=1)"])
+def test_what_cannot_be_read_without_being_run_is_refused(tmp_path, monkeypatch, text):
+    (tmp_path / "methods").mkdir()
+    path = tmp_path / "methods" / "mine.py"
+    monkeypatch.setattr(registry, "ROOT", tmp_path)
+    path.write_text(f"class Mine(Method):\n    recipe: ClassVar[Recipe] = {text}\n")
+    with pytest.raises(SupermaskError, match="give literals alone"):
+        registry.describe("methods", "mine")
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "datasets" / "mine.py").write_text("EPOCHS: int = 7\n")
+    assert registry.describe("datasets", "mine").constants == {"EPOCHS": 7}
 
 
 def test_a_filled_config_leaves_nothing_open_but_what_the_machine_decides():

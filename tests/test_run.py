@@ -7,13 +7,14 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import pytest
+from folders import open_run
 
 from supermask import inits
 from supermask.config import SearchConfig
 from supermask.errors import BadFileError, RunFolderError, SupermaskError, UsageError
 from supermask.existing import default_path, finished, read_config
 from supermask.files import write_atomic
-from supermask.run import open_run
+from supermask.run import claimed
 from supermask.ticket import Ticket
 
 DEFAULTS = SearchConfig(
@@ -343,6 +344,17 @@ def test_config_of_a_later_version_is_refused(tmp_path):
     (path / "config.json").write_text(json.dumps({**CONFIG.to_dict(), "colour": "red"}))
     with pytest.raises(RunFolderError, match="colour"):
         finished(path, CONFIG)
+
+
+def test_who_is_done_leaves_the_next_owner_alone(tmp_path):
+    """The hidden folder of a closed run is gone; one that lies there since is another's."""
+    with claimed(tmp_path / "run") as first:
+        first.begin(CONFIG)
+        first.close([], complete=False)
+        with claimed(tmp_path / "run") as second:
+            first.discard()
+            assert second.working.is_dir()
+            second.begin(CONFIG)
 
 
 def test_folder_that_cannot_be_made(tmp_path):

@@ -9,15 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from folders import open_run
 
 from supermask import checkpoint
 from supermask.config import SearchConfig
 from supermask.existing import finished
 from supermask.inits import fingerprint, of_config
-from supermask.run import open_run
 from supermask.ticket import Ticket
 
 CALLS = ("open", "replace", "rename", "unlink", "mkdir", "rmdir", "truncate")
+
+
+opened = io.open
 
 
 class Died(BaseException):
@@ -57,7 +60,7 @@ class Disk:
         for name in CALLS:
             patch.setattr(os, name, self.counted(getattr(os, name), name))
         patch.setattr(os, "fsync", self.fsync)
-        fdopen, opened = os.fdopen, io.open
+        fdopen = os.fdopen
         patch.setattr(os, "fdopen", lambda handle, mode: Watched(fdopen(handle, mode), self))
 
         def open_(file, mode="r", *more, **named):
@@ -75,9 +78,13 @@ class Disk:
     def counted(self, call, name):
         def wrapped(*arguments, **named):
             self.step()
+            moves, old = name in ("rename", "replace"), None
+            if moves and os.path.isfile(arguments[1]):
+                with opened(arguments[1], "rb") as file:
+                    old = file.read()
             found = call(*arguments, **named)
-            if name in ("rename", "replace"):
-                self.renamed.append([str(path) for path in arguments])
+            if moves:
+                self.renamed.append((*map(str, arguments), old))
             if name == "open":
                 self.handles.append((found, os.fstat(found)))
             return found
@@ -88,7 +95,7 @@ class Disk:
         self.step()
         self.synced.pop(os.fstat(handle).st_ino, None)
         path = os.readlink(f"/proc/self/fd/{handle}")
-        self.renamed = [pair for pair in self.renamed if str(Path(pair[1]).parent) != path]
+        self.renamed = [renamed for renamed in self.renamed if str(Path(renamed[1]).parent) != path]
 
     def forget(self):
         """What a dead process held open is closed, with its locks."""
@@ -101,9 +108,11 @@ class Disk:
         for path in [item for item in folder.rglob("*") if item.is_file()]:
             if path.stat().st_ino in self.synced:
                 os.truncate(path, self.synced[path.stat().st_ino])
-        for source, target in reversed(self.renamed):
+        for source, target, old in reversed(self.renamed):
             if Path(target).exists():
                 os.rename(target, source)
+                if old is not None:
+                    Path(target).write_bytes(old)
 
 
 def stops(folder, before, work, look, cut):
@@ -125,6 +134,12 @@ def stops(folder, before, work, look, cut):
         if done:
             return stop
     raise AssertionError("it never ends")
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch):
+    """What is written before and after a death need not reach a real disk."""
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
 
 
 cuts = pytest.mark.parametrize("cut", [False, True], ids=["killed", "power cut"])
@@ -160,8 +175,11 @@ def ticket(accuracy):
     )
 
 
-def fill(path, accuracy, force=False):
-    """A run of four epochs as a search writes it, with a checkpoint after each but the last."""
+def fill(path, accuracy, force=False, stop=None, least=0):
+    """A run of four epochs as a search writes it, with a checkpoint after each but the last.
+
+    It is stopped after the epoch `stop`, and must find a checkpoint of the epoch `least` or a later one.
+    """
     with open_run(path, CONFIG, force=force) as folder:
         rows = 0
         if folder.resumed:
@@ -169,12 +187,15 @@ def fill(path, accuracy, force=False):
             assert (folder.resumed[1]["state"] == rows).all()
             written = (folder.working / "metrics.jsonl").read_text().splitlines()
             assert [json.loads(line)["epoch"] for line in written] == list(range(1, rows + 1))
+        assert rows >= least
         for epoch in range(rows + 1, 5):
             folder.add_metrics({"epoch": epoch})
             if epoch < 4:
                 folder.add_checkpoint(epoch, {"epoch": epoch}, {"state": np.full(50, epoch, np.float32)}, [])
+            if epoch == stop:
+                break
         saved = folder.add_ticket(ticket(accuracy))
-        folder.close([{"ticket": str(saved), "accuracy": accuracy}], complete=True)
+        folder.close([{"ticket": str(saved), "accuracy": accuracy}], complete=stop is None)
 
 
 def told(path):
@@ -187,21 +208,30 @@ def told(path):
     return found[0]["accuracy"]
 
 
+BEFORE = {
+    "first run": lambda path: None,
+    "in place of an older one": lambda path: fill(path, 0.25),
+    "on from where it was stopped": lambda path: fill(path, 0.25, stop=2),
+}
+
+
 @cuts
-@pytest.mark.parametrize("again", [False, True], ids=["first run", "in place of an older one"])
-def test_a_run_is_not_there_or_whole_and_the_same_search_goes_on(tmp_path, again, cut):
-    def before(folder):
-        if again:
-            fill(folder / "run", 0.25)
+@pytest.mark.parametrize("before", BEFORE)
+def test_a_run_is_not_there_or_whole_and_the_same_search_goes_on(tmp_path, before, cut):
+    older, stopped = before.startswith("in place"), before.startswith("on from")
+
+    def work(folder):
+        fill(folder / "run", 0.5, force=older, least=2 if stopped else 0)
 
     def look(folder, done):
-        found = told(folder / "run")
-        assert found == 0.5 or (not done and found in (0.25 if again else None, None))
-        if found is None:
-            fill(folder / "run", 0.5)
-            assert told(folder / "run") == 0.5
+        path = folder / "run"
+        found = told(path)
+        assert found == 0.5 or (not done and found in (0.25 if older else None, None))
+        if found != 0.5:
+            work(folder)  # once more, from no earlier checkpoint
+            assert told(path) == 0.5
             assert [item.name for item in folder.iterdir()] == ["run"]  # nothing is left beside it
-        names = sorted(item.name for item in (folder / "run").iterdir() if "checkpoint" not in item.name)
+        names = sorted(item.name for item in path.iterdir() if "checkpoint" not in item.name)
         assert names == ["config.json", "metrics.jsonl", "result.json", "ticket-s0.safetensors"]
 
-    assert stops(tmp_path, before, lambda folder: fill(folder / "run", 0.5, force=again), look, cut) > 30
+    assert stops(tmp_path, lambda folder: BEFORE[before](folder / "run"), work, look, cut) > 30

@@ -7,12 +7,15 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
+from supermask.cli import _options as opt
 from supermask.cli._pace import Pace
 from supermask.cli._progress import Silent, reporter, rows
 from supermask.cli._stopping import Stopping
 from supermask.cli._trackers import Trackers
 from supermask.config import SearchConfig
-from supermask.errors import DivergedError, SupermaskError
+from supermask.errors import DiskError, DivergedError, SupermaskError
 
 if TYPE_CHECKING:
     from supermask.build import Parts
@@ -30,9 +33,18 @@ def own_folder(runs_dir: Path, config: SearchConfig) -> Path:
     return default_path(runs_dir, filled(config), filled(plain))
 
 
-def search_into(
-    folder: RunFolder,
+def resolved(config: SearchConfig, device: str) -> SearchConfig:
+    """See `build.resolve`; also a UsageError if a GPU was asked for and there is none. Imports JAX."""
+    opt.require_device(device)
+    from supermask.build import resolve
+
+    return resolve(config)
+
+
+def search_in(
+    path: Path,
     config: SearchConfig,
+    device: str,
     stopping: Stopping,
     pace: Pace,
     trackers: Trackers,
@@ -41,17 +53,56 @@ def search_into(
     quiet: bool,
     force: bool = False,
     embed_weights: bool = False,
-) -> tuple[list[dict[str, Any]], SupermaskError | None]:
-    """Search a resolved config and close its claimed run folder, going on from a checkpoint if there is one.
+) -> tuple[list[dict[str, Any]], SupermaskError | None, bool]:
+    """The results of a run folder: known if its search is finished, else searched for, on from its newest checkpoint.
+
+    The folder is claimed before JAX is imported, so that others who want it hear of it soon.
 
     Returns:
-        one result per seed, and, if a signal or the time limit ended the search early, the error to end with; the
-        results are then of the best tickets so far.
+        one result per seed; if a signal or the time limit ended the search early, the error to end with, and the
+        results are then of the best tickets so far; whether they were known.
 
     Raises:
         InterruptionError, StoppedError: a signal, before there was anything to lose.
-        RunFolderError, UsageError, BadFileError, DivergedError: see `RunFolder.begin`, `build` and `search`.
+        RunFolderError, UsageError, BadFileError, DivergedError: see `claimed`, `finished`, `build` and `search`.
     """
+    from supermask.existing import finished, is_open
+    from supermask.run import claimed
+
+    def known() -> list[dict[str, Any]] | None:
+        results = None if force or is_open(path) else finished(path, resolved(config, device))
+        if results is not None and not quiet:
+            click.echo(f"{path} is finished; this is its result (--force searches anew)", err=True)
+        return results
+
+    if (results := known()) is not None:
+        return results, None, True
+    with claimed(path) as folder:
+        stopping.clean_up = folder.discard
+        try:
+            whole = resolved(config, device)
+            if (results := known()) is not None:  # another process was done between our look and our claim
+                return results, None, True
+            results, stopped = _search_into(
+                folder, whole, stopping, pace, trackers, data_dir, quiet, force, embed_weights
+            )
+        finally:
+            stopping.clean_up = lambda: None
+    return results, stopped, False
+
+
+def _search_into(
+    folder: RunFolder,
+    config: SearchConfig,
+    stopping: Stopping,
+    pace: Pace,
+    trackers: Trackers,
+    data_dir: Path | None,
+    quiet: bool,
+    force: bool,
+    embed_weights: bool,
+) -> tuple[list[dict[str, Any]], SupermaskError | None]:
+    """Search a resolved config and close its claimed run folder; see `search_in`."""
     from supermask.build import build
 
     folder.begin(config, force=force)
@@ -66,21 +117,18 @@ def search_into(
             progress.note(f"warning: {complaint}; the checkpoint before it is used")
         try:
             trackers.open(folder.path.name, folder.working, config.to_dict(), progress.note)
-            results, stopped_at = _fill(folder, parts, progress, stopping, pace, trackers, embed_weights)
-        except SupermaskError as error:
-            if type(error) not in (DivergedError, SupermaskError):  # the latter is of a disk that refused
-                raise
+            results, goes_on = _fill(folder, parts, progress, stopping, pace, trackers, embed_weights)
+        except (DivergedError, DiskError) as error:
             if isinstance(error, DivergedError) and folder.results:  # of seeds that are done
                 folder.close(folder.results, complete=False)
             last = folder.last_checkpoint()
             raise type(error)(f"{error}; the last good checkpoint is {last}" if last else str(error)) from None
         finally:
             trackers.close()
-    folder.close(results, complete=stopped_at is None)
-    if stopped_at is None:
+    folder.close(results, complete=goes_on is None)
+    if goes_on is None:
         return results, None
     best = f"; the best ticket so far is {results[-1]['ticket']}" if results else ""
-    goes_on = f"goes on from step {stopped_at}" if stopped_at else "starts anew"
     return results, stopping.error(f"the same command {goes_on}{best}")
 
 
@@ -92,11 +140,11 @@ def _fill(
     pace: Pace,
     trackers: Trackers,
     embed_weights: bool,
-) -> tuple[list[dict[str, Any]], int | None]:
+) -> tuple[list[dict[str, Any]], str | None]:
     """Search, writing metrics, checkpoints and tickets as they come.
 
     Returns:
-        one result per seed, and the step that it was stopped at, None if it is complete.
+        one result per seed, and where the same command goes on, None if it is complete.
     """
     from supermask.loop import Observer, outcomes
     from supermask.snapshots import Snapshot
@@ -135,7 +183,7 @@ def _fill(
         stopping.careless = False  # now there is something to lose
         if not outcome.interrupted:
             results[:] = done
-    return done, None if len(results) == parts.config.seeds else keeper.stopped_at
+    return done, None if len(results) == parts.config.seeds else keeper.goes_on
 
 
 class _Keeper:
@@ -143,7 +191,8 @@ class _Keeper:
 
     def __init__(self, folder: RunFolder, pace: Pace) -> None:
         self._folder, self._pace = folder, pace
-        self._saved, self._epochs, self._seeds, self.stopped_at = time.monotonic(), 0, len(folder.results), 0
+        self._saved, self._epochs, self._seeds = time.monotonic(), 0, len(folder.results)
+        self.goes_on = "starts anew"
 
     def due(self, epochs_done: int) -> bool:
         """Whether it is time, or a seed is done since the last one."""
@@ -158,8 +207,9 @@ class _Keeper:
         document, tensors = snapshot.pack()
         number = snapshot.first * 10**9 + snapshot.steps_done
         self._folder.add_checkpoint(number, document, tensors, self._folder.results)
-        self._saved, self._epochs, self.stopped_at = time.monotonic(), snapshot.epochs_done, snapshot.steps_done
-        self._seeds = len(self._folder.results)
+        self._saved, self._epochs, self._seeds = time.monotonic(), snapshot.epochs_done, len(self._folder.results)
+        where = f"step {snapshot.steps_done}" if snapshot.steps_done else f"seed {snapshot.first}"
+        self.goes_on = f"goes on from {where}"
 
 
 def _result(outcome: Outcome, run: Path, path: Path, size: int) -> dict[str, Any]:

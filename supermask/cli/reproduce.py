@@ -15,7 +15,7 @@ import click
 from supermask import registry
 from supermask.cli import _options as opt
 from supermask.cli._pace import Pace
-from supermask.cli._searching import own_folder, search_into
+from supermask.cli._searching import own_folder, search_in
 from supermask.cli._stopping import Stopping
 from supermask.cli._trackers import Trackers
 from supermask.config import SearchConfig
@@ -61,7 +61,6 @@ def command(
     configs = [SearchConfig.from_dict({**cell.constants["CONFIG"], **values}) for cell in cells]
     configs = [config.replace(epochs=_epochs(cell, budget)) for cell, config in zip(cells, configs, strict=True)]
     opt.choose_device(device, values["devices"])
-    opt.require_device(device)
     rows: list[dict[str, Any]] = []
     try:
         for cell, config in zip(cells, configs, strict=True):
@@ -69,7 +68,11 @@ def command(
                 click.echo(f"{cell.name}: cell {len(rows) + 1} of {len(cells)}", err=True)
             with Stopping() as stopping:
                 found = _run(
-                    *(cell.name, config, stopping), runs_dir=runs_dir, data_dir=data_dir, force=force, quiet=quiet
+                    *(cell.name, config, device, stopping),
+                    runs_dir=runs_dir,
+                    data_dir=data_dir,
+                    force=force,
+                    quiet=quiet,
                 )
             rows.append({"table": table, "recipe": cell.name, "budget": budget, **found, "published": _published(cell)})
             if as_json:
@@ -108,6 +111,7 @@ def _published(cell: registry.Entry) -> dict[str, Any]:
 def _run(
     name: str,
     config: SearchConfig,
+    device: str,
     stopping: Stopping,
     *,
     runs_dir: Path,
@@ -121,25 +125,20 @@ def _run(
         InterruptionError, StoppedError: a signal; the run folder says where its search goes on.
         SupermaskError: of the search or the evaluation, with the cell's name.
     """
-    from supermask.build import resolve
-    from supermask.existing import finished, is_open
-    from supermask.run import claimed
+    from supermask.defaults import filled
 
     try:
-        resolved, path = resolve(config), own_folder(runs_dir, config)
-        results = None if force or is_open(path) else finished(path, resolved)
-        if results is None:
-            with claimed(path) as folder:
-                stopping.clean_up = folder.discard
-                results, stopped = search_into(
-                    *(folder, resolved, stopping, Pace(), Trackers({})), data_dir=data_dir, quiet=quiet, force=force
-                )
-            if stopped or stopping.wished():
-                raise stopped or stopping.error("its search is done")
-            stopping.careless = True
-        elif not quiet:
-            click.echo(f"{path} is finished (--force searches anew)", err=True)
-        return _measured(resolved, path, [Path(row["ticket"]) for row in results], data_dir)
+        path = own_folder(runs_dir, config)
+        results, stopped, _ = search_in(
+            *(path, config, device, stopping, Pace(), Trackers({})),
+            data_dir=data_dir,
+            quiet=quiet,
+            force=force,
+        )
+        if stopped or stopping.wished():
+            raise stopped or stopping.error("its search is done")
+        stopping.careless = True
+        return _measured(filled(config), path, [Path(row["ticket"]) for row in results], data_dir)
     except SupermaskError as error:
         raise type(error)(f"{name}: {error}") from error
 

@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 from supermask.cli import _options as opt
 from supermask.cli._pace import pace, pace_options, seconds
-from supermask.cli._searching import own_folder, search_into
+from supermask.cli._searching import own_folder, resolved, search_in
 from supermask.cli._stopping import Stopping
 from supermask.cli._trackers import HELP, Trackers, tracker_options
 from supermask.config import SearchConfig
@@ -88,55 +88,49 @@ def command(
         config_file, out = _config_of(resume), resume
     every, limit = pace(checkpoint_every), seconds("time-limit", time_limit) if time_limit else None
     trackers = Trackers({name: values.pop(name) for name in HELP})
-    from supermask.existing import finished, is_open
-    from supermask.run import claimed
-
     with Stopping(limit) as stopping:
         config = opt.read_config(ctx, values, config_file, _translated(ctx, options, sparsity), recipe)
         opt.choose_device(device, config.devices)
-        # A run's config.json names its devices; only who types a number of them gets a folder of its own for it.
-        asked = config if "devices" in opt.typed(ctx) else config.replace(devices=None)
-        path = out or own_folder(runs_dir, asked)
         if dry_run:
             indent = None if as_json else 2
-            click.echo(json.dumps(_resolved(config, device).to_dict(), indent=indent, sort_keys=True))
+            click.echo(json.dumps(resolved(config, device).to_dict(), indent=indent, sort_keys=True))
             return
-        results = None if force or is_open(path) else finished(path, _resolved(config, device))
-        if results is not None:
-            if not quiet:
-                click.echo(f"{path} is finished; this is its result (--force searches anew)", err=True)
-            show([_embedded(row) for row in results] if embed_weights else results, as_json)
-            return
-        with claimed(path) as folder:  # before JAX is imported, so that others hear of it soon
-            stopping.clean_up = folder.discard
-            resolved = _resolved(config, device)
-            if not quiet:
-                _note(ctx, config, resolved)
-            results, stopped = search_into(
-                *(folder, resolved, stopping, every, trackers),
-                data_dir=data_dir,
-                quiet=quiet,
-                force=force,
-                embed_weights=embed_weights,
-            )
-        show(results, as_json)
+        path = out or _own_run(ctx, config, config_file) or _own_folder(ctx, runs_dir, config)
+        if not quiet:
+            _note(ctx, config)
+        results, stopped, known = search_in(
+            *(path, config, device, stopping, every, trackers),
+            data_dir=data_dir,
+            quiet=quiet,
+            force=force,
+            embed_weights=embed_weights,
+        )
+        show([_embedded(row) for row in results] if known and embed_weights else results, as_json)
     if stopped:
         raise stopped
 
 
-def _resolved(config: SearchConfig, device: str) -> SearchConfig:
-    opt.require_device(device)
-    from supermask.build import resolve
+def _own_run(ctx: click.Context, config: SearchConfig, config_file: Path | None) -> Path | None:
+    """The run whose config.json is given, if nothing else was asked for."""
+    if config_file is None or "runs_dir" in opt.typed(ctx) or not (config_file.parent / "result.json").is_file():
+        return None
+    from supermask.existing import read_config
 
-    return resolve(config)
+    return config_file.parent if SearchConfig.from_dict(read_config(config_file)) == config else None
 
 
-def _note(ctx: click.Context, config: SearchConfig, resolved: SearchConfig) -> None:
+def _own_folder(ctx: click.Context, runs_dir: Path, config: SearchConfig) -> Path:
+    """A run's config.json names its devices; only who types a number of them gets a folder of its own for it."""
+    return own_folder(runs_dir, config if "devices" in opt.typed(ctx) else config.replace(devices=None))
+
+
+def _note(ctx: click.Context, config: SearchConfig) -> None:
     """What was asked for and means nothing to the method."""
-    if config.epochs and not resolved.epochs:
-        click.echo(f"note: {resolved.method} is not trained, so there are no epochs", err=True)
-    if opt.typed(ctx) & {"density", "sparsity"} and not facts_of(resolved.method).keeps_density:
-        click.echo(f"note: {resolved.method} enforces no density; it is at most where the mask starts", err=True)
+    facts = facts_of(config.method)
+    if config.epochs and not facts.learned:
+        click.echo(f"note: {config.method} is not trained, so there are no epochs", err=True)
+    if opt.typed(ctx) & {"density", "sparsity"} and not facts.keeps_density:
+        click.echo(f"note: {config.method} enforces no density; it is at most where the mask starts", err=True)
 
 
 def _config_of(path: Path) -> Path:
