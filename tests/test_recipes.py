@@ -285,7 +285,7 @@ def test_reproduce_for_humans_continues_where_it_was_stopped(tiny, here, monkeyp
     def never(*args, **kwargs):
         raise AssertionError("a finished cell is answered from its run folder")
 
-    monkeypatch.setattr("supermask.cli.reproduce.search_into", never)
+    monkeypatch.setattr("supermask.cli._searching._search_into", never)
     monkeypatch.setattr("supermask.evaluation.evaluate", never)
     assert call(*words, "-q") == (0, out, "")
     rows = answer(*words, "--json", "-q")
