@@ -2,18 +2,24 @@
 
 import sys
 
-from supermask import signals
+from supermask import signals, streams
 
 SEARCHING = ("search", "reproduce")
 
 
 def main() -> None:
     """Run the command line; a command that searches obeys signals before anything else is imported."""
-    if sys.argv[1:2] and sys.argv[1] in SEARCHING:
+    searching = sys.argv[1:2] and sys.argv[1] in SEARCHING
+    if searching:
         signals.obey_from_the_start()
+    streams.secure()
     from supermask.cli import main as run
 
-    run()
+    try:
+        run()
+    finally:
+        if searching:
+            signals.ignore()
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def save(folder: Path, number: int, document: dict[str, Any], tensors: Tree) -> 
 
 def paths(folder: Path) -> list[Path]:
     """All checkpoints of a folder, the newest last."""
-    return sorted(folder.glob(PATTERN))
+    return sorted(path for path in folder.glob(PATTERN) if path.is_file())
 
 
 def newest(folder: Path) -> tuple[Path, dict[str, Any], Tree, list[str]] | None:

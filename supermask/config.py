@@ -94,6 +94,10 @@ class SearchConfig:
                 continue
             if not (math.isfinite(value) and low <= value <= high):
                 raise UsageError(f"{name} is {value}; it must be {text}")
+        if self.seed + self.seeds > 2**32:
+            raise UsageError(
+                f"seeds from {self.seed} to {self.seed + self.seeds - 1} are more than go up to {2**32 - 1}"
+            )
         for item in fields(self):
             choices = item.metadata.get("choices")
             value = getattr(self, item.name)

@@ -23,6 +23,8 @@ def shares(batch: int, model: Model, config: SearchConfig) -> int:
     count = int(config.devices or 1)
     if jax.default_backend() == "cpu" and not _convolutional(model):
         return 1
+    if batch < int(config.batch_size or 1):  # it was cut to the images that there are
+        return max(d for d in range(1, count + 1) if batch % d == 0)
     if batch % count:
         raise UsageError(f"a batch of {batch} images cannot be shared evenly by {count} devices")
     return count

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,8 @@ def finished(path: Path, config: SearchConfig) -> list[dict[str, Any]] | None:
             return None
         for row in rows:
             Ticket.load(row["ticket"])
+        if len(rows) != config.seeds:
+            raise ValueError(f"{len(rows)} results of {config.seeds} seeds")
         return rows
     except BadFileError as error:
         raise BadFileError(f"{error}; --force searches anew") from error
@@ -81,6 +84,26 @@ def is_open(path: Path) -> bool:
         return False  # `finished` says what is wrong with it
 
 
+def devices_of(path: Path) -> int | None:
+    """The number of devices that a run there was begun with, which its ticket depends on; None if nothing says so."""
+    for folder in (path, hidden_path(path)):
+        with suppress(BadFileError):
+            found = read_config(folder / "config.json").get("devices")
+            return found if type(found) is int else None
+    return None
+
+
+def hidden_path(path: Path) -> Path:
+    """Where the folder of a run is filled.
+
+    Raises:
+        UsageError: no run folder can be there, as for `.` or `/`.
+    """
+    if not path.name or path.name == "..":
+        raise UsageError(f"{path} cannot be a run folder; give --out the name of a new one")
+    return path.with_name(f".{path.name}.unfinished")
+
+
 def is_free(path: Path) -> bool:
     """Whether a new run may take this name without asking: nothing is there, or an empty folder."""
     try:
@@ -93,7 +116,10 @@ def check_owner(path: Path, config: SearchConfig) -> None:
     """Raise a RunFolderError unless it is a run folder of this config; the keys that differ are listed."""
     if not (path / "config.json").is_file():
         raise RunFolderError(f"{path} exists and is not a run folder; give --out another name")
-    there = read_config(path / "config.json")
+    try:
+        there = read_config(path / "config.json")
+    except BadFileError as error:
+        raise BadFileError(f"{error}; --force searches anew") from error
     try:
         mine, other = config.to_dict(), SearchConfig.from_dict(there).to_dict()
     except (UsageError, TypeError) as error:

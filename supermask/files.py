@@ -6,6 +6,7 @@ import fcntl
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from supermask.errors import BadFileError, DiskError, RunFolderError, UsageError
@@ -15,9 +16,13 @@ def write_atomic(path: Path, data: bytes) -> None:
     """Write to a temporary name in the same folder, flush to the disk and rename.
 
     Raises:
-        UsageError: the folder does not exist, or may not be written to.
+        UsageError: the folder does not exist or may not be written to, or what is there is a device or the like.
         DiskError: it is full, for example.
     """
+    if path.exists() and not path.is_file():
+        raise UsageError(f"cannot write {path}: it is there and no regular file")
+    if path.is_symlink():
+        path = path.resolve()  # the link stays
     if not path.parent.is_dir():
         raise UsageError(f"cannot write {path}: the folder {path.parent} does not exist")
     try:
@@ -40,6 +45,14 @@ def write_atomic(path: Path, data: bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove it with all that is in it, if it is there and ours to remove, be it read-only."""
+    for path, _, _ in os.walk(folder):
+        with suppress(OSError):
+            os.chmod(path, 0o700)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def empty_folder(folder: Path) -> None:

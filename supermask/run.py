@@ -18,9 +18,9 @@ from typing import Any
 
 from supermask import checkpoint
 from supermask.config import SearchConfig
-from supermask.errors import BadFileError, DiskError, RunFolderError, UsageError, one_line
-from supermask.existing import check_owner, is_free
-from supermask.files import empty_folder, lock_folder, sync_file, sync_folder, write_atomic
+from supermask.errors import BadFileError, DiskError, RunFolderError, one_line
+from supermask.existing import check_owner, hidden_path, is_free
+from supermask.files import empty_folder, lock_folder, remove_folder, sync_file, sync_folder, write_atomic
 from supermask.ticket import Ticket
 from supermask.types import Tree
 
@@ -41,7 +41,7 @@ class RunFolder:
         self.resumed: tuple[dict[str, Any], Tree] | None = None
         self.results: list[dict[str, Any]] = []
         self.complaints: list[str] = []
-        self._closed = False
+        self._closed, self._copied = False, False
         self._made = [parent for parent in path.parents if not parent.exists()]
 
     @property
@@ -60,9 +60,11 @@ class RunFolder:
         """
         if not is_free(self.path) and not (force and (self.path / "config.json").is_file()):
             check_owner(self.path, config)
-        if force or not checkpoint.paths(self._hidden):
+        mine, stopped = checkpoint.paths(self._hidden), checkpoint.paths(self.path)
+        if force or not mine or (stopped and stopped[-1].name > mine[-1].name):
             empty_folder(self._hidden)
-            if not force and self.path.is_dir() and checkpoint.paths(self.path):
+            if not force and stopped:
+                self._copied = True
                 self._copy_stopped()
         else:
             check_owner(self._hidden, config)
@@ -97,6 +99,7 @@ class RunFolder:
     def add_checkpoint(self, number: int, document: dict[str, Any], tensors: Tree, results: list[Any]) -> None:
         """Save where the search stands, with the results of the seeds that are done; see `checkpoint.save`."""
         size = sync_file(self._hidden / "metrics.jsonl")
+        self._copied = False  # from here on there is more than in the folder that it was copied from
         checkpoint.save(self._hidden, number, {**document, "results": results, "metrics_bytes": size}, tensors)
 
     def last_checkpoint(self) -> Path | None:
@@ -122,12 +125,12 @@ class RunFolder:
                     os.rename(file, self._hidden / file.name)
         old = self._hidden.with_name(self._hidden.name + ".old")
         if self.path.exists():
-            shutil.rmtree(old, ignore_errors=True)
+            remove_folder(old)
             os.rename(self.path, old)
         os.rename(self._hidden, self.path)
         self._closed = True
         sync_folder(self.path.parent)
-        shutil.rmtree(old, ignore_errors=True)
+        remove_folder(old)
         for file in checkpoint.paths(self.path) if complete else []:
             file.unlink()
 
@@ -135,7 +138,8 @@ class RunFolder:
         """Leave nothing behind but checkpoints, and results that only want their name."""
         if self._closed:  # what has the hidden name now is another's
             return
-        if not checkpoint.paths(self._hidden) and not (self._hidden / "result.json").exists():
+        worthy = checkpoint.paths(self._hidden) or (self._hidden / "result.json").exists()
+        if self._copied or not worthy:
             shutil.rmtree(self._hidden, ignore_errors=True)
         for parent in self._made:
             with suppress(OSError):  # not empty: something was written after all
@@ -165,8 +169,6 @@ def claimed(path: Path) -> Iterator[RunFolder]:
         RunFolderError: another process works in it.
         UsageError: it cannot be made.
     """
-    if not path.name or path.name == "..":
-        raise UsageError(f"{path} cannot be a run folder; give --out the name of a new one")
     folder = RunFolder(path)
     lock = lock_folder(folder.working, path)
     try:
@@ -176,11 +178,6 @@ def claimed(path: Path) -> Iterator[RunFolder]:
             folder.discard()
         finally:
             os.close(lock)
-
-
-def hidden_path(path: Path) -> Path:
-    """Where the folder of a run is filled."""
-    return path.with_name(f".{path.name}.unfinished")
 
 
 def _json(value: Any) -> bytes:

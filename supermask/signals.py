@@ -25,6 +25,12 @@ def obey_from_the_start() -> None:
         signal.signal(number, _leave)
 
 
+def ignore() -> None:
+    """Let the outcome stand that there is, while Python ends."""
+    for number in obeyed():
+        signal.signal(number, signal.SIG_IGN)
+
+
 def stopped(number: int | None, what: str) -> SupermaskError:
     """The error to end with after a signal, or after the time limit if there was none; `what` was done about it."""
     kind = InterruptionError if number == signal.SIGINT else StoppedError

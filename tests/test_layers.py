@@ -11,7 +11,7 @@ import supermask
 
 ROOT = Path(supermask.__file__).parent
 LAYERS = [
-    {"errors", "types", "config", "registry", "_version", "files", "signals"},
+    {"errors", "types", "config", "registry", "_version", "files", "signals", "streams"},
     {
         "inits",
         "defaults",

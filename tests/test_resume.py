@@ -420,7 +420,7 @@ def test_tickets_stay_where_a_stranger_takes_the_folder_meanwhile(tmp_path):
     from folders import open_run
 
     from supermask.errors import RunFolderError
-    from supermask.run import hidden_path
+    from supermask.existing import hidden_path
 
     config, path = supermask.SearchConfig(**SMALL), tmp_path / "run"
     [ticket] = supermask.search(config)

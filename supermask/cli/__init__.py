@@ -65,8 +65,9 @@ def group() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """The entry point: runs a command, turns every expected error into one line and an exit code."""
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # so that `--arch mypkg.nets:MyNet` finds a package of the current folder
+    with suppress(FileNotFoundError):  # a folder that is deleted
+        if os.getcwd() not in sys.path:
+            sys.path.insert(0, os.getcwd())  # so that `--arch mypkg.nets:MyNet` finds a package of the current folder
     sys.exit(_run(arguments))
 
 

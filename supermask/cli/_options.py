@@ -32,14 +32,14 @@ RECIPE = (
     "schedule",
     "batch_size",
 )
-PATH = click.Path(path_type=Path)
+PATH = click.Path(path_type=Path, readable=False)  # what cannot be read is a bad file, and no wrong word
 
 
 class Names(click.Choice[str]):
     """A choice that answers a wrong name with the nearest."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        require(param.human_readable_name if param else "name", value, self.choices)
+        require(param.human_readable_name.strip("[]").lower() if param else "name", value, self.choices)
         return value
 
 
@@ -172,6 +172,10 @@ def parse_options(pairs: tuple[str, ...]) -> dict[str, Any]:
     return found
 
 
+_cpu_devices: list[str] = []
+"""How many were chosen by the last call of `choose_device`, if there was one."""
+
+
 def choose_device(device: str, count: int | None = None) -> None:
     """Say by the environment how JAX is to set itself up when it is imported; variables that are set already win.
 
@@ -193,7 +197,9 @@ def choose_device(device: str, count: int | None = None) -> None:
     if device == "cpu":
         os.environ["JAX_PLATFORMS"] = "cpu"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(max(count or 1, cores or 1)))
+    if os.environ.get("JAX_NUM_CPU_DEVICES") in (None, *_cpu_devices):  # else the user has set it
+        _cpu_devices[:] = [str(max(count or 1, cores or 1))]
+        os.environ["JAX_NUM_CPU_DEVICES"] = _cpu_devices[0]
 
 
 def require_device(device: str) -> None:

@@ -15,13 +15,17 @@ from supermask.cli._progress import Silent, reporter, rows
 from supermask.cli._stopping import Stopping
 from supermask.cli._trackers import Trackers
 from supermask.config import SearchConfig
-from supermask.errors import DiskError, DivergedError, SupermaskError
+from supermask.errors import BadFileError, DiskError, DivergedError, SupermaskError
 
 if TYPE_CHECKING:
     from supermask.build import Parts
     from supermask.loop import Outcome
     from supermask.run import RunFolder
     from supermask.snapshots import Snapshot
+
+
+SHOWN = ("val_accuracy", "train_accuracy", "density", "epochs", "ticket_bytes")
+"""What is told of a result, in numbers."""
 
 
 def own_folder(runs_dir: Path, config: SearchConfig) -> Path:
@@ -66,11 +70,18 @@ def search_in(
         InterruptionError, StoppedError: a signal, before there was anything to lose.
         RunFolderError, UsageError, BadFileError, DivergedError: see `claimed`, `finished`, `build` and `search`.
     """
-    from supermask.existing import finished, is_open
+    from supermask.existing import devices_of, finished, is_open
     from supermask.run import claimed
+
+    if config.devices is None and not force and (devices := devices_of(path)):
+        # A search goes on as it began, on a machine of another number of cores as well.
+        config = config.replace(devices=devices)
+        opt.choose_device(device, devices)
 
     def known() -> list[dict[str, Any]] | None:
         results = None if force or is_open(path) else finished(path, resolved(config, device))
+        if not all(type(row.get(key)) in (int, float) for row in results or [] for key in SHOWN):
+            raise BadFileError(f"{path}/result.json is damaged; --force searches anew")
         if results is not None and not quiet:
             click.echo(f"{path} is finished; this is its result (--force searches anew)", err=True)
         return results
@@ -129,7 +140,8 @@ def _search_into(
     if goes_on is None:
         return results, None
     best = f"; the best ticket so far is {results[-1]['ticket']}" if results else ""
-    return results, stopping.error(f"the same command {goes_on}{best}")
+    same = "the same command, without --force," if force and goes_on != "starts anew" else "the same command"
+    return results, stopping.error(f"{same} {goes_on}{best}")
 
 
 def _fill(

@@ -32,6 +32,7 @@ class Stopping:
         self._number: int | None = None
         self._old: dict[int, Any] = {}
         self._old_fd, self._left = -1, threading.Event()
+        self._timer = threading.Timer(seconds, self._time_is_over) if seconds is not None else None
         self.careless = True
         self.clean_up: Callable[[], None] = lambda: None
 
@@ -44,6 +45,9 @@ class Stopping:
         return signals.stopped(self._number, what)
 
     def __enter__(self) -> Stopping:
+        if self._timer is not None:
+            self._timer.daemon = True
+            self._timer.start()
         if threading.current_thread() is not threading.main_thread():
             return self  # Python lets no other thread have a say in signals
         self._old = {number: signal.signal(number, self._handle) for number in signals.obeyed()}
@@ -59,6 +63,8 @@ class Stopping:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._left.set()
+        if self._timer is not None:
+            self._timer.cancel()
         if not self._old:
             return
         signal.set_wakeup_fd(self._old_fd)
@@ -70,6 +76,10 @@ class Stopping:
         again = self._number is not None and number == signal.SIGINT
         self._number = self._number or number
         if again or self.careless:
+            self._leave()
+
+    def _time_is_over(self) -> None:
+        if self.careless and not self._left.is_set():
             self._leave()
 
     def _watch(self, receive: socket.socket) -> None:

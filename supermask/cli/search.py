@@ -84,6 +84,8 @@ def command(
     if resume is not None:
         if out or config_file or recipe:
             raise UsageError("--resume takes config and folder from the run: leave out --out, --config and --recipe")
+        if resume.is_file():
+            raise UsageError(f"--resume takes a run folder, and {resume} is a file: give {resume.parent}")
         resume = resume if resume.name not in ("", "..") else resume.resolve()
         config_file, out = _config_of(resume), resume
     every, limit = pace(checkpoint_every), seconds("time-limit", time_limit) if time_limit else None
@@ -96,6 +98,8 @@ def command(
             click.echo(json.dumps(resolved(config, device).to_dict(), indent=indent, sort_keys=True))
             return
         path = out or _own_run(ctx, config, config_file) or _own_folder(ctx, runs_dir, config)
+        if path.is_symlink():
+            path = path.resolve()  # what it points to is filled, and it stays
         if not quiet:
             _note(ctx, config)
         results, stopped, known = search_in(
@@ -135,7 +139,7 @@ def _note(ctx: click.Context, config: SearchConfig) -> None:
 
 def _config_of(path: Path) -> Path:
     """The config.json of a run folder, or of the hidden one that a killed process left in its place."""
-    from supermask.run import hidden_path
+    from supermask.existing import hidden_path
 
     there, hidden = path / "config.json", hidden_path(path) / "config.json"
     return hidden if hidden.is_file() and not there.is_file() else there
