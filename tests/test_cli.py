@@ -217,6 +217,37 @@ def test_values_equal_to_the_defaults_are_the_same_run(run, monkeypatch):
     assert (answer.code, answer.json()) == (0, [run.row])
 
 
+TINY = ("search", "--arch", "lenet300", "--width", "0.05", "--epochs", "1", "--json", "-q")
+
+
+def test_a_search_goes_on_with_the_devices_that_it_began_with(here):
+    """As a node of another number of cores would."""
+    [row] = call(*TINY, "--devices", "1", "--out", "run").json()
+    answer = call(*TINY, "--out", "run")
+    assert (answer.code, answer.json()) == (0, [row])
+    assert "devices 1 there, 2 here" in call(*TINY, "--devices", "2", "--out", "run").err
+
+
+def test_a_link_as_run_folder_stays_one(here):
+    (here / "scratch").mkdir()
+    for name, target in (("one", "scratch"), ("other", "nowhere")):
+        Path(name).symlink_to(target)
+        [row] = call(*TINY, "--out", name).json()
+        assert Path(name).is_symlink()
+        assert Path(name, Path(row["ticket"]).name).is_file()
+    assert sorted(item.name for item in here.iterdir()) == ["nowhere", "one", "other", "scratch"]
+
+
+@pytest.mark.parametrize("change", [{"val_accuracy": None}, {"ticket_bytes": "many"}])
+def test_a_result_that_lacks_a_number_is_damaged(here, change):
+    [row] = call(*TINY, "--out", "run").json()
+    path = Path("run", "result.json")
+    path.write_text(json.dumps({"complete": True, "results": [row | change]}))
+    answer = call(*TINY, "--out", "run")
+    assert (answer.code, answer.out) == (3, "")
+    assert "result.json is damaged; --force searches anew" in answer.err
+
+
 def test_the_config_of_a_run_finds_the_run_whatever_it_was_called_for(here):
     words = ("search", "--arch", "lenet300", "--width", "0.05", "--epochs", "1", "--json", "-q")
     plain = call(*words).json()[0]

@@ -56,6 +56,12 @@ def test_bounds_are_allowed(field, value):
     assert getattr(SearchConfig(**{field: value}), field) == value
 
 
+def test_the_last_seed_is_in_range_too():
+    assert SearchConfig(seed=2**32 - 2, seeds=2).seeds == 2
+    with pytest.raises(UsageError, match="4294967296"):
+        SearchConfig(seed=2**32 - 1, seeds=2)
+
+
 def test_dict_round_trip_and_unknown_keys():
     config = SearchConfig(density=0.3, options={"hard": "binary"}, epochs=4)
     assert SearchConfig.from_dict(config.to_dict()) == config

@@ -169,9 +169,9 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def start(*words, **more):
+def start(*words, program=None, **more):
     return subprocess.Popen(
-        [sys.executable, "-m", "supermask", *words],
+        [sys.executable, *(["-m", "supermask"] if program is None else ["-c", program]), *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -387,6 +387,35 @@ def test_a_signal_has_its_exit_code_whatever_has_become_of_stderr(here, stderr):
         timeout=60,
     )
     assert (here / "code").read_text() == "75\n"
+
+
+@pytest.mark.parametrize("stderr", ["2>&-", "2>/dev/full", "2>&1 >out | head -1"])
+def test_a_search_ends_well_whatever_has_become_of_stderr(here, stderr):
+    search = '"$0" -m supermask search --arch lenet300 --width 0.1 --epochs 30 --out run'
+    shell = f"({search}; echo $? > code) {stderr}" if "|" in stderr else f"{search} {stderr}; echo $? > code"
+    environment = {**os.environ, "PYTHONPATH": str(Path(supermask.__file__).parent.parent)}
+    subprocess.run(["sh", "-c", shell, sys.executable], env=environment, check=True, timeout=60, capture_output=True)
+    assert (here / "code").read_text() == "0\n"
+    assert (here / "run" / "ticket-s0.safetensors").is_file()
+
+
+def test_an_outcome_stands_while_python_ends(here):
+    """A signal that comes after the result has nothing to stop."""
+    program = (
+        "import atexit, os; atexit.register(os.kill, os.getpid(), 15); from supermask.__main__ import main; main()"
+    )
+    code, out, err = finish(start("search", "--resume", "nowhere", program=program))
+    assert (code, len(err.splitlines())) == (3, 1), err
+    words = ("search", "--arch", "lenet300", "--width", "0.1", "--epochs", "1", "--json", "-q")
+    code, out, err = finish(start(*words, program=program))
+    assert (code, err) == (0, "")
+    assert ticket_of(out)
+
+
+def test_the_time_limit_holds_before_there_is_anything_to_lose():
+    program = "import time; from supermask.cli._stopping import Stopping\nwith Stopping(0.2): time.sleep(60)"
+    code, _, err = finish(start(program=program), timeout=30)
+    assert (code, err) == (75, "supermask: time limit reached; nothing was lost\n")
 
 
 def test_signals_that_are_ignored_stay_ignored(here, uninterrupted):

@@ -346,6 +346,62 @@ def test_config_of_a_later_version_is_refused(tmp_path):
         finished(path, CONFIG)
 
 
+def stopped(path, number, epochs):
+    """A run that was stopped with one checkpoint."""
+    with open_run(path, CONFIG) as folder:
+        for epoch in range(epochs):
+            folder.add_metrics({"epoch": epoch})
+        folder.add_checkpoint(number, {"number": number}, {"x": np.zeros(3, np.float32)}, [])
+        folder.close([], complete=False)
+
+
+def test_what_is_copied_of_a_stopped_run_stays_only_once_there_is_more(tmp_path):
+    path = tmp_path / "run"
+    stopped(path, 3, epochs=2)
+    for spoil in (False, True):
+        if spoil:
+            (path / "metrics.jsonl").unlink()
+            with pytest.raises(BadFileError, match="metrics are cut short"), open_run(path, CONFIG):
+                pass
+        else:
+            with open_run(path, CONFIG) as folder:
+                assert folder.resumed[0]["number"] == 3
+        assert [item.name for item in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_newer_stopped_run_goes_before_what_an_older_process_left(tmp_path):
+    path = tmp_path / "run"
+    with open_run(path, CONFIG) as folder:
+        folder.add_checkpoint(1, {"number": 1}, {"x": np.zeros(3, np.float32)}, [])
+    assert [item.name for item in tmp_path.iterdir()] == [".run.unfinished"]
+    older = tmp_path / "older"
+    (tmp_path / ".run.unfinished").rename(older)
+    stopped(path, 3, epochs=1)
+    older.rename(tmp_path / ".run.unfinished")
+    with open_run(path, CONFIG) as folder:
+        assert folder.resumed[0]["number"] == 3
+
+
+def test_a_read_only_run_is_replaced_without_a_trace(tmp_path):
+    path = tmp_path / "run"
+    fill(path)
+    path.chmod(0o555)
+    for _ in range(2):
+        fill(path, force=True)
+    assert [item.name for item in tmp_path.iterdir()] == ["run"]
+
+
+def test_only_regular_files_are_written_over_and_links_stay(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="no regular file"):
+        write_atomic(tmp_path / "pipe", b"x")
+    (tmp_path / "link").symlink_to("file")
+    for data in (b"first", b"second"):
+        write_atomic(tmp_path / "link", data)
+        assert (tmp_path / "file").read_bytes() == data
+    assert (tmp_path / "link").is_symlink()
+
+
 def test_who_is_done_leaves_the_next_owner_alone(tmp_path):
     """The hidden folder of a closed run is gone; one that lies there since is another's."""
     with claimed(tmp_path / "run") as first:
