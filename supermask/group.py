@@ -88,10 +88,8 @@ class Group:
                 return
             self.last = found
             pairs = zip(self.best or self.last, self.last, strict=True)
-            self.best, self.epochs_done = (
-                [max(pair, key=lambda c: c.metrics["val_accuracy"]) for pair in pairs],
-                self.epochs_done + 1,
-            )
+            self.best = [max(pair, key=lambda c: c.metrics["val_accuracy"]) for pair in pairs]
+            self.epochs_done += 1
             images = (self.steps_done - steps) * self.parts.batch_size
             self._report(images / (self.train_seconds - seconds) if images else 0.0)
 

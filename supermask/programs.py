@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -134,10 +133,9 @@ class Programs:
 
     def advance(self, state: Searching, start: int, stop: int) -> tuple[np.ndarray, float]:
         """Run the steps start..stop-1; (summed loss of the epoch so far per seed, seconds without compiling)."""
-        compiled, began = self.train.seconds, time.perf_counter()
-        state.inner, state.loss, state.correct, state.failed = self.train(*self._arguments(state, start, stop))
-        loss = np.asarray(state.loss, float)
-        return loss, time.perf_counter() - began - (self.train.seconds - compiled)
+        moved, seconds = self.train.timed(*self._arguments(state, start, stop))
+        state.inner, state.loss, state.correct, state.failed = moved
+        return np.asarray(state.loss, float), seconds
 
     def _arguments(self, state: Searching, start: int, stop: int) -> tuple[Any, ...]:
         carry = (state.inner, state.loss, state.correct, state.failed)

@@ -90,9 +90,8 @@ def depth_of(kind: str, name: str) -> int | None:
 
 def describe(kind: str, name: str) -> Entry:
     """Docstring's first line, literal constants, and the fields of the class of that name with what is said of them."""
-    body = _parse(_path(kind, _stem(kind, name))).body
-    doc = _parse(_path(kind, _stem(kind, name)))
-    constants = _constants(body)
+    module = _parse(_path(kind, _stem(kind, name)))
+    body, constants = module.body, _constants(module.body)
     own_fields: dict[str, Any] = {}
     notes: dict[str, str] = {}
     for node in body:
@@ -101,7 +100,7 @@ def describe(kind: str, name: str) -> Entry:
                 constants |= _constants(part.body, whole=False)
                 own_fields |= _annotated(part.body)
                 notes |= _attributes(ast.get_docstring(part) or "")
-    return Entry(name, (ast.get_docstring(doc) or "").split("\n")[0], constants, own_fields, notes)
+    return Entry(name, (ast.get_docstring(module) or "").split("\n")[0], constants, own_fields, notes)
 
 
 def _load_own(kind: str, name: str) -> Any:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -140,7 +139,7 @@ class RunFolder:
             return
         worthy = checkpoint.paths(self._hidden) or (self._hidden / "result.json").exists()
         if self._copied or not worthy:
-            shutil.rmtree(self._hidden, ignore_errors=True)
+            remove_folder(self._hidden)
         for parent in self._made:
             with suppress(OSError):  # not empty: something was written after all
                 parent.rmdir()

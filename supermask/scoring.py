@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -82,10 +81,8 @@ class Scorer:
             if stop():
                 return None
             until = min(self._rounds, done + self._per_call)
-            compiled, began = self.program.seconds, time.perf_counter()
-            found = self.program(*arguments, jnp.int32(done), jnp.int32(until))
+            found, seconds = self.program.timed(*arguments, jnp.int32(done), jnp.int32(until))
             pieces.append([np.asarray(value) for value in found])
-            seconds = time.perf_counter() - began - (self.program.seconds - compiled)
             self._per_call, done = max(1, int(SECONDS_PER_CALL * (until - done) / seconds)), until
         losses, correct = (np.sum(column, axis=0) for column in zip(*pieces, strict=True))
         return losses.sum(-1, dtype=float), correct.sum(-1)

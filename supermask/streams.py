@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 
@@ -35,5 +34,5 @@ def secure() -> None:
             os.fstat(handle)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest that is free
-    nowhere = Path(os.devnull).open("w")  # noqa: SIM115 - for as long as the process lives
-    sys.stdout, sys.stderr = sys.stdout or nowhere, _Patient(sys.stderr or nowhere)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = _Patient(sys.stderr or os.fdopen(2, "w", closefd=False))

@@ -124,7 +124,8 @@ def read_config(
         recipe: the name of one, or None.
     """
     base = _over(_read_recipe(recipe) if recipe else {}, _read_file(file) if file else {})
-    given = {key: value for key, value in values.items() if key in typed(ctx)}
+    asked = typed(ctx)
+    given = {key: value for key, value in values.items() if key in asked}
     return SearchConfig.from_dict(_over(base, given | extra))
 
 
