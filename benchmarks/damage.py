@@ -54,14 +54,16 @@ class Kind:
 def kinds(folder: Path) -> dict[str, Kind]:
     """One of each."""
     # Here, so that atheris can watch what is imported.
-    from supermask import checkpoint, registry
+    from supermask import registry
     from supermask.cli import group
     from supermask.config import SearchConfig
-    from supermask.defaults import filled
-    from supermask.existing import finished, read_config
-    from supermask.inits import fingerprint, of_config
-    from supermask.sealed import seal, unseal
+    from supermask.resolve import filled
+    from supermask.runs import checkpoints
+    from supermask.runs.index import finished, read_config
+    from supermask.storage.container import seal, unseal
     from supermask.ticket import Ticket
+    from supermask.weights.inits import of_config
+    from supermask.weights.shapes import fingerprint
 
     dice = np.random.default_rng(0)
     images, labels = dice.integers(0, 256, (IMAGES, 16, 16)).astype(np.uint8), (np.arange(IMAGES) % 10).astype(np.uint8)
@@ -105,9 +107,9 @@ def kinds(folder: Path) -> dict[str, Kind]:
     add("ticket, sealed", path, inspect, unpacked=bits, damage=within("ticket", path))
     own = folder / "checkpoints"
     own.mkdir()
-    saved = checkpoint.save(own, 1, {"first": 0, "rows": [1, "a"]}, {"state0": dice.random((300, 300), np.float32)})
+    saved = checkpoints.save(own, 1, {"first": 0, "rows": [1, "a"]}, {"state0": dice.random((300, 300), np.float32)})
     for name, more in (("checkpoint", {}), ("checkpoint, sealed", {"damage": within("checkpoint", saved)})):
-        add(name, saved, lambda: checkpoint.newest(own), **more)
+        add(name, saved, lambda: checkpoints.newest(own), **more)
     run = folder / "run"
     run.mkdir()
     (run / "config.json").write_text(json.dumps(config.to_dict()))

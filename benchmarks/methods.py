@@ -20,8 +20,8 @@ from facts import facts
 
 import supermask
 from supermask import registry
-from supermask.build import build
-from supermask.loop import Observer, outcomes
+from supermask.engine.problem import build
+from supermask.experiments.search import Observer, outcomes
 
 
 def measure(config: supermask.SearchConfig) -> dict[str, object]:

@@ -25,12 +25,12 @@ from facts import facts
 
 import supermask
 from supermask import core
-from supermask.bench import matmul_rate, random_images
-from supermask.build import assemble, resolve
-from supermask.compiled import Compiled
-from supermask.layout import Layout
-from supermask.programs import Programs
-from supermask.training import training_program
+from supermask.engine.aot import Compiled
+from supermask.engine.epoch import training_program
+from supermask.engine.problem import assemble, resolve
+from supermask.engine.programs import Programs
+from supermask.engine.sharding import Layout
+from supermask.experiments.bench import matmul_rate, random_images
 
 HERE = Path(__file__).parent
 

@@ -17,7 +17,7 @@ os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(os.cpu_count() or 1))  # as the
 from facts import facts
 
 import supermask
-from supermask.bench import bench
+from supermask.experiments.bench import bench
 
 CORES = os.cpu_count() or 1
 BASE = {"arch": "conv4", "batch_size": 128, "width": 1.0, "density": 0.5, "seeds": 1, "augment": "crop-flip"}

@@ -26,8 +26,8 @@ from supermask._version import __version__
 if TYPE_CHECKING:
     from supermask.config import SearchConfig
     from supermask.errors import SupermaskError
-    from supermask.evaluation import Evaluation, evaluate
-    from supermask.loop import Observer, search
+    from supermask.experiments.evaluate import Evaluation, evaluate
+    from supermask.experiments.search import Observer, search
     from supermask.ticket import Ticket
     from supermask.types import Dataset, Method, Metrics, Model, Recipe, Split
 
@@ -51,10 +51,10 @@ __all__ = [
 _HOMES = {
     "SearchConfig": "config",
     "SupermaskError": "errors",
-    "Evaluation": "evaluation",
-    "evaluate": "evaluation",
-    "Observer": "loop",
-    "search": "loop",
+    "Evaluation": "experiments.evaluate",
+    "evaluate": "experiments.evaluate",
+    "Observer": "experiments.search",
+    "search": "experiments.search",
     "Ticket": "ticket",
     **dict.fromkeys(("Dataset", "Method", "Metrics", "Model", "Recipe", "Split"), "types"),
 }

@@ -2,7 +2,7 @@
 
 import sys
 
-from supermask import signals, streams
+from supermask.runtime import signals, stdio
 
 SEARCHING = ("search", "reproduce")
 
@@ -12,7 +12,7 @@ def main() -> None:
     searching = sys.argv[1:2] and sys.argv[1] in SEARCHING
     if searching:
         signals.obey_from_the_start()
-    streams.secure()
+    stdio.secure()
     from supermask.cli import main as run
 
     try:

@@ -16,7 +16,7 @@ import optax
 from jax import lax
 
 from supermask import masks
-from supermask.layout import Layout
+from supermask.engine.sharding import Layout
 from supermask.types import Array, Clock, Method, Model, Tree
 
 Parametrise = Callable[[Tree, Tree, Array, Array], tuple[Tree, Array]]

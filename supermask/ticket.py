@@ -15,13 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from supermask import inits, packing
 from supermask.config import SearchConfig
-from supermask.defaults import make_method
 from supermask.errors import BadFileError, SupermaskError, one_line
-from supermask.files import read_bytes, write_atomic
-from supermask.sealed import seal, unseal
+from supermask.resolve import make_method
+from supermask.storage import bitpack
+from supermask.storage.atomic import read_bytes, write_atomic
+from supermask.storage.container import seal, unseal
 from supermask.types import Shapes, Tree
+from supermask.weights import inits
+from supermask.weights.shapes import fingerprint, maskable
 
 FORMAT = 1
 MASK_KINDS = {"bool": "binary", "int8": "whole", "float32": "continuous", "uint8": "sampled"}
@@ -37,7 +39,7 @@ class Ticket:
         image_shape: (height, width, channels) of the images it was searched on.
         mask: maskable parameters only; the dtype says its kind, see `Method.harden`.
         stats: batch statistics, {} for nets without batch norm.
-        fingerprint: of the frozen weights, see `inits.fingerprint`.
+        fingerprint: of the frozen weights, see `fingerprint`.
         metrics: what the search recorded: loss, train_accuracy, val_accuracy, epochs; of a sampled mask of a search
             that was stopped also val_samples, the draws that val_accuracy is the mean of.
         transforms: whether the method makes more than a product of mask and weights, so that it is needed.
@@ -107,7 +109,7 @@ class Ticket:
             weights = inits.of_config(self.config, self.config.seed, self.shapes)
         else:
             weights = self.embedded
-        found = inits.fingerprint(weights)
+        found = fingerprint(weights)
         for name in self.shapes:
             if name not in found or found[name] != self.fingerprint.get(name):
                 raise BadFileError(
@@ -142,9 +144,9 @@ class Ticket:
         tensors |= {f"weights/{name}": array for name, array in (self.embedded or {}).items()}
         for name, array in self.mask.items():
             if array.dtype == np.bool_:
-                tensors[f"bits/{name}"] = packing.pack_bits(array)
+                tensors[f"bits/{name}"] = bitpack.pack_bits(array)
             elif array.dtype == np.int8:
-                tensors[f"small/{name}"] = packing.pack_small(array)
+                tensors[f"small/{name}"] = bitpack.pack_small(array)
             else:
                 tensors[f"mask/{name}"] = np.ascontiguousarray(array)
         document = {
@@ -190,7 +192,7 @@ def _assemble(document: dict[str, Any], tensors: Tree, path: Path) -> Ticket:
         group, _, name = key.partition("/")
         groups[group][name] = array
     stored = [*groups["bits"], *groups["small"], *groups["mask"]]
-    if sorted(stored) != sorted(inits.maskable(shapes)) or not stored:
+    if sorted(stored) != sorted(maskable(shapes)) or not stored:
         raise ValueError("its masks are not those of its layers")
     for key in ("fingerprint", "metrics", "versions"):
         if not isinstance(document[key], dict):
@@ -202,11 +204,11 @@ def _assemble(document: dict[str, Any], tensors: Tree, path: Path) -> Ticket:
     if type(samples) is not int or samples < 1:
         raise ValueError(f"its val_samples is {samples}")
     mask: Tree = {}
-    for name in inits.maskable(shapes):
+    for name in maskable(shapes):
         if name in groups["bits"]:
-            mask[name] = packing.unpack_bits(groups["bits"][name], shapes[name])
+            mask[name] = bitpack.unpack_bits(groups["bits"][name], shapes[name])
         elif name in groups["small"]:
-            mask[name] = packing.unpack_small(groups["small"][name], shapes[name])
+            mask[name] = bitpack.unpack_small(groups["small"][name], shapes[name])
         else:
             mask[name] = groups["mask"][name].reshape(shapes[name])
             if str(mask[name].dtype) not in MASK_KINDS:

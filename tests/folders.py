@@ -2,7 +2,7 @@
 
 from contextlib import contextmanager
 
-from supermask.run import claimed
+from supermask.runs.folder import claimed
 
 
 @contextmanager

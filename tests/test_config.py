@@ -6,9 +6,10 @@ from dataclasses import dataclass, field, fields
 
 import pytest
 
-from supermask import defaults, registry
-from supermask.build import resolve
+from supermask import registry
+from supermask import resolve as resolving
 from supermask.config import SearchConfig
+from supermask.engine.problem import resolve
 from supermask.errors import SupermaskError, UsageError
 from supermask.types import Method
 
@@ -95,7 +96,7 @@ def test_described_fields_are_the_real_ones():
 @pytest.mark.parametrize("name", registry.names("methods"))
 def test_what_is_read_of_a_method_is_what_its_class_says(name):
     """So that a config can be filled, and its run folder named, without JAX."""
-    real, facts = registry.load("methods", name), defaults.facts_of(name)
+    real, facts = registry.load("methods", name), resolving.facts_of(name)
     hints = typing.get_type_hints(real)
     own = {item.name: (hints[item.name], item.default) for item in fields(real) if item.name != "density"}
     assert dict(facts.options) == own
@@ -128,10 +129,10 @@ class Own(Method):
 def test_options_of_a_method_of_ones_own():
     name = f"{__name__}:Own"
     config = SearchConfig(method=name, options={"needed": "3", "limit": "4"})
-    assert defaults.filled(config).options == {"steps": (1, 2), "limit": 4, "rate": 0.5, "word": "A", "needed": 3}
-    assert defaults.make_method(config) == Own(needed=3, limit=4)
+    assert resolving.filled(config).options == {"steps": (1, 2), "limit": 4, "rate": 0.5, "word": "A", "needed": 3}
+    assert resolving.make_method(config) == Own(needed=3, limit=4)
     assert resolve(config).options["word"] == "a"  # as the method has settled it
-    assert defaults.make_method(config.replace(options={"needed": 3, "limit": None, "steps": (5,)})).steps == (5,)
+    assert resolving.make_method(config.replace(options={"needed": 3, "limit": None, "steps": (5,)})).steps == (5,)
     for options, words in (
         ({}, ("needs the option needed", "-o needed=VALUE")),
         ({"needed": "x"}, ("option needed is 'x'", "a whole number")),
@@ -139,13 +140,13 @@ def test_options_of_a_method_of_ones_own():
         ({"needed": 1, "made": 1}, ("unknown option", "'made'")),
     ):
         with pytest.raises(UsageError) as caught:
-            defaults.filled(config.replace(options=options))
+            resolving.filled(config.replace(options=options))
         assert all(word in str(caught.value) for word in words)
 
 
 @pytest.mark.parametrize("name", registry.names("datasets"))
 def test_what_is_read_of_a_dataset_is_what_its_module_says(name):
-    real, found = registry.load("datasets", name), defaults.filled(SearchConfig(dataset=name))
+    real, found = registry.load("datasets", name), resolving.filled(SearchConfig(dataset=name))
     assert (found.epochs, found.augment) == (real.EPOCHS, real.AUGMENT)
 
 
@@ -163,13 +164,13 @@ def test_what_cannot_be_read_without_being_run_is_refused(tmp_path, monkeypatch,
 
 
 def test_a_filled_config_leaves_nothing_open_but_what_the_machine_decides():
-    config = defaults.filled(SearchConfig(dataset="mnist", method="signed", options={"decay": "0.25"}))
+    config = resolving.filled(SearchConfig(dataset="mnist", method="signed", options={"decay": "0.25"}))
     assert config.options == {"threshold": 0.4, "decay": 0.25}
     assert (config.epochs, config.augment, config.optimizer) == (20, "none", "nesterov")
     open_still = {key for key, value in config.to_dict().items() if value is None}
     assert open_still == {"devices", "micro_batch", "image_size"}
-    assert defaults.filled(config) == config
-    assert defaults.filled(SearchConfig(method="random", epochs=3)).epochs == 0
+    assert resolving.filled(config) == config
+    assert resolving.filled(SearchConfig(method="random", epochs=3)).epochs == 0
 
 
 @pytest.mark.parametrize("kind", registry.KINDS)

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from supermask import core, registry
-from supermask.layout import Layout
+from supermask.engine.sharding import Layout
 from supermask.types import Clock, Model
 
 pytestmark = pytest.mark.usefixtures("strict")

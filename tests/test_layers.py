@@ -10,42 +10,20 @@ import pytest
 import supermask
 
 ROOT = Path(supermask.__file__).parent
-LAYERS = [
-    {"errors", "types", "config", "registry", "_version", "files", "signals", "streams"},
-    {
-        "inits",
-        "defaults",
-        "packing",
-        "sealed",
-        "ticket",
-        "checkpoint",
-        "controls",
-        "existing",
-        "run",
-        "datasets",
-        "exporters",
-        "recipes",
-    },
-    {
-        "masks",
-        "allocation",
-        "conv",
-        "winograd",
-        "images",
-        "compiled",
-        "selection",
-        "layout",
-        "precision",
-        "methods",
-        "archs",
-    },
+FLOORS = [
+    {"errors", "types", "config", "registry", "resolve", "_version"},
+    {"runtime", "storage", "weights"},
+    {"ticket"},
+    {"runs", "datasets", "recipes", "exporters"},
+    {"masks", "nn", "data", "tasks"},
+    {"methods", "archs"},
     {"core"},
-    {"build", "cuts", "optimisers"},
-    {"scoring", "training", "looking", "programs", "snapshots", "observer", "group"},
-    {"loop", "evaluation", "bench"},
-    {"cli", "trackers", "__main__"},
+    {"engine"},
+    {"experiments"},
+    {"trackers", "cli", "__main__"},
 ]
-HEAVY = {"jax": 2, "flax": 2, "optax": 3, "torch": 9, "matplotlib": 9}
+PLUGINS = {"methods", "archs", "datasets", "exporters", "recipes", "tasks", "trackers"}
+LOWEST = {"jax": 4, "flax": 5, "optax": 4, "torch": 10, "matplotlib": 10}
 MODULES = sorted(ROOT.rglob("*.py"))
 
 
@@ -53,8 +31,8 @@ def room(path: Path) -> str:
     return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
-def layer(name: str) -> int:
-    return next(i for i, rooms in enumerate(LAYERS) if name in rooms)
+def floor(name: str) -> int:
+    return next(i for i, rooms in enumerate(FLOORS) if name in rooms)
 
 
 def imports(path: Path, everywhere: bool):
@@ -78,18 +56,47 @@ def imports(path: Path, everywhere: bool):
     return set(visit(ast.parse(path.read_text()).body))
 
 
+def uses(path: Path) -> set[str]:
+    """The rooms that a module imports from, its own left out."""
+    parts = [name.split(".") for name in imports(path, everywhere=True)]
+    return {part[1] for part in parts if part[0] == "supermask" and len(part) > 1} - {room(path)}
+
+
+def test_the_house_is_small():
+    rooms = {room(path) for path in MODULES} - {"__init__"}
+    assert rooms <= set().union(*FLOORS)
+    assert len(rooms) <= 35
+    assert len(FLOORS) <= 10
+    assert len([path for path in MODULES if path.parent == ROOT]) <= 10
+
+
 @pytest.mark.parametrize(
     "path", [p for p in MODULES if p != ROOT / "__init__.py"], ids=lambda p: str(p.relative_to(ROOT))
 )
 def test_nothing_imports_upward(path):
-    mine = layer(room(path))
+    for other in uses(path) - {"__init__"}:
+        if (ROOT / other).is_dir() or (ROOT / f"{other}.py").exists():
+            assert floor(other) <= floor(room(path)), f"{other} is above"
+    if room(path) not in PLUGINS:
+        return
     for name in imports(path, everywhere=True):
         parts = name.split(".")
-        if parts[0] == "supermask" and len(parts) > 1:
-            other = parts[1]
-            assert layer(other) <= mine, f"{name} is above"
-            if other == room(path) and (ROOT / other).is_dir() and other != "cli":
-                assert len(parts) == 2 or parts[2].startswith("_"), f"{name} is a sibling"
+        if parts[:2] == ["supermask", room(path)] and len(parts) > 2:
+            assert parts[2].startswith("_"), f"{name} is another plug-in"
+
+
+def test_no_room_needs_itself():
+    graph = {}
+    for path in MODULES:
+        graph.setdefault(room(path), set()).update(uses(path))
+    for start in graph:
+        seen, open_rooms = set(), list(graph[start])
+        while open_rooms:
+            name = open_rooms.pop()
+            if name not in seen:
+                seen.add(name)
+                open_rooms += graph.get(name, ())
+        assert start not in seen, f"{start} imports itself by way of others"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
@@ -98,10 +105,20 @@ def test_heavy_libraries_stay_where_they_belong(path):
     if name == "__init__":
         return
     at_import = imports(path, everywhere=False)
-    for library, lowest in HEAVY.items():
+    for library, lowest in LOWEST.items():
         used = any(module.split(".")[0] == library for module in at_import)
-        assert not (used and (layer(name) < lowest or name == "cli")), f"{library} is imported by {path.name}"
+        assert not (used and (floor(name) < lowest or name == "cli")), f"{library} is imported by {path.name}"
         assert not (used and library == "flax" and name != "archs")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_functions_are_short_and_take_few_parameters(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef):
+            names = [a.arg for a in (*node.args.args, *node.args.kwonlyargs) if a.arg not in ("self", "cls")]
+            is_command = any("command" in ast.unparse(d) for d in node.decorator_list)
+            assert is_command or node.end_lineno - node.lineno < 60, f"{node.name} is too long"
+            assert is_command or len(names) <= 7, f"{node.name} takes {len(names)} parameters"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
@@ -130,7 +147,7 @@ import sys
 from pathlib import Path
 from supermask.cli._searching import own_folder
 from supermask.config import SearchConfig
-from supermask.run import claimed
+from supermask.runs.folder import claimed
 for method in ("edge-popup", "fedpm"):
     with claimed(own_folder(Path(sys.argv[1]), SearchConfig(method=method, dataset="cifar10"))):
         pass
@@ -144,11 +161,11 @@ print(sorted({"jax", "flax", "optax", "sklearn"} & set(sys.modules)))
 def test_every_public_name_is_there():
     for name in supermask.__all__:
         assert getattr(supermask, name) is not None
-    from supermask import evaluation, loop  # a module never shadows an exported function
+    from supermask.experiments import evaluate, search
 
     assert callable(supermask.search)
-    assert supermask.search is loop.search
-    assert supermask.evaluate is evaluation.evaluate
+    assert supermask.search is search.search
+    assert supermask.evaluate is evaluate.evaluate
 
 
 def test_words_that_mean_their_opposite_appear_nowhere():

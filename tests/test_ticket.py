@@ -20,10 +20,11 @@ from safetensors import safe_open
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from supermask import inits
 from supermask.config import SearchConfig
 from supermask.errors import BadFileError
 from supermask.ticket import Ticket
+from supermask.weights import inits
+from supermask.weights.shapes import fingerprint
 
 SHAPES = {"body/bias": (5,), "body/kernel": (3, 5), "head/kernel": (5, 2), "norm/scale": (5,)}
 MASKABLE = ("body/kernel", "head/kernel")
@@ -55,7 +56,7 @@ def make_ticket(dtype="bool", **changes):
         image_shape=(1, 3, 1),
         mask=make_mask(dtype),
         stats={},
-        fingerprint=inits.fingerprint(weights),
+        fingerprint=fingerprint(weights),
         metrics={"loss": 0.5, "train_accuracy": 0.75, "val_accuracy": 0.625, "epochs": 2},
         versions={"supermask": "0.1", "jax": "0.10"},
     )
@@ -159,7 +160,7 @@ def test_every_flipped_bit_is_noticed(tmp_path):
     ticket = make_ticket(
         shapes={"head/kernel": (5, 2)}, mask=make_mask("bool", {"head/kernel": (5, 2)}), fingerprint={}, versions={}
     )
-    path = replace(ticket, fingerprint=inits.fingerprint(weights)).save(tmp_path / "flipped.safetensors")
+    path = replace(ticket, fingerprint=fingerprint(weights)).save(tmp_path / "flipped.safetensors")
     data, unnoticed = path.read_bytes(), []
     with path.open("r+b", buffering=0) as file:
         for at in range(len(data)):
@@ -393,7 +394,7 @@ def test_scale_by_density_scales_the_weights():
     config = base.config.replace(density=0.25, scale_by_density=True)
     plain = inits.draw("kaiming-normal", 7, SHAPES)
     scaled = inits.draw("kaiming-normal", 7, SHAPES, 0.25)
-    ticket = replace(base, config=config, fingerprint=inits.fingerprint(scaled))
+    ticket = replace(base, config=config, fingerprint=fingerprint(scaled))
     np.testing.assert_allclose(ticket.weights()["head/kernel"], 2 * plain["head/kernel"], rtol=1e-6)
 
 
@@ -414,7 +415,7 @@ def test_conv4_ticket_is_small():
         image_shape=(32, 32, 3),
         mask=make_mask("bool", shapes),
         stats={},
-        fingerprint=inits.fingerprint(weights),
+        fingerprint=fingerprint(weights),
         metrics={"loss": 1.0, "train_accuracy": 0.5, "val_accuracy": 0.5, "epochs": 1},
         versions={"supermask": "0.1.0", "jax": "0.10.0", "numpy": "2.0.0"},
     )

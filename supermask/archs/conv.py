@@ -9,8 +9,8 @@ from collections.abc import Callable
 import jax
 from flax import nnx
 
-from supermask.conv import max_pool_2x2
 from supermask.errors import UsageError
+from supermask.nn.pooling import max_pool_2x2
 from supermask.types import Array
 
 DEPTHS = (2, 4, 6, 8)

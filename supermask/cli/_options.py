@@ -15,9 +15,9 @@ import click
 from click.core import ParameterSource
 
 from supermask import registry
-from supermask.allocation import ALLOCATIONS
 from supermask.config import SearchConfig
 from supermask.errors import BadFileError, UsageError, require
+from supermask.masks.allocation import ALLOCATIONS
 
 F = Callable[..., Any]
 RECIPE = (
@@ -152,7 +152,7 @@ def _read_recipe(name: str) -> dict[str, Any]:
 
 
 def _read_file(path: Path) -> dict[str, Any]:
-    from supermask.existing import read_config as read
+    from supermask.runs.index import read_config as read
 
     values = read(path)
     try:

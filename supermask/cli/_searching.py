@@ -12,16 +12,16 @@ import click
 from supermask.cli import _options as opt
 from supermask.cli._pace import Pace
 from supermask.cli._progress import Silent, reporter, rows
-from supermask.cli._stopping import Stopping
 from supermask.cli._trackers import Trackers
 from supermask.config import SearchConfig
 from supermask.errors import BadFileError, DiskError, DivergedError, SupermaskError
+from supermask.runtime.stopping import Stopping
 
 if TYPE_CHECKING:
-    from supermask.build import Parts
-    from supermask.loop import Outcome
-    from supermask.run import RunFolder
-    from supermask.snapshots import Snapshot
+    from supermask.engine.problem import Parts
+    from supermask.engine.snapshot import Snapshot
+    from supermask.experiments.search import Outcome
+    from supermask.runs.folder import RunFolder
 
 
 SHOWN = ("val_accuracy", "train_accuracy", "density", "epochs", "ticket_bytes")
@@ -30,8 +30,8 @@ SHOWN = ("val_accuracy", "train_accuracy", "density", "epochs", "ticket_bytes")
 
 def own_folder(runs_dir: Path, config: SearchConfig) -> Path:
     """The run folder of a config, unless the user names one; for built-in methods known without JAX."""
-    from supermask.defaults import filled
-    from supermask.existing import default_path
+    from supermask.resolve import filled
+    from supermask.runs.index import default_path
 
     plain = SearchConfig(arch=config.arch, dataset=config.dataset, method=config.method)
     return default_path(runs_dir, filled(config), filled(plain))
@@ -40,7 +40,7 @@ def own_folder(runs_dir: Path, config: SearchConfig) -> Path:
 def resolved(config: SearchConfig, device: str) -> SearchConfig:
     """See `build.resolve`; also a UsageError if a GPU was asked for and there is none. Imports JAX."""
     opt.require_device(device)
-    from supermask.build import resolve
+    from supermask.engine.problem import resolve
 
     return resolve(config)
 
@@ -70,8 +70,8 @@ def search_in(
         InterruptionError, StoppedError: a signal, before there was anything to lose.
         RunFolderError, UsageError, BadFileError, DivergedError: see `claimed`, `finished`, `build` and `search`.
     """
-    from supermask.existing import devices_of, finished, is_open
-    from supermask.run import claimed
+    from supermask.runs.folder import claimed
+    from supermask.runs.index import devices_of, finished, is_open
 
     if config.devices is None and not force and (devices := devices_of(path)):
         # A search goes on as it began, on a machine of another number of cores as well.
@@ -114,7 +114,7 @@ def _search_into(
     embed_weights: bool,
 ) -> tuple[list[dict[str, Any]], SupermaskError | None]:
     """Search a resolved config and close its claimed run folder; see `search_in`."""
-    from supermask.build import build
+    from supermask.engine.problem import build
 
     folder.begin(config, force=force)
     with reporter(quiet, int(config.epochs or 0)) as progress:
@@ -158,8 +158,8 @@ def _fill(
     Returns:
         one result per seed, and where the same command goes on, None if it is complete.
     """
-    from supermask.loop import Observer, outcomes
-    from supermask.snapshots import Snapshot
+    from supermask.engine.snapshot import Snapshot
+    from supermask.experiments.search import Observer, outcomes
 
     results, keeper = folder.results, _Keeper(folder, pace)
     resume = Snapshot.unpack(*folder.resumed) if folder.resumed else None

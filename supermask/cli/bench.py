@@ -44,7 +44,7 @@ def command(
     size = _size(shape)
     opt.choose_device(device, config.devices)
     opt.require_device(device)
-    from supermask.bench import bench
+    from supermask.experiments.bench import bench
 
     found = asdict(bench(config, shape=size, classes=classes, rounds=rounds))
     if as_json:

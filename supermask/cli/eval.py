@@ -11,7 +11,7 @@ from supermask.cli import _options as opt
 from supermask.config import CONTROLS, SPLITS
 
 if TYPE_CHECKING:
-    from supermask.evaluation import Evaluation
+    from supermask.experiments.evaluate import Evaluation
 
 
 @click.command()
@@ -48,7 +48,7 @@ def command(
     loaded = Ticket.load(ticket)
     opt.choose_device(device)
     opt.require_device(device)
-    from supermask.evaluation import evaluate
+    from supermask.experiments.evaluate import evaluate
 
     found = evaluate(loaded, split=split, samples=samples, control=control, data_dir=data_dir)
     if not found.reproduced or not quiet:

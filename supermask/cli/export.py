@@ -26,7 +26,7 @@ Examples:
 def command(ticket: Path, format_name: str, output: Path | None, force: bool, as_json: bool) -> None:
     """Write the effective weights or the mask of TICKET in another format."""
     from supermask import registry
-    from supermask.files import write_atomic
+    from supermask.storage.atomic import write_atomic
     from supermask.ticket import Ticket
 
     exporter = registry.load("exporters", format_name)

@@ -31,7 +31,7 @@ def command(kinds: tuple[str, ...], verbose: bool, as_json: bool) -> None:
 
 
 def _inits() -> list[registry.Entry]:
-    from supermask.inits import INITS
+    from supermask.weights.inits import INITS
 
     return [registry.Entry(name, (draw.__doc__ or "").split("\n")[0]) for name, draw in INITS.items()]
 

@@ -16,10 +16,10 @@ from supermask import registry
 from supermask.cli import _options as opt
 from supermask.cli._pace import Pace
 from supermask.cli._searching import own_folder, search_in
-from supermask.cli._stopping import Stopping
 from supermask.cli._trackers import Trackers
 from supermask.config import SearchConfig
 from supermask.errors import InterruptionError, StoppedError, SupermaskError, UsageError, require
+from supermask.runtime.stopping import Stopping
 
 EPILOG = """\b
 Examples:
@@ -125,7 +125,7 @@ def _run(
         InterruptionError, StoppedError: a signal; the run folder says where its search goes on.
         SupermaskError: of the search or the evaluation, with the cell's name.
     """
-    from supermask.defaults import filled
+    from supermask.resolve import filled
 
     try:
         path = own_folder(runs_dir, config)
@@ -164,8 +164,8 @@ def _spread(key: str, values: list[float]) -> dict[str, float | None]:
 
 def _test_accuracy(ticket: Any, path: Path, data_dir: Path | None) -> float:
     """By `evaluate`; kept in the run folder with the ticket's hash, so that a finished cell is answered at once."""
-    from supermask.evaluation import evaluate
-    from supermask.files import write_atomic
+    from supermask.experiments.evaluate import evaluate
+    from supermask.storage.atomic import write_atomic
 
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     kept = path.with_name(f".{path.stem}-test.json")

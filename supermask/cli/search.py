@@ -12,11 +12,11 @@ from click.core import ParameterSource
 from supermask.cli import _options as opt
 from supermask.cli._pace import pace, pace_options, seconds
 from supermask.cli._searching import own_folder, resolved, search_in
-from supermask.cli._stopping import Stopping
 from supermask.cli._trackers import HELP, Trackers, tracker_options
 from supermask.config import SearchConfig
-from supermask.defaults import facts_of
 from supermask.errors import UsageError
+from supermask.resolve import facts_of
+from supermask.runtime.stopping import Stopping
 
 EPILOG = """\b
 Examples:
@@ -118,7 +118,7 @@ def _own_run(ctx: click.Context, config: SearchConfig, config_file: Path | None)
     """The run whose config.json is given, if nothing else was asked for."""
     if config_file is None or "runs_dir" in opt.typed(ctx) or not (config_file.parent / "result.json").is_file():
         return None
-    from supermask.existing import read_config
+    from supermask.runs.index import read_config
 
     return config_file.parent if SearchConfig.from_dict(read_config(config_file)) == config else None
 
@@ -139,7 +139,7 @@ def _note(ctx: click.Context, config: SearchConfig) -> None:
 
 def _config_of(path: Path) -> Path:
     """The config.json of a run folder, or of the hidden one that a killed process left in its place."""
-    from supermask.existing import hidden_path
+    from supermask.runs.index import hidden_path
 
     there, hidden = path / "config.json", hidden_path(path) / "config.json"
     return hidden if hidden.is_file() and not there.is_file() else there

@@ -7,8 +7,8 @@ from typing import ClassVar
 import jax.numpy as jnp
 
 from supermask import masks
-from supermask.allocation import ALLOCATIONS, allocate, kept_count, parse_overrides
 from supermask.errors import UsageError, require
+from supermask.masks.allocation import ALLOCATIONS, allocate, kept_count, parse_overrides
 from supermask.types import Array, Method, Shapes, Tree
 
 

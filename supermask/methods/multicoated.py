@@ -12,8 +12,8 @@ from typing import ClassVar
 import jax.numpy as jnp
 
 from supermask import masks
-from supermask.allocation import allocate
 from supermask.errors import UsageError
+from supermask.masks.allocation import allocate
 from supermask.methods._topk import TopK
 from supermask.types import Array, Recipe, Shapes, Tree
 

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 
 from supermask import masks
 from supermask.errors import UsageError
-from supermask.inits import fans
 from supermask.types import Array, Clock, Method, Recipe, Tree
+from supermask.weights.shapes import fans
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Layers that suit the backend."""

@@ -1,0 +1,42 @@
+"""Max pooling whose gradient is one select."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from supermask.nn import winograd
+
+
+def max_pool_2x2(x: Array) -> Array:
+    """(N, H, W, C) -> (N, H // 2, W // 2, C); a tie gives its gradient to the first of the window, as in PyTorch."""
+    n, h, w, c = x.shape
+    return _max_of_windows(x[:, : h // 2 * 2, : w // 2 * 2].reshape(n, h // 2, 2, w // 2, 2, c))
+
+
+@jax.custom_vjp
+def _max_of_windows(x: Array) -> Array:
+    return _max_and_place(x)[0]
+
+
+def _max_and_place(x: Array) -> tuple[Array, Array]:
+    """(N, H, 2, W, 2, C) -> the maxima (N, H, W, C), and which of 0, 1, 2, 3 (row by row) is the first to reach it."""
+    first, second, third, fourth = (x[:, :, i, :, j] for i in range(2) for j in range(2))
+    upper, lower = jnp.maximum(first, second), jnp.maximum(third, fourth)
+    upper_first = jnp.where(first >= second, 0, 1)
+    lower_first = jnp.where(third >= fourth, 2, 3)
+    return jnp.maximum(upper, lower), jnp.where(upper >= lower, upper_first, lower_first).astype(jnp.int8)
+
+
+def _max_backward(place: Array, g: Array) -> tuple[Array]:
+    # One select over the whole input, in place of the sums over equal maxima that autodiff would write. On its own:
+    # fused with it, whatever made g would be computed four times.
+    def spread(g: Array) -> Array:
+        hit = place[:, :, None, :, None] == jnp.arange(4, dtype=jnp.int8).reshape(1, 1, 2, 1, 2, 1)
+        return jnp.where(hit, g[:, :, None, :, None], jnp.zeros((), g.dtype))
+
+    return (winograd.on_its_own(spread, g),)
+
+
+_max_of_windows.defvjp(_max_and_place, _max_backward)

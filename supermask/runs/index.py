@@ -1,0 +1,131 @@
+"""Run folders that are there already: their names, whose they are, what they say."""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from supermask.config import SearchConfig
+from supermask.errors import BadFileError, RunFolderError, UsageError
+from supermask.storage.atomic import read_bytes
+from supermask.ticket import Ticket
+
+
+def default_path(root: Path, config: SearchConfig, defaults: SearchConfig) -> Path:
+    """ROOT/ARCH-DATASET-METHOD-dDENSITY-sSEED-HASH8 of a resolved config; `defaults` is what it would be unasked."""
+    parts = [
+        config.arch,
+        config.dataset,
+        config.method,
+        f"d{config.density:g}",
+        f"s{config.seed}",
+        config.digest(defaults),
+    ]
+    return root / "-".join(
+        re.sub(r"[^\w.+]+", "_" if part.startswith(("npz:", "folder:")) else "-", part)[-60:] for part in parts
+    )
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The values of a config.json.
+
+    Raises:
+        BadFileError: it is missing or no JSON object.
+    """
+    try:
+        values = json.loads(read_bytes(path, "a config.json of a run"))
+    except (ValueError, RecursionError) as error:
+        raise BadFileError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise BadFileError(f"{path} holds a {type(values).__name__}; it should hold an object of config keys")
+    return values
+
+
+def finished(path: Path, config: SearchConfig) -> list[dict[str, Any]] | None:
+    """The results of a finished run of this config; None if there is none, or it was interrupted.
+
+    Raises:
+        RunFolderError: the folder belongs to another config, or is no run folder.
+        BadFileError: something in it is missing or damaged.
+    """
+    if is_free(path):
+        return None
+    check_owner(path, config)
+    try:
+        result = json.loads(read_bytes(path / "result.json", "the result of a run"))
+        rows = [dict(row, run=str(path), ticket=str(path / Path(row["ticket"]).name)) for row in result["results"]]
+        if not result["complete"]:
+            return None
+        for row in rows:
+            Ticket.load(row["ticket"])
+        if len(rows) != config.seeds:
+            raise ValueError(f"{len(rows)} results of {config.seeds} seeds")
+        return rows
+    except BadFileError as error:
+        raise BadFileError(f"{error}; --force searches anew") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise BadFileError(f"{path}/result.json is damaged; --force searches anew") from error
+
+
+def is_open(path: Path) -> bool:
+    """Whether a search may fill it: nothing is there, or it says of itself that its search was stopped.
+
+    Raises:
+        UsageError: it cannot be looked at.
+    """
+    if is_free(path):
+        return True
+    try:
+        return json.loads((path / "result.json").read_bytes())["complete"] is False
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False  # `finished` says what is wrong with it
+
+
+def devices_of(path: Path) -> int | None:
+    """The number of devices that a run there was begun with, which its ticket depends on; None if nothing says so."""
+    for folder in (path, hidden_path(path)):
+        with suppress(BadFileError):
+            found = read_config(folder / "config.json").get("devices")
+            return found if type(found) is int else None
+    return None
+
+
+def hidden_path(path: Path) -> Path:
+    """Where the folder of a run is filled.
+
+    Raises:
+        UsageError: no run folder can be there, as for `.` or `/`.
+    """
+    if not path.name or path.name == "..":
+        raise UsageError(f"{path} cannot be a run folder; give --out the name of a new one")
+    return path.with_name(f".{path.name}.unfinished")
+
+
+def is_free(path: Path) -> bool:
+    """Whether a new run may take this name without asking: nothing is there, or an empty folder."""
+    try:
+        return not path.exists() or (path.is_dir() and not any(path.iterdir()))
+    except OSError as error:
+        raise UsageError(f"cannot use {path} as a run folder: {error.strerror}") from error
+
+
+def check_owner(path: Path, config: SearchConfig) -> None:
+    """Raise a RunFolderError unless it is a run folder of this config; the keys that differ are listed."""
+    if not (path / "config.json").is_file():
+        raise RunFolderError(f"{path} exists and is not a run folder; give --out another name")
+    try:
+        there = read_config(path / "config.json")
+    except BadFileError as error:
+        raise BadFileError(f"{error}; --force searches anew") from error
+    try:
+        mine, other = config.to_dict(), SearchConfig.from_dict(there).to_dict()
+    except (UsageError, TypeError) as error:
+        raise RunFolderError(f"{path} belongs to a config that this version cannot read: {error}") from error
+    differing = [f"{key} {other[key]!r} there, {mine[key]!r} here" for key in mine if mine[key] != other[key]]
+    if differing:
+        raise RunFolderError(
+            f"{path} belongs to another config ({'; '.join(differing)}); choose another --out, or --force"
+        )

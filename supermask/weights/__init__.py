@@ -1,0 +1,1 @@
+"""Frozen weights from (init, seed, shapes), and what of them is maskable."""

@@ -1,0 +1,124 @@
+"""Fast paths change nothing but rounding: devices, seeds side by side, convolutions, precision."""
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+import supermask
+from supermask.engine.problem import build
+from supermask.engine.programs import Programs, side_by_side
+from supermask.engine.sharding import Layout
+from supermask.errors import UsageError
+
+STEPS = 20
+
+
+class WithBatchNorm(nnx.Module):
+    """A small net whose batch must stay whole."""
+
+    def __init__(self, image_shape, classes, rngs):
+        self.conv = nnx.Conv(image_shape[-1], 8, (3, 3), use_bias=False, rngs=rngs)
+        self.norm = nnx.BatchNorm(8, use_scale=False, use_bias=False, rngs=rngs)
+        self.head = nnx.Linear(8, classes, use_bias=False, rngs=rngs)
+
+    def __call__(self, x):
+        return self.head(jax.nn.relu(self.norm(self.conv(x))).mean((1, 2)))
+
+
+def losses(seeds=1, **fields):
+    """The summed loss of each of 20 steps, (steps, seeds), and the scores after them."""
+    # Signed constants cancel to zero exactly on an even background, where rounding would decide the ReLU's slope.
+    fields = {"arch": "conv2", "width": 0.1, "batch_size": 32, "epochs": 1, "init": "kaiming-normal"} | fields
+    parts = build(supermask.SearchConfig(**fields))
+    programs = Programs(parts, seeds)
+    state = programs.begin(range(seeds), [parts.weights(seed) for seed in range(seeds)])
+    programs.begin_epoch(state, 1)
+    found = np.array([programs.advance(state, step, step + 1)[0] for step in range(STEPS)])
+    return np.diff(found, axis=0, prepend=0), jax.device_get(state.inner.trained)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"devices": 1}, {"devices": 1, "micro_batch": 4}, {"micro_batch": 16}, {"conv": "xla"}],
+    ids=["one device", "one device in micro-batches", "micro-batches", "XLA's convolution"],
+)
+def test_twenty_steps_lose_the_same(other):
+    fast, slow = losses(devices=2, micro_batch=8)[0], losses(**{"devices": 2} | other)[0]
+    np.testing.assert_allclose(fast / 32, slow / 32, atol=1e-3)
+    assert not np.allclose(fast[0], fast[-1])
+
+
+def test_batch_statistics_are_of_the_whole_batch_on_any_number_of_devices():
+    arch = "tests.test_devices:WithBatchNorm"
+    two, one = (losses(arch=arch, devices=devices, width=1.0)[0] for devices in (2, 1))
+    np.testing.assert_allclose(two / 32, one / 32, atol=1e-3)
+    with pytest.raises(UsageError, match="batch statistics"):
+        losses(arch=arch, micro_batch=8)
+
+
+@pytest.mark.parametrize("arch", ["conv2", "lenet300"])
+def test_a_seed_does_not_depend_on_the_seeds_beside_it(arch):
+    alone, scores = losses(arch=arch, devices=2)
+    beside, both = losses(arch=arch, devices=2, seeds=2)
+    np.testing.assert_array_equal(alone[:, 0], beside[:, 0])
+    assert (alone[:, 0] != beside[:, 1]).any()
+    for name, array in scores.items():
+        np.testing.assert_array_equal(array[0], both[name][0])
+
+
+def test_seeds_that_do_not_fill_the_devices_are_all_found():
+    config = supermask.SearchConfig(arch="lenet300", width=0.1, epochs=1, seed=5, seeds=3)
+    together = supermask.search(config)
+    assert [ticket.config.seed for ticket in together] == [5, 6, 7]
+    [alone] = supermask.search(config.replace(seed=7, seeds=1))
+    assert together[2].to_bytes() == alone.to_bytes()
+
+
+def test_which_seeds_lie_side_by_side():
+    def laid(**fields):
+        return side_by_side(build(supermask.SearchConfig(**{"width": 0.1} | fields)))
+
+    assert laid(arch="conv2", seeds=1) == 1
+    assert laid(arch="conv2", seeds=2) == laid(arch="conv2", seeds=9) == 2
+    assert laid(arch="lenet300", seeds=2, devices=1) == 1
+    assert laid(arch="tests.test_devices:WithBatchNorm", seeds=4) == 1
+
+
+def test_bfloat16_is_near_float32_and_scores_stay_float32():
+    exact, _ = losses(arch="lenet300")
+    rough, scores = losses(arch="lenet300", precision="bf16")
+    assert 1e-7 < abs(exact[0] - rough[0]).max() / 32 < 0.05
+    assert np.abs(exact - rough).max() / 32 < 0.3
+    assert {array.dtype for array in scores.values()} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"devices": 3}, "devices is 3; JAX sees 2"),
+        ({"devices": 2, "batch_size": 33}, "33 images"),
+        ({"micro_batch": 5}, "do not divide"),
+        ({"precision": "tf32"}, "GPU"),
+        ({"precision": "f16"}, "f32"),
+        ({"conv": "fft"}, "auto"),
+    ],
+)
+def test_what_cannot_be(fields, words):
+    with pytest.raises(UsageError, match=words):
+        build(supermask.SearchConfig(**{"arch": "conv2", "width": 0.1} | fields))
+
+
+def test_a_ticket_of_two_devices_evaluates_on_one(monkeypatch):
+    config = supermask.SearchConfig(arch="conv2", width=0.1, epochs=1)
+    [ticket] = supermask.search(config)
+    assert ticket.config.devices == 2
+    monkeypatch.setattr("jax.local_device_count", lambda: 1)
+    assert supermask.evaluate(ticket).reproduced
+
+
+def test_layout_gives_every_device_its_share():
+    layout = Layout(shares=2)
+    program = jax.jit(layout.program(lambda x: layout.share(x) - jax.lax.axis_index("devices"), (False,)))
+    shards = program(np.arange(4)).addressable_shards
+    assert sorted(np.asarray(s.data)[0].tolist() for s in shards) == [[0, 1], [1, 2]]

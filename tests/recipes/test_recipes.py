@@ -1,0 +1,391 @@
+"""Recipes: every file says what it claims and can be run; `search --recipe` and `reproduce` take them at their word."""
+
+import contextlib
+import io
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from supermask import evaluate, registry
+from supermask.cli import main
+from supermask.config import SearchConfig
+from supermask.ticket import Ticket
+
+NAMES = registry.names("recipes")
+SOURCES = ("paper", "readme", "code", "third party", "figure", "memory (unverified)")
+# What a published setting fixes; `density` has no meaning for some methods.
+FIXED = {
+    *("arch", "dataset", "method", "options", "init", "scale_by_density", "activation", "normalise", "augment"),
+    *("validation", "epochs", "batch_size", "optimizer", "learning_rate", "momentum", "weight_decay", "schedule"),
+}
+ROW_KEYS = (
+    *("table", "recipe", "budget", "arch", "dataset", "method", "epochs", "seeds", "test_accuracies", "test_accuracy"),
+    *("test_accuracy_std", "density", "density_std", "bits_per_parameter", "bits_per_parameter_std", "run", "tickets"),
+    "published",
+)
+TINY = '''"""LeNet-300-100 on digits, {name}."""
+
+PAPER = "Nobody 2026"
+TABLE = "{table}"
+CONFIG = {{"arch": "lenet300", "dataset": "digits", "method": "{method}", "width": 0.1, "epochs": {epochs}}}
+PUBLISHED = {{"test_accuracy": 0.9, {more}"source": "{source}"}}
+GPU_HOURS = 0.001
+'''
+
+
+def call(*words):
+    """Exit code, stdout and stderr of one call."""
+    out, err, path = io.StringIO(), io.StringIO(), list(sys.path)
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as stop:
+        main([str(word) for word in words])
+    sys.path[:] = path
+    return stop.value.code or 0, out.getvalue(), err.getvalue()
+
+
+def answer(*words):
+    """The objects on stdout of a call that succeeds."""
+    code, out, err = call(*words)
+    assert code == 0, err
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def refused(*words, code=2):
+    """The one line of a call that fails as it should."""
+    found, out, err = call(*words)
+    assert (found, out) == (code, ""), err
+    [line] = err.splitlines()
+    assert line.startswith("supermask: ")
+    return line
+
+
+def dry(*words):
+    code, out, err = call("search", *words, "--dry-run")
+    assert code == 0, err
+    return json.loads(out)
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """Every test works in an empty folder, without a user's SUPERMASK_ variables."""
+    for name in list(os.environ):
+        if name.startswith("SUPERMASK_") and name != "SUPERMASK_OFFLINE":
+            monkeypatch.delenv(name)
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """A registry with three recipes of its own, two of them the cells of `tiny-table`."""
+    root = tmp_path / "registry"
+    (root / "recipes").mkdir(parents=True)
+    for kind in set(registry.KINDS) - {"recipes"}:
+        (root / kind).symlink_to(registry.ROOT / kind)
+    popup = {"name": "edge-popup", "method": "edge-popup", "source": "figure", "more": '"density": 0.5, '}
+    coin = {"name": "bernoulli", "method": "bernoulli", "source": "memory (unverified)", "more": ""}
+    long = coin | {"name": "a search without end", "table": "long-table", "epochs": 10**6}
+    cells = {"tiny_popup": popup, "tiny_coin": coin, "long_b": long, "long_a": popup | {"table": "long-table"}}
+    for stem, words in cells.items():
+        text = TINY.format(**{"table": "tiny-table", "epochs": 4} | words)
+        (root / "recipes" / f"{stem}.py").write_text(text)
+    monkeypatch.setattr(registry, "ROOT", root)
+    registry.names.cache_clear()
+    yield root
+    registry.names.cache_clear()
+
+
+# The files
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_recipe_says_what_it_claims(name):
+    found = registry.describe("recipes", name).constants
+    assert set(found) - {"EPOCHS_PER_ROUND"} == {"PAPER", "TABLE", "CONFIG", "PUBLISHED", "GPU_HOURS"}
+    author = name.split("-")[0]
+    assert found["TABLE"].startswith(f"{author}-")
+    assert author[-4:] in found["PAPER"]
+    assert "arXiv" in found["PAPER"]
+    published = found["PUBLISHED"]
+    assert published["source"] in SOURCES
+    assert {"test_accuracy", "source"} <= set(published) <= {"test_accuracy", "density", "bits_per_parameter", "source"}
+    assert all(0 < value <= 1 for key, value in published.items() if key != "source")
+    assert 0 < found["GPU_HOURS"] < 100
+    assert found["CONFIG"]["epochs"] % found.get("EPOCHS_PER_ROUND", 1) == 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_recipe_is_a_whole_and_valid_config(name):
+    from supermask.engine.problem import resolve
+    from supermask.resolve import make_method
+
+    values = registry.describe("recipes", name).constants["CONFIG"]
+    assert set(values) | {"density"} == FIXED | {"density"}
+    resolved = resolve(SearchConfig.from_dict(values))
+    method = make_method(resolved)
+    for key, value in values["options"].items():
+        assert (getattr(method, key), type(getattr(method, key))) == (value, type(value))
+    assert {key: getattr(resolved, key) for key in FIXED - {"options"}} == {
+        key: values[key] for key in FIXED - {"options"}
+    }
+    rounds = registry.describe("recipes", name).constants.get("EPOCHS_PER_ROUND", 1)
+    assert values["options"].get("local_epochs", 1) == rounds
+
+
+def test_figures_that_nobody_verified_are_marked():
+    sources = {name: registry.describe("recipes", name).constants["PUBLISHED"]["source"] for name in NAMES}
+    assert sources["zhou2019-fc-sc"] == sources["zhou2019-fc-dwr-init"] == "memory (unverified)"
+    assert sources["ramanujan2020-conv8"] == "figure"
+    assert sources["zhou2019-fc-dwr-sc"] == sources["ramanujan2020-conv4"] == "third party"
+
+
+# list
+
+
+def test_list_names_all_recipes():
+    rows = answer("list", "recipes", "--json")
+    assert [row["name"] for row in rows] == list(NAMES)
+    assert all(set(row) == {"kind", "name", "summary", "options", "paper"} for row in rows)
+
+
+def test_list_verbose_says_what_is_published_and_where_from():
+    [row] = [row for row in answer("list", "recipes", "-v", "--json") if row["name"] == "koster2022-conv8"]
+    assert row["published"] == {"test_accuracy": 0.8091, "density": 0.0117, "source": "readme"}
+    assert (row["table"], row["options"]["epochs"]) == ("koster2022-readme", 100)
+    assert row["gpu_hours"] > 0
+    out = call("list", "recipes", "-v")[1]
+    for text in (
+        "test accuracy 0.964; source: memory (unverified)",
+        "source: figure",
+        "(our estimate)",
+        "epochs: 2000",
+    ):
+        assert text in out
+    assert "table: isik2023-cifar10" in out
+    assert "bits per parameter 0.606" in out
+
+
+@pytest.mark.parametrize("name", ["zhou2019-fc-sc", "isik2023-conv6", "koster2022-conv2"])
+def test_the_options_that_are_listed_are_the_recipe(name):
+    lines = call("list", "recipes", "-v")[1].splitlines()
+    after = lines[lines.index(f"  {name}") :]
+    options = next(line for line in after if "options: " in line).split("options: ")[1]
+    assert dry(*options.split()) == dry("--recipe", name)
+
+
+# search --recipe
+
+
+def test_precedence(monkeypatch):
+    """Option, environment, config file, recipe, default: each hides the ones after it."""
+    recipe = ("--recipe", "zhou2019-fc-dwr-sc")
+    Path("c.json").write_text('{"epochs": 5, "seed": 3}')
+    assert dry(*recipe)["epochs"] == 2000
+    assert dry(*recipe)["seed"] == dry()["seed"] == 0
+    found = dry(*recipe, "--config", "c.json")
+    assert (found["epochs"], found["seed"], found["learning_rate"], found["method"]) == (5, 3, 100.0, "bernoulli")
+    monkeypatch.setenv("SUPERMASK_EPOCHS", "7")
+    assert dry(*recipe, "--config", "c.json")["epochs"] == 7
+    assert dry(*recipe, "--config", "c.json", "--epochs", "9")["epochs"] == 9
+    monkeypatch.delenv("SUPERMASK_EPOCHS")
+    monkeypatch.setenv("SUPERMASK_RECIPE", recipe[1])
+    assert dry()["batch_size"] == 250
+    assert dry("--density", "0.5") == dry()
+    assert dry("--sparsity", "0.9")["density"] == 0.1
+
+
+def test_options_of_the_method_are_merged():
+    recipe = ("--recipe", "koster2022-fc")
+    Path("c.json").write_text('{"options": {"decay": 0.001}}')
+    assert dry(*recipe)["options"] == {"threshold": 0.4, "decay": 5e-4}
+    assert dry(*recipe, "--config", "c.json")["options"] == {"threshold": 0.4, "decay": 1e-3}
+    assert dry(*recipe, "--config", "c.json", "-o", "decay=0.002")["options"] == {"threshold": 0.4, "decay": 2e-3}
+
+
+@pytest.mark.parametrize("where", ["option", "environment", "file"])
+def test_another_method_brings_its_own_training(monkeypatch, where):
+    words = ["--recipe", "zhou2019-conv4-dwr-sc", "--dataset", "digits"]
+    if where == "option":
+        words += ["--method", "edge-popup"]
+    elif where == "environment":
+        monkeypatch.setenv("SUPERMASK_METHOD", "edge-popup")
+    else:
+        Path("c.json").write_text('{"method": "edge-popup"}')
+        words += ["--config", "c.json"]
+    found, plain = dry(*words), dry("--method", "edge-popup")
+    for key in ("options", "init", "normalise", "learning_rate", "weight_decay", "schedule", "batch_size"):
+        assert found[key] == plain[key], key
+    assert found["epochs"] == 100
+
+
+def test_a_file_of_the_same_method_goes_before_the_recipe():
+    values = dry("--method", "signed", "--epochs", "3")
+    Path("c.json").write_text(json.dumps(values))
+    assert dry("--recipe", "koster2022-fc", "--config", "c.json") == values
+
+
+@pytest.mark.parametrize("name", ["ramanujan2020-conv", "ramanujan2020-conv4:x", "mypkg.mine:RECIPE"])
+def test_wrong_recipe(here, name):
+    line = refused("search", "--recipe", name)
+    assert all(valid in line for valid in NAMES)
+    assert "did you mean ramanujan2020-conv" in line or "mypkg" in name
+    assert list(here.iterdir()) == []
+
+
+# reproduce
+
+
+def test_reproduce(tiny, here):
+    code, out, err = call("reproduce", "tiny-table", "--budget", "0.5", "--seeds", "2", "--json")
+    assert code == 0, err
+    coin, popup = (json.loads(line) for line in out.splitlines())
+    assert tuple(coin) == tuple(popup) == ROW_KEYS
+    assert (coin["recipe"], popup["recipe"]) == ("tiny-coin", "tiny-popup")
+    assert popup["published"] == {
+        **{"paper": "Nobody 2026", "epochs": 4, "test_accuracy": 0.9, "density": 0.5, "source": "figure"}
+    }
+    for row in (coin, popup):
+        assert (row["table"], row["epochs"], row["budget"], row["seeds"]) == ("tiny-table", 2, 0.5, [0, 1])
+        tickets = [Ticket.load(path) for path in row["tickets"]]
+        assert [ticket.config.epochs for ticket in tickets] == [2, 2]
+        assert row["test_accuracies"] == [evaluate(ticket).accuracy for ticket in tickets]
+        assert row["test_accuracy"] == pytest.approx(sum(row["test_accuracies"]) / 2)
+        assert row["test_accuracy_std"] == pytest.approx(statistics.stdev(row["test_accuracies"]))
+        assert row["density"] == pytest.approx(sum(ticket.density for ticket in tickets) / 2)
+    assert "tiny-coin: cell 1 of 2" in err
+    assert "epoch 2/2" in err
+    search = ("search", "--recipe", "tiny-popup", "--epochs", "2", "--seeds", "2", "--json", "-q")
+    assert [row["ticket"] for row in answer(*search)] == popup["tickets"]
+    assert len(list(Path("runs").iterdir())) == 2
+
+
+def test_reproduce_for_humans_continues_where_it_was_stopped(tiny, here, monkeypatch):
+    """The second call searches and evaluates nothing; the table says what is read off a figure or remembered."""
+    words = ("reproduce", "tiny-table", "--budget", "0.1", "--seeds", "1")
+    answer("search", "--recipe", "tiny-coin", "--epochs", "1", "--json", "-q")
+    code, out, err = call(*words)
+    assert code == 0, err
+    assert "is finished" in err.splitlines()[1]
+    assert err.count("epoch 1/1") == 1
+    title, head, coin, popup = out.splitlines()
+    assert all(word in title for word in ("tiny-table", "Nobody 2026", "budget 0.1"))
+    assert [head.split().count(word) for word in ("epochs", "published", "density", "source")] == [1, 3, 1, 1]
+    assert [line.split()[:3] for line in (coin, popup)] == [["tiny-coin", "1", "4"], ["tiny-popup", "1", "4"]]
+    assert coin.endswith("memory (unverified)")
+    assert popup.endswith("figure")
+    assert "+-" not in out
+
+    def never(*args, **kwargs):
+        raise AssertionError("a finished cell is answered from its run folder")
+
+    monkeypatch.setattr("supermask.cli._searching._search_into", never)
+    monkeypatch.setattr("supermask.experiments.evaluate.evaluate", never)
+    assert call(*words, "-q") == (0, out, "")
+    rows = answer(*words, "--json", "-q")
+    assert [row["test_accuracy_std"] for row in rows] == [None, None]
+
+
+def test_a_kept_test_accuracy_is_of_that_ticket(tiny, here):
+    words = ("reproduce", "tiny-table", "--budget", "0.1", "--seeds", "1", "--json", "-q")
+    before = answer(*words)
+    kept = Path(before[0]["run"]) / ".ticket-s0-test.json"
+    for content in (b"{", b"[]", b'{"ticket": "of another", "accuracy": 0.123}'):
+        kept.write_bytes(content)
+        assert answer(*words) == before
+    assert json.loads(kept.read_bytes())["accuracy"] == before[0]["test_accuracy"]
+    assert answer(*words, "--force") == before
+
+
+def test_more_seeds_show_their_spread(tiny):
+    code, out, err = call("reproduce", "tiny-table", "--budget", "0.1", "--seeds", "2", "-q")
+    assert (code, err) == (0, "")
+    assert out.count("+-") == 4  # accuracy and density of two cells
+    assert "seeds 0, 1" in out
+
+
+def test_a_budget_is_cut_to_whole_rounds():
+    from supermask.cli.reproduce import _epochs
+
+    cell = registry.describe("recipes", "isik2023-conv6")
+    assert [_epochs(cell, budget) for budget in (1.0, 0.02, 0.011, 1e-9)] == [600, 12, 6, 3]
+    assert _epochs(registry.describe("recipes", "ramanujan2020-conv4"), 1e-9) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["ramanujan2020-cifar"], ["did you mean ramanujan2020-cifar10?", "zhou2019-table1", "koster2022-readme"]),
+        (["zhou2019-table1", "--budget", "0"], ["budget", "0"]),
+        (["zhou2019-table1", "--budget", "2"], ["budget", "at most 1"]),
+        (["zhou2019-table1", "--budget", "nan"], ["budget"]),
+        (["zhou2019-table1", "--seeds", "0"], ["seeds", "from 1 to 1e6"]),
+        (["zhou2019-table1", "--precision", "f64"], ["precision", "bf16"]),
+        ([], ["TABLE"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_wrong_words(here, words, expected):
+    line = refused("reproduce", *words)
+    assert [word for word in expected if word not in line] == []
+    assert list(here.iterdir()) == []
+
+
+def test_missing_data_is_one_line_that_names_the_cell(here):
+    Path("data").mkdir()
+    words = ("reproduce", "ramanujan2020-cifar10", "--data-dir", "data", "--budget", "0.01", "-q")
+    line = refused(*words, code=3)
+    assert "ramanujan2020-conv2" in line
+    assert "cifar" in line
+    assert [path.name for path in here.iterdir()] == ["data"]
+
+
+def test_ctrl_c_leaves_what_is_finished(tiny, here):
+    code = f"""
+from pathlib import Path
+from supermask import registry
+from supermask.cli import main
+registry.ROOT = Path({str(tiny)!r})
+main(["reproduce", "long-table", "--seeds", "1", "--json"])
+"""
+    environment = os.environ | {"PYTHONPATH": str(Path(registry.__file__).parent.parent)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment}
+    process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, **pipes)
+    try:
+        for line in process.stderr:
+            if "epoch 1/1000000" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130, err
+    [row] = [json.loads(line) for line in out.splitlines()]
+    assert row["recipe"] == "long-a"
+    assert "Traceback" not in err
+    last = err.splitlines()[-1]
+    assert last == "supermask: interrupted; 1 of 2 cells are finished, the same call does the rest"
+    assert Ticket.load(row["tickets"][0]).config.epochs == 4
+    results = [json.loads(path.read_text()) for path in Path("runs").glob("*/result.json")]
+    assert sorted(result["complete"] for result in results) == [False, True]
+
+
+def test_recipes_are_read_without_jax():
+    code = """
+import sys
+from supermask.cli import main
+try:
+    main(["list", "recipes", "-v"])
+except SystemExit as stop:
+    assert not stop.code
+assert not {"jax", "numpy"} & set(sys.modules)
+"""
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (process.returncode, process.stderr) == (0, "")

@@ -1,0 +1,465 @@
+"""A search that is stopped, killed or damaged in between ends in the same bytes as one that is not."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import supermask
+from supermask.engine.problem import build
+from supermask.engine.snapshot import Snapshot
+from supermask.errors import BadFileError, DivergedError
+from supermask.experiments.search import Observer, outcomes
+from supermask.runs import checkpoints
+from supermask.storage.container import seal, unseal
+
+SMALL = {"arch": "lenet300", "width": 0.2, "epochs": 3, "batch_size": 64}
+SEARCHES = {
+    "edge-popup": {},
+    "best epoch, adam": {"optimizer": "adam", "learning_rate": 0.01, "select": "best"},
+    "seeds side by side and in turn": {"seeds": 3},
+    "iterand": {"method": "iterand", "options": {"period": 5, "rate": 0.5}},
+    "fedpm": {"method": "fedpm", "options": {"clients": 3, "local_epochs": 1}},
+    "gem-miner": {"method": "gem-miner", "options": {"period": 1}, "density": 0.2},
+    "convolutions": {"arch": "conv2", "width": 0.05},
+}
+
+
+def through_a_file(snapshot):
+    document, tensors = unseal(seal({"format": 1, **snapshot.pack()[0]}, snapshot.pack()[1]), Path("x"), 1)
+    return Snapshot.unpack(json.loads(json.dumps(document)), tensors)
+
+
+def tickets(parts, observer, resume=None):
+    return {found.ticket.config.seed: found.ticket.to_bytes() for found in outcomes(parts, observer, resume)}
+
+
+SLOW = ("best epoch, adam", "fedpm", "gem-miner")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [pytest.param(SEARCHES[name], id=name, marks=pytest.mark.slow if name in SLOW else ()) for name in SEARCHES],
+)
+def test_any_snapshot_goes_on_to_the_same_bytes(fields):
+    parts = build(supermask.SearchConfig(**SMALL | fields))
+    whole, taken = tickets(parts, Observer()), []
+    assert tickets(parts, Observer(due=lambda epochs_done: True, save=taken.append)) == whole
+    assert len(taken) > 3 * len(whole) / 2  # more than one an epoch
+    middle = [s for s in taken if s.steps_done % parts.steps_per_epoch]
+    for snapshot in (taken[-1], random.Random(0).choice(middle)):
+        found = {
+            o.ticket.config.seed: o.ticket.to_bytes() for o in outcomes(parts, Observer(), through_a_file(snapshot))
+        }
+        assert found == {seed: data for seed, data in whole.items() if seed >= snapshot.first}
+
+
+@pytest.mark.parametrize("moment", ["the epoch's validation", "the draws of the last mask"])
+def test_a_search_stopped_while_it_scores_goes_on_to_the_same_bytes(moment, monkeypatch):
+    """Scoring a large split takes longer than a signal may wait."""
+    monkeypatch.setattr("supermask.engine.evaluator.SECONDS_PER_CALL", 0)  # a call for each batch
+    parts = build(supermask.SearchConfig(**SMALL | {"method": "bernoulli", "epochs": 1}))
+    whole, taken, steps, epochs, asked = tickets(parts, Observer()), [], [0], [], []
+
+    def stop():
+        if moment == "the epoch's validation":
+            asked.append(steps[-1] == parts.total_steps)
+        else:
+            asked.append(len(epochs))
+        return sum(asked) > 2  # in the middle
+
+    observer = Observer(epoch=epochs.append, steps=lambda seeds, done, *more: steps.append(done), save=taken.append)
+    found = list(outcomes(parts, replace(observer, stop=stop)))
+    [snapshot] = taken
+    assert (snapshot.steps_done, snapshot.epochs_done) == (parts.total_steps, len(epochs))
+    if moment == "the epoch's validation":
+        assert found == []
+    else:
+        [best] = found
+        assert best.interrupted
+        assert best.ticket.metrics["val_samples"] == 1
+        assert supermask.evaluate(best.ticket).reproduced
+    assert tickets(parts, Observer(), through_a_file(snapshot)) == whole
+
+
+def test_masks_that_are_not_trained_can_be_stopped_between_seeds():
+    parts = build(supermask.SearchConfig(**SMALL | {"method": "random", "seeds": 5}))
+    whole, found, taken = tickets(parts, Observer()), [], []
+    for outcome in outcomes(parts, Observer(stop=lambda: bool(found), save=taken.append)):
+        found.append(outcome)
+    assert 0 < len(found) < 5
+    assert not any(outcome.interrupted for outcome in found)
+    [snapshot] = taken
+    assert snapshot.first == len(found)
+    rest = tickets(parts, Observer(), through_a_file(snapshot))
+    assert {o.ticket.config.seed: o.ticket.to_bytes() for o in found} | rest == whole
+
+
+def test_a_snapshot_of_another_search_is_refused():
+    taken = []
+    parts = build(supermask.SearchConfig(**SMALL))
+    list(outcomes(parts, Observer(due=lambda epochs_done: not taken, save=taken.append)))
+    other = build(supermask.SearchConfig(**SMALL | {"width": 0.3}))
+    with pytest.raises(BadFileError, match="not that of this search"):
+        list(outcomes(other, Observer(), taken[0]))
+
+
+def test_divergence_names_the_step_and_the_layers_and_saves_nothing_bad():
+    taken = []
+    parts = build(
+        supermask.SearchConfig(
+            **SMALL | {"method": "sigmoid", "optimizer": "sgd", "weight_decay": 1e9, "learning_rate": 1e9}
+        )
+    )
+    with pytest.raises(DivergedError, match=r"at step \d+ \(epoch 1; norms of the scores: dense1/kernel .*head/kernel"):
+        list(outcomes(parts, Observer(due=lambda epochs_done: True, save=taken.append)))
+    assert all(snapshot.is_finite() for snapshot in taken)
+
+
+# --- checkpoints as files -------------------------------------------------------------------------------------------
+
+
+TENSORS = {"state0": np.arange(6, dtype=np.float32).reshape(2, 3), "state1": np.array([7], np.int32)}
+
+
+def test_the_last_two_are_kept_and_the_newest_is_read(tmp_path):
+    for number in (1, 2, 30):
+        checkpoints.save(tmp_path, number, {"n": number}, TENSORS)
+    assert len(checkpoints.paths(tmp_path)) == 2
+    path, document, tensors, complaints = checkpoints.newest(tmp_path)
+    assert (path.name, document["n"], complaints) == (f"checkpoint-{30:020d}.safetensors", 30, [])
+    np.testing.assert_array_equal(tensors["state0"], TENSORS["state0"])
+
+
+def test_every_flipped_bit_and_every_truncation_is_found(tmp_path):
+    path = checkpoints.save(tmp_path, 1, {"n": 1}, TENSORS)
+    good = path.read_bytes()
+    damaged = [good[:size] for size in range(len(good))]
+    damaged += [
+        good[:place] + bytes([good[place] ^ (1 << bit)]) + good[place + 1 :]
+        for place in range(len(good))
+        for bit in range(8)
+    ]
+    for data in damaged:
+        path.write_bytes(data)
+        with pytest.raises(BadFileError) as caught:
+            checkpoints.newest(tmp_path)
+        assert "\n" not in str(caught.value)
+    path.write_bytes(good)
+    assert checkpoints.newest(tmp_path)[1]["n"] == 1
+
+
+# --- processes ------------------------------------------------------------------------------------------------------
+
+WORDS = ("search", "--arch", "lenet300", "--width", "0.5", "--epochs", "400", "--out", "run", "--json")
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def start(*words, program=None, **more):
+    return subprocess.Popen(
+        [sys.executable, *(["-m", "supermask"] if program is None else ["-c", program]), *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(supermask.__file__).parent.parent)},
+        **more,
+    )
+
+
+def finish(process, timeout=120):
+    try:
+        out, err = process.communicate(timeout=timeout)
+    finally:
+        process.kill()
+    return process.returncode, out, err
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    code, out, err = finish(start(*WORDS, cwd=folder))
+    assert code == 0, err
+    return (folder / json.loads(out)["ticket"]).read_bytes()
+
+
+def ticket_of(out):
+    return Path(json.loads(out)["ticket"]).read_bytes()
+
+
+def until_training(process):
+    """Read stderr until the first epoch is done, or the run is said to be."""
+    lines = []
+    while not lines or not ("epoch" in lines[-1] or "is finished" in lines[-1]):
+        lines.append(process.stderr.readline())
+        assert lines[-1], lines
+    return lines
+
+
+def kill_and_resume(uninterrupted, kills):
+    moments, killed = random.Random(kills), 0
+    while killed < kills:
+        process = start(*WORDS, "--checkpoint-every", "0.05s")
+        lines = until_training(process)
+        time.sleep(moments.uniform(0, 0.3))
+        process.send_signal(signal.SIGKILL)
+        finish(process)
+        if "is finished" in lines[-1] or Path("run/result.json").is_file():  # it was done before: once more
+            assert Path("run/ticket-s0.safetensors").read_bytes() == uninterrupted
+            shutil.rmtree("run")
+        else:
+            killed += 1
+    code, out, err = finish(start(*WORDS))
+    assert code == 0, err
+    assert "going on from step" in err or "finished" in err
+    assert ticket_of(out) == uninterrupted
+    assert sorted(item.name for item in Path().iterdir()) == ["run"]
+    assert [item.name for item in Path("run").glob("checkpoint*")] == []
+    rows = [json.loads(line)["epoch"] for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    assert rows == list(range(1, 401))
+
+
+def test_killed_at_random_moments_it_ends_in_the_same_ticket(here, uninterrupted):
+    kill_and_resume(uninterrupted, 5)
+
+
+@pytest.mark.slow
+def test_killed_25_times_it_ends_in_the_same_ticket(here, uninterrupted):
+    kill_and_resume(uninterrupted, 25)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (signal.SIGTERM, 75),
+        pytest.param(signal.SIGUSR1, 75, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, 75, marks=pytest.mark.slow),
+        (signal.SIGINT, 130),
+    ],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_a_signal_in_training_saves_and_the_same_command_goes_on(here, uninterrupted, number, code):
+    process = start(*WORDS)
+    until_training(process)
+    sent = time.monotonic()
+    process.send_signal(number)
+    found, out, err = finish(process)
+    assert time.monotonic() - sent < 5
+    assert found == code, err
+    last = err.splitlines()[-1]
+    assert last.startswith("supermask: ")
+    assert "the same command goes on from step" in last
+    best = json.loads(out)["ticket"]
+    assert best in last
+    assert Path(best).is_file()
+    code, out, err = finish(start(*WORDS))
+    assert code == 0, err
+    assert "going on from step" in err
+    assert ticket_of(out) == uninterrupted
+
+
+@pytest.mark.parametrize("seconds", [1.0, 1.8, 2.5])
+def test_a_signal_before_training_ends_it_at_once_and_leaves_nothing(here, seconds):
+    process = start(*WORDS, "--width", "0.51")  # nothing of it is in a cache
+    time.sleep(seconds)
+    process.send_signal(signal.SIGTERM)
+    sent = time.monotonic()
+    code, _, err = finish(process)
+    assert time.monotonic() - sent < 5
+    assert code == 75
+    [line] = [line for line in err.splitlines() if line.startswith("supermask: ")]
+    assert "stopped by SIGTERM" in line
+    assert "Traceback" not in err
+
+
+def test_resume_takes_the_config_from_the_run(here, uninterrupted):
+    code, _, err = finish(start(*WORDS, "--time-limit", "4s"))
+    assert code in (0, 75)
+    if code == 75:
+        assert "time limit reached" in err
+    code, out, err = finish(start("search", "--resume", "run", "--json"))
+    assert code == 0, err
+    assert ticket_of(out) == uninterrupted
+    code, _, err = finish(start("search", "--resume", "run", "--epochs", "3"))
+    assert code == 4
+    assert "epochs 400 there, 3 here" in err
+    for words, code in (
+        (("--resume", "nowhere"), 3),
+        (("--resume", "run", "--out", "x"), 2),
+        (("--time-limit", "1"), 2),
+    ):
+        found, _, err = finish(start("search", *words))
+        assert (found, len(err.splitlines())) == (code, 1), err
+
+
+def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_is_used(here, uninterrupted):
+    process = start(*WORDS, "--checkpoint-every", "20e")
+    lines = until_training(process)
+    while len(checkpoints.paths(Path(".run.unfinished"))) < 2:
+        assert process.poll() is None, lines
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    finish(process)
+    hidden = Path(".run.unfinished")
+    before, newest = checkpoints.paths(hidden)
+    good = newest.read_bytes()
+    newest.write_bytes(good[:1000] + bytes([good[1000] ^ 4]) + good[1001:])
+    kept = before.read_bytes()
+    before.write_bytes(b"")
+    code, _, err = finish(start(*WORDS))
+    assert code == 3, err
+    assert "--force" in err
+    before.write_bytes(kept)
+    code, out, err = finish(start(*WORDS))
+    assert code == 0, err
+    assert "the checkpoint before it is used" in err
+    assert ticket_of(out) == uninterrupted
+
+
+@pytest.mark.slow
+def test_of_eight_processes_one_runs_and_seven_say_so(here):
+    processes = [start(*WORDS, "-q") for _ in range(8)]
+    answers = [finish(process) for process in processes]
+    assert sorted(code for code, _, _ in answers)[:1] == [0]
+    others = [err for code, _, err in answers if code == 4]
+    done = [code for code, _, _ in answers if code == 0]
+    assert len(others) + len(done) == 8  # who came after the end is told the result
+    assert all("another process is filling the run folder" in err for err in others)
+    assert jax.process_count() == 1
+
+
+AT_AN_IMPORT = """
+import os, sys
+
+class Kill:
+    def find_spec(self, name, *more):
+        if name == {module!r}:
+            print(os.path.exists(".run.unfinished"), flush=True)
+            os.kill(os.getpid(), {number})
+
+sys.meta_path.insert(0, Kill())
+from supermask.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["click", "numpy", "jax", "optax"])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_a_signal_counts_from_the_first_import_on(here, module, number, code):
+    process = subprocess.run(
+        [sys.executable, "-c", AT_AN_IMPORT.format(module=module, number=int(number)), *WORDS],
+        env={**os.environ, "PYTHONPATH": str(Path(supermask.__file__).parent.parent)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert process.returncode == code, process.stderr
+    [line] = process.stderr.splitlines()
+    assert line.startswith("supermask: ")
+    assert line.endswith("nothing was lost")
+    assert process.stdout == f"{module in ('jax', 'optax')}\n"  # by then the folder is this process's own
+    assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize("stderr", ["2>&-", "2>/dev/full", "2>&1 >/dev/null | true"])
+def test_a_signal_has_its_exit_code_whatever_has_become_of_stderr(here, stderr):
+    program = AT_AN_IMPORT.format(module="numpy", number=int(signal.SIGTERM)).replace(
+        'print(os.path.exists(".run.unfinished"), flush=True)', "pass"
+    )
+    search = f'"$0" -c "$1" {" ".join(WORDS)}'
+    shell = f"({search}; echo $? > code) {stderr}" if "|" in stderr else f"{search} {stderr}; echo $? > code"
+    subprocess.run(
+        ["sh", "-c", shell, sys.executable, program],
+        env={**os.environ, "PYTHONPATH": str(Path(supermask.__file__).parent.parent)},
+        check=True,
+        timeout=60,
+    )
+    assert (here / "code").read_text() == "75\n"
+
+
+@pytest.mark.parametrize("stderr", ["2>&-", "2>/dev/full", "2>&1 >out | head -1"])
+def test_a_search_ends_well_whatever_has_become_of_stderr(here, stderr):
+    search = '"$0" -m supermask search --arch lenet300 --width 0.1 --epochs 30 --out run'
+    shell = f"({search}; echo $? > code) {stderr}" if "|" in stderr else f"{search} {stderr}; echo $? > code"
+    environment = {**os.environ, "PYTHONPATH": str(Path(supermask.__file__).parent.parent)}
+    subprocess.run(["sh", "-c", shell, sys.executable], env=environment, check=True, timeout=60, capture_output=True)
+    assert (here / "code").read_text() == "0\n"
+    assert (here / "run" / "ticket-s0.safetensors").is_file()
+
+
+def test_an_outcome_stands_while_python_ends(here):
+    """A signal that comes after the result has nothing to stop."""
+    program = (
+        "import atexit, os; atexit.register(os.kill, os.getpid(), 15); from supermask.__main__ import main; main()"
+    )
+    code, out, err = finish(start("search", "--resume", "nowhere", program=program))
+    assert (code, len(err.splitlines())) == (3, 1), err
+    words = ("search", "--arch", "lenet300", "--width", "0.1", "--epochs", "1", "--json", "-q")
+    code, out, err = finish(start(*words, program=program))
+    assert (code, err) == (0, "")
+    assert ticket_of(out)
+
+
+def test_the_time_limit_holds_before_there_is_anything_to_lose():
+    program = "import time; from supermask.runtime.stopping import Stopping\nwith Stopping(0.2): time.sleep(60)"
+    code, _, err = finish(start(program=program), timeout=30)
+    assert (code, err) == (75, "supermask: time limit reached; nothing was lost\n")
+
+
+def test_signals_that_are_ignored_stay_ignored(here, uninterrupted):
+    """SIGHUP under nohup."""
+    shell = 'trap \'\' HUP; exec "$0" "$@"'
+    process = subprocess.Popen(
+        ["sh", "-c", shell, sys.executable, "-m", "supermask", *WORDS],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(supermask.__file__).parent.parent)},
+    )
+    until_training(process)
+    process.send_signal(signal.SIGHUP)
+    code, out, err = finish(process)
+    assert code == 0, err
+    assert ticket_of(out) == uninterrupted
+
+
+def test_other_training_images_are_refused():
+    taken = []
+    list(
+        outcomes(build(supermask.SearchConfig(**SMALL)), Observer(due=lambda epochs_done: not taken, save=taken.append))
+    )
+    other = build(supermask.SearchConfig(**SMALL | {"validation": 0.11}))
+    with pytest.raises(BadFileError, match="other training images"):
+        list(outcomes(other, Observer(), taken[0]))
+
+
+def test_tickets_stay_where_a_stranger_takes_the_folder_meanwhile(tmp_path):
+    from folders import open_run
+
+    from supermask.errors import RunFolderError
+    from supermask.runs.index import hidden_path
+
+    config, path = supermask.SearchConfig(**SMALL), tmp_path / "run"
+    [ticket] = supermask.search(config)
+    with open_run(path, config) as folder:
+        folder.add_ticket(ticket)
+        path.mkdir()
+        (path / "theirs.txt").write_text("x")
+        with pytest.raises(RunFolderError, match="appeared"):
+            folder.close([], complete=True)
+    assert (hidden_path(path) / "ticket-s0.safetensors").read_bytes() == ticket.to_bytes()
+    assert [item.name for item in path.iterdir()] == ["theirs.txt"]
