@@ -6,7 +6,7 @@ with respect to the scores alone:
 
     mask      = method.mask(scores, weights, key, progress)
     effective = weights | {name: weights[name] * mask[name]}
-    loss      = cross_entropy(model.apply(effective, stats, x, train), y) + method.penalty(scores)
+    loss      = task.loss(model.apply(effective, state, inputs), targets) + method.penalty(scores)
 
 The lines themselves are in `core.py`, the vocabulary in `types.py`, one method per file in `methods/`.
 
@@ -24,47 +24,63 @@ from typing import TYPE_CHECKING, Any
 from supermask._version import __version__
 
 if TYPE_CHECKING:
-    from supermask.config import SearchConfig
+    from supermask.config import SearchConfig, TrainConfig
+    from supermask.engine.callbacks import Callback, Metrics
     from supermask.errors import SupermaskError
     from supermask.experiments.evaluate import Evaluation, evaluate
-    from supermask.experiments.search import Observer, search
+    from supermask.experiments.run import CheckpointPolicy, RunOptions
+    from supermask.experiments.search import search
+    from supermask.experiments.train import train
+    from supermask.runs.results import Run, load_result
     from supermask.ticket import Ticket
-    from supermask.types import Dataset, Method, Metrics, Model, Recipe, Split
+    from supermask.types import Dataset, Method, Model, Recipe, Split
+    from supermask.weights.trained import TrainedWeights
 
 __all__ = [
+    "Callback",
+    "CheckpointPolicy",
     "Dataset",
     "Evaluation",
     "Method",
     "Metrics",
     "Model",
-    "Observer",
     "Recipe",
+    "Run",
+    "RunOptions",
     "SearchConfig",
     "Split",
     "SupermaskError",
     "Ticket",
+    "TrainConfig",
+    "TrainedWeights",
     "__version__",
     "evaluate",
+    "load_result",
     "search",
+    "train",
 ]
 
 _HOMES = {
-    "SearchConfig": "config",
-    "SupermaskError": "errors",
-    "Evaluation": "experiments.evaluate",
-    "evaluate": "experiments.evaluate",
-    "Observer": "experiments.search",
-    "search": "experiments.search",
-    "Ticket": "ticket",
-    **dict.fromkeys(("Dataset", "Method", "Metrics", "Model", "Recipe", "Split"), "types"),
+    "config": ("SearchConfig", "TrainConfig"),
+    "engine.callbacks": ("Callback", "Metrics"),
+    "errors": ("SupermaskError",),
+    "experiments.evaluate": ("Evaluation", "evaluate"),
+    "experiments.run": ("CheckpointPolicy", "RunOptions"),
+    "experiments.search": ("search",),
+    "experiments.train": ("train",),
+    "runs.results": ("Run", "load_result"),
+    "ticket": ("Ticket",),
+    "types": ("Dataset", "Method", "Model", "Recipe", "Split"),
+    "weights.trained": ("TrainedWeights",),
 }
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
     # PEP 562: importing supermask costs nothing until something is used.
-    if name not in _HOMES:
+    if name not in _HOME:
         raise AttributeError(f"module 'supermask' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"supermask.{_HOMES[name]}"), name)
+    value = getattr(importlib.import_module(f"supermask.{_HOME[name]}"), name)
     globals()[name] = value
     return value
 

@@ -1,4 +1,7 @@
-"""SearchConfig: names and numbers that say everything about a search. Every option and default is read from it."""
+"""SearchConfig and TrainConfig: names and numbers that say all of an experiment.
+
+Options and defaults of the command line are read off their fields.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
+from typing import Any, Self
 
 from supermask.errors import UsageError, require
 
@@ -28,30 +31,25 @@ def _option(default: Any, help: str, **more: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class SearchConfig:
-    """A search, whole. A field that is None takes the value of the method's recipe or of the dataset.
+class Config:
+    """What every experiment is given: network, data, training, machine. See SearchConfig and TrainConfig.
 
     Raises:
         UsageError: a number is out of range or a word is not one of its choices.
     """
 
     arch: str = _option("conv4", "Network: a name of `supermask list archs`, or pkg.module:Class.")
+    arch_options: Mapping[str, Any] = field(default_factory=dict)
     dataset: str = _option(
         "digits", "Dataset: a name of `supermask list datasets`, npz:PATH, folder:PATH or pkg.module:load."
     )
-    method: str = _option("edge-popup", "Search method: a name of `supermask list methods`, or pkg.module:Class.")
-    options: Mapping[str, Any] = field(default_factory=dict)
-    density: float = _option(0.5, "Fraction of maskable weights kept.")
-    init: str | None = _option(None, "Distribution of the frozen weights.  [default: the method's]")
-    scale_by_density: bool = _option(False, "Divide the standard deviation of the weights by sqrt(density).")
-    activation: str | None = _option(
-        None, "Between the layers of the built-in networks.  [default: the method's]", choices=ACTIVATIONS
-    )
+    init: str | None = _option(None, "Distribution of the random weights.")
+    activation: str | None = _option(None, "Between the layers of the built-in networks.", choices=ACTIVATIONS)
     width: float = _option(1.0, "Multiply every hidden width by this.")
     image_size: int | None = _option(None, "Resize images to this height and width, in pixels.")
     normalise: str | None = _option(
         None,
-        "Pixels by the dataset's mean and deviation, to [0, 1] alone, or by each image's own.  [default: the method's]",
+        "Pixels by the dataset's mean and deviation, to [0, 1] alone, or by each image's own.",
         choices=NORMALISATIONS,
     )
     augment: str | None = _option(
@@ -59,21 +57,15 @@ class SearchConfig:
     )
     validation: float = _option(0.1, "Fraction of the training images held out for validation.")
     epochs: int | None = _option(None, "Passes over the training images.  [default: the dataset's]")
-    batch_size: int | None = _option(None, "Images per step.  [default: the method's]")
-    optimizer: str | None = _option(None, "Optimiser of the scores.  [default: the method's]", choices=OPTIMIZERS)
-    learning_rate: float | None = _option(
-        None, "Peak learning rate of the scores.  [default: the method's]", alias="--lr"
-    )
-    momentum: float | None = _option(None, "Momentum (first-moment decay for adam).  [default: the method's]")
-    weight_decay: float | None = _option(None, "L2 decay of the scores.  [default: the method's]")
+    batch_size: int | None = _option(None, "Images per step.")
+    optimizer: str | None = _option(None, "Optimiser.", choices=OPTIMIZERS)
+    learning_rate: float | None = _option(None, "Peak learning rate.", alias="--lr")
+    momentum: float | None = _option(None, "Momentum (first-moment decay for adam).")
+    weight_decay: float | None = _option(None, "L2 decay of what is trained.")
     schedule: str | None = _option(
-        None,
-        "Learning rate over the epochs; staircase: x 0.9 after each tenth.  [default: the method's]",
-        choices=SCHEDULES,
+        None, "Learning rate over the epochs; staircase: x 0.9 after each tenth.", choices=SCHEDULES
     )
-    select: str = _option(
-        "last", "Epoch whose mask becomes the ticket; best is by validation accuracy.", choices=SELECTIONS
-    )
+    select: str = _option("last", "Epoch whose result is kept; best is by validation accuracy.", choices=SELECTIONS)
     precision: str = _option(
         "f32", "Of effective weights and activations; tf32 needs an NVIDIA GPU.", choices=PRECISIONS
     )
@@ -83,13 +75,13 @@ class SearchConfig:
         None, "Images that go through the network at once, on each device.  [default: what suits the cache]"
     )
     seed: int = _option(0, "Seed of weights, scores, order and sampling.")
-    seeds: int = _option(1, "Number of searches, with seeds SEED, SEED+1, ...")
+    seeds: int = _option(1, "Number of runs, with seeds SEED, SEED+1, ...")
 
     def __post_init__(self) -> None:
         for item in fields(self):
             self._check_type(item.name, getattr(item.type, "__name__", str(item.type)))
         for name, low, high, text in _RANGES:
-            value = getattr(self, name)
+            value = getattr(self, name, None)
             if value is None:
                 continue
             if not (math.isfinite(value) and low <= value <= high):
@@ -122,11 +114,11 @@ class SearchConfig:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> SearchConfig:
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """The config of `to_dict`.
 
         Raises:
-            UsageError: a key is not a field of SearchConfig, or a value is out of range.
+            UsageError: a key is not a field of this config, or a value is out of range.
         """
         known = {item.name for item in fields(cls)}
         for key in values:
@@ -134,20 +126,63 @@ class SearchConfig:
                 raise UsageError(f"unknown config key {key!r}; the keys are: {', '.join(sorted(known))}")
         return cls(**values)
 
-    def replace(self, **changes: Any) -> SearchConfig:
+    def replace(self, **changes: Any) -> Self:
         """A copy with some fields changed."""
         return replace(self, **changes)
 
-    def digest(self, defaults: SearchConfig) -> str:
+    def digest(self, defaults: Config) -> str:
         """Eight hex digits that name this config among those with the same `defaults`.
 
         Values equal to the default are left out, so that a field added later does not rename old runs.
         """
         base = defaults.to_dict()
         own = {key: value for key, value in self.to_dict().items() if value != base[key] or key in _NAMES}
-        if "options" in own:
-            own["options"] = {key: value for key, value in self.options.items() if value != defaults.options.get(key)}
+        for key in {"options", "arch_options"} & own.keys():
+            own[key] = {name: value for name, value in own[key].items() if value != base[key].get(name)}
         return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:8]
+
+    @property
+    def label(self) -> str:
+        """What is done to the network, for names and messages."""
+        return ""
+
+
+@dataclass(frozen=True)
+class SearchConfig(Config):
+    """A search, whole. A field that is None takes the value of the method's recipe or of the dataset.
+
+    Raises:
+        UsageError: a number is out of range or a word is not one of its choices.
+    """
+
+    method: str = _option("edge-popup", "Search method: a name of `supermask list methods`, or pkg.module:Class.")
+    options: Mapping[str, Any] = field(default_factory=dict)
+    density: float = _option(0.5, "Fraction of maskable weights kept.")
+    scale_by_density: bool = _option(False, "Divide the standard deviation of the weights by sqrt(density).")
+
+    @property
+    def label(self) -> str:
+        return self.method
+
+
+@dataclass(frozen=True)
+class TrainConfig(Config):
+    """Training of weights, dense or under a ticket's mask. A field that is None takes the value of `resolve.TRAINING`.
+
+    Attributes:
+        ticket: the file whose mask is frozen and whose weights are the first ones, or None.
+        ticket_sha256: of that file, filled in when the config is resolved.
+
+    Raises:
+        UsageError: a number is out of range or a word is not one of its choices.
+    """
+
+    ticket: str | None = None
+    ticket_sha256: str | None = None
+
+    @property
+    def label(self) -> str:
+        return "train"
 
 
 _NAMES = ("arch", "dataset", "method")

@@ -1,13 +1,14 @@
 """The idea: mask times frozen weights, the network applied to the product, the gradient taken for the scores alone.
 
-A step is written over what is trained and what is frozen. `searching` makes it a mask search: scores are
-trained, weights frozen. `training` exchanges the roles: weights are trained under a mask that is frozen.
-No method, arch or dataset is named here.
+A step is written over what is trained and what is frozen. `mask_search` trains scores over frozen weights;
+`weight_training` exchanges the roles and trains weights under a frozen mask. No method, arch or dataset is named here.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -16,146 +17,94 @@ import optax
 from jax import lax
 
 from supermask import masks
-from supermask.engine.sharding import Layout
-from supermask.types import Array, Clock, Method, Model, Tree
-
-Parametrise = Callable[[Tree, Tree, Array, Array], tuple[Tree, Array]]
-"""(trained and carried, frozen, key, progress) -> (effective weights, penalty)."""
+from supermask.types import Array, Clock, Method, Model, Sums, Task, Tree
 
 
-class Rule(NamedTuple):
-    """How what is trained becomes effective weights, and what happens after each step.
+class TrainState(NamedTuple):
+    """What moves from step to step.
 
     Attributes:
-        settle: (trained and carried, the same before the step, frozen, key, clock) -> the first, settled.
-        restarts: (clock) -> whether the optimiser's moments start anew.
+        trainable: what the optimiser moves: scores, or weights.
+        optimizer: its moments.
+        model_state: batch statistics and the like.
+        method_state: what a method carries beside its scores, see `Method.init_state`.
     """
 
-    parametrise: Parametrise
-    settle: Callable[[Tree, Tree, Tree, Array, Clock], Tree] = lambda after, before, frozen, key, clock: after
-    restarts: Callable[[Clock], Array | bool] = lambda clock: False
+    trainable: Tree
+    optimizer: Any
+    model_state: Tree
+    method_state: Any
 
 
-class State(NamedTuple):
-    """What changes from step to step: `carried` moves with what is trained, but without gradient or optimiser."""
+@dataclass(frozen=True)
+class Parametrization:
+    """How what is trained becomes effective weights, and what happens after each update.
 
-    trained: Tree
-    optimiser: Any
-    stats: Tree
-    carried: Tree = {}  # noqa: RUF012 - never changed in place
+    Attributes:
+        weights: (trainable, method_state, frozen, key, clock) -> (effective weights, penalty).
+        result: (trainable, method_state, frozen) -> what is kept: the hardened mask, or the weights.
+        result_weights: (result, frozen, key) -> the effective weights of a result, float32.
+        density: (result, frozen) -> fraction of maskable weights kept.
+        after_update: (trainable, method_state, trainable before, frozen, key, clock) -> (trainable, method_state).
+        resets_optimizer: (clock) -> whether the optimiser's moments start anew.
+    """
+
+    weights: Callable[[Tree, Any, Tree, Array, Clock], tuple[Tree, Array]]
+    result: Callable[[Tree, Any, Tree], Tree]
+    result_weights: Callable[[Tree, Tree, Array], Tree]
+    density: Callable[[Tree, Tree], Array]
+    after_update: Callable[[Tree, Any, Tree, Tree, Array, Clock], tuple[Tree, Any]] = (
+        lambda trainable, method_state, before, frozen, key, clock: (trainable, method_state)
+    )
+    resets_optimizer: Callable[[Clock], Array | bool] = lambda clock: False
 
 
-def effective(method: Method, weights: Tree, mask: Tree) -> Tree:
-    """weights | mask * weights, or whatever the method makes of the two; float32 throughout."""
-    return weights | method.effective({name: weights[name] for name in mask}, mask)
-
-
-def searching(method: Method) -> Rule:
+def mask_search(method: Method) -> Parametrization:
     """Scores are trained, weights are frozen."""
 
-    def chosen(scores: Tree, weights: Tree) -> Tree:
-        return {name: weights[name] for name in scores if name in weights}
+    def masked(scores: Tree, weights: Tree) -> Tree:
+        return {name: weights[name] for name in scores}
 
-    def parametrise(scores: Tree, weights: Tree, key: Array, progress: Array) -> tuple[Tree, Array]:
-        mask = method.mask(scores, chosen(scores, weights), key=key, progress=progress)
-        return effective(method, weights, mask), jnp.asarray(method.penalty(scores, progress=progress), jnp.float32)
+    def stated(function: Callable[..., Tree], state: Any) -> dict[str, Any]:
+        return {"state": state} if "state" in inspect.signature(function).parameters else {}
 
-    def settle(scores: Tree, before: Tree, weights: Tree, key: Array, clock: Clock) -> Tree:
-        return method.settle(scores, before, chosen(scores, weights), key=key, clock=clock)
+    def product(weights: Tree, mask: Tree, **more: Any) -> Tree:
+        return weights | method.effective(masked(mask, weights), mask, **more)
 
-    return Rule(parametrise, settle, method.restarts)
+    def effective(scores: Tree, state: Any, weights: Tree, key: Array, clock: Clock) -> tuple[Tree, Array]:
+        progress = clock.progress
+        mask = method.mask(scores, masked(scores, weights), key=key, progress=progress, **stated(method.mask, state))
+        penalty = jnp.asarray(method.penalty(scores, progress=progress), jnp.float32)
+        return product(weights, mask, **stated(method.effective, state)), penalty
+
+    def after_update(
+        scores: Tree, state: Any, before: Tree, weights: Tree, key: Array, clock: Clock
+    ) -> tuple[Tree, Any]:
+        return method.after_update(scores, state, before, masked(scores, weights), key=key, clock=clock)
+
+    return Parametrization(
+        weights=effective,
+        result=lambda scores, state, weights: method.harden(
+            scores, masked(scores, weights), **stated(method.harden, state)
+        ),
+        result_weights=lambda mask, weights, key: product(weights, realise(mask, key)),
+        density=lambda mask, weights: _density(mask),
+        after_update=after_update,
+        resets_optimizer=method.resets_optimizer,
+    )
 
 
-def _train(weights: Tree, mask: Tree, key: Array, progress: Array) -> tuple[Tree, Array]:
-    return weights | {name: weights[name] * mask[name] for name in mask}, jnp.float32(0)
+def _masked_weights(weights: Tree, mask: Tree) -> Tree:
+    return weights | {name: weights[name] * mask[name] for name in mask}
 
 
-training = Rule(_train)
+weight_training = Parametrization(
+    weights=lambda weights, state, mask, key, clock: (_masked_weights(weights, mask), jnp.float32(0)),
+    result=lambda weights, state, mask: weights,
+    result_weights=lambda weights, mask, key: _masked_weights(weights, mask),
+    density=lambda weights, mask: _density(mask) if mask else jnp.float32(1),
+)
 """Weights are trained, a mask (possibly {}: dense) is frozen."""
-
-
-def loss(model: Model, weights: Tree, stats: Tree, x: Array, y: Array) -> tuple[Array, tuple[Tree, Array]]:
-    """Summed cross-entropy of a batch; beside it the new stats and the number of correct images."""
-    logits, stats = model.apply(weights, stats, x, True)
-    logits = logits.astype(jnp.float32)
-    correct = jnp.sum(logits.argmax(-1) == y, dtype=jnp.int32)
-    return optax.softmax_cross_entropy_with_integer_labels(logits, y).sum(), (stats, correct)
-
-
-def gradient(
-    model: Model, weights: Tree, stats: Tree, x: Array, y: Array, cuts: tuple[int, ...] = ()
-) -> tuple[Any, Tree]:
-    """((summed loss, (stats, correct)), gradient of the summed loss) of a batch.
-
-    The batch goes through in cuts[0] pieces, each of them in cuts[1], and so on, and their sums are added up: exact
-    for nets without batch statistics, and on a CPU a small piece stays in the cache.
-    """
-    if not cuts:
-        return jax.value_and_grad(loss, argnums=1, has_aux=True)(model, weights, stats, x, y)
-    pieces, finer = cuts[0], cuts[1:]
-    if pieces == 1:
-        return gradient(model, weights, stats, x, y, finer)
-
-    def piece(total: Any, batch: tuple[Array, Array]) -> tuple[Any, None]:
-        return jax.tree.map(jnp.add, total, gradient(model, weights, stats, *batch, finer)), None
-
-    zero = ((jnp.float32(0), (stats, jnp.int32(0))), jax.tree.map(jnp.zeros_like, weights))
-    split = jax.tree.map(lambda a: a.reshape(pieces, -1, *a.shape[1:]), (x, y))
-    return lax.scan(piece, zero, split)[0]
-
-
-def step(
-    rule: Rule,
-    model: Model,
-    optimiser: optax.GradientTransformation,
-    state: State,
-    frozen: Tree,
-    batch: tuple[Array, Array],
-    *,
-    key: Array,
-    clock: Clock,
-    cuts: tuple[int, ...] = (),
-    axis: str | None = None,
-) -> tuple[State, tuple[Array, Array]]:
-    """One step; also the batch's (summed cross-entropy, number of correct images).
-
-    The mask is made once, whatever the number of micro-batches: the gradient is first gathered with respect to
-    the effective weights, then pulled back to what is trained. Inside `jax.shard_map`, `batch` is the device's
-    share of it and the sums are taken over the devices of the mesh's `axis`.
-    """
-    x, y = batch
-    count = len(y)
-    before, carried = state.trained, state.carried
-    (weights, _), pull_back = jax.vjp(
-        lambda trained: rule.parametrise(trained | carried, frozen, key, clock.progress), before
-    )
-    (total, (stats, correct)), slope = gradient(model, weights, state.stats, x, y, cuts)
-    if axis is not None:
-        total, correct, slope = lax.psum((total, correct, slope), axis)
-        count *= lax.axis_size(axis)
-    mean_slope = jax.tree.map(lambda g: g / count, slope)
-    (slope,) = pull_back((mean_slope, jnp.float32(1)))
-    updates, moments = optimiser.update(slope, state.optimiser, before)
-    moved = optax.apply_updates(before, updates)
-    other_key = jax.random.fold_in(key, 1)
-    settled = rule.settle(moved | carried, before | carried, frozen, other_key, clock)
-    trained, carried = ({name: settled[name] for name in tree} for tree in (before, carried))
-    anew = rule.restarts(clock)
-    if anew is not False:
-        moments = lax.cond(anew, lambda: _restarted(optimiser, moments, trained), lambda: moments)
-    return State(trained, moments, stats, carried), (total, correct)
-
-
-def _restarted(optimiser: optax.GradientTransformation, moments: Any, trained: Tree) -> Any:
-    """The optimiser's state as at the start, but for its count of steps, which the learning rate follows."""
-    fresh = optimiser.init(trained)
-    keep = optax.ScaleByScheduleState
-    return jax.tree.map(
-        lambda old, new: old if isinstance(old, keep) else new,
-        moments,
-        fresh,
-        is_leaf=lambda leaf: isinstance(leaf, keep),
-    )
 
 
 def realise(mask: Tree, key: Array) -> Tree:
@@ -166,46 +115,103 @@ def realise(mask: Tree, key: Array) -> Tree:
     }
 
 
-def score(
-    method: Method,
-    model: Model,
-    prepare: Callable[[Array], Array],
-    batch_size: int,
-    weights: Tree,
-    mask: Tree,
-    stats: Tree,
-    images: Array,
-    labels: Array,
-    key: Array,
-    start: Array,
-    stop: Array,
-    layout: Layout,
-) -> tuple[Array, Array]:
-    """(summed cross-entropy, number of correct images) of a hardened mask in each batch of a split, exactly.
+def _density(mask: Tree) -> Array:
+    kept = jnp.float32(0)
+    for array in mask.values():
+        expected = array.astype(jnp.float32) / 255 if array.dtype == jnp.uint8 else (array != 0).astype(jnp.float32)
+        kept += jnp.sum(expected)
+    return kept / sum(array.size for array in mask.values())
 
-    Batches are those of the rounds start..stop-1 (int32 scalars); those of all others are 0 in the results. In a
-    round every device that shares the split takes a whole batch, so that logits do not depend on their number. Images
-    that the last batch lacks are made up for by the last one there is, and count for nothing.
+
+@dataclass(frozen=True)
+class Step:
+    """One step of training, for any parametrization, network and task.
+
+    Attributes:
+        cuts: a batch goes through the network in cuts[0] pieces, each of them in cuts[1], and so on; see `gradient`.
+        axis: mesh axis that the batch is spread over inside `jax.shard_map`, or None; sums are taken over it.
     """
-    product = effective(method, weights, realise(mask, key))
-    lanes, count = score_lanes(layout), len(labels)
-    lane = lax.axis_index(layout.axis) if layout.axis else 0
 
-    def add(i: Array, sums: tuple[Array, Array]) -> tuple[Array, Array]:
-        batch = i * lanes + lane
-        place = batch * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
-        there, place = place < count, jnp.minimum(place, count - 1)
-        logits = model.apply(product, stats, prepare(images[place]), False)[0].astype(jnp.float32)
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels[place])
-        correct = there & (logits.argmax(-1) == labels[place])
-        loss = jnp.sum(jnp.where(there, losses, 0))
-        return sums[0].at[batch].set(loss), sums[1].at[batch].set(jnp.sum(correct, dtype=jnp.int32))
+    parametrization: Parametrization
+    model: Model
+    task: Task
+    optimizer: optax.GradientTransformation
+    cuts: tuple[int, ...] = ()
+    axis: str | None = None
 
-    batches = -(-count // batch_size)
-    sums = lax.fori_loop(start, stop, add, (jnp.zeros(batches, jnp.float32), jnp.zeros(batches, jnp.int32)))
-    return lax.psum(sums, layout.axis) if layout.axis else sums
+    def __call__(
+        self, state: TrainState, frozen: Tree, batch: tuple[Array, Array], *, key: Array, clock: Clock
+    ) -> tuple[TrainState, Sums]:
+        """The state after the step, and the sums over its batch (inputs, targets).
+
+        The mask is made once, whatever the number of pieces: the gradient is first gathered with respect to the
+        effective weights, then pulled back to what is trained.
+        """
+        rule, before = self.parametrization, state.trainable
+        (weights, _), pull_back = jax.vjp(
+            lambda trainable: rule.weights(trainable, state.method_state, frozen, key, clock), before
+        )
+        (sums, model_state), slope = self.gradient(weights, state.model_state, batch, jax.random.fold_in(key, 2))
+        if self.axis is not None:
+            sums, slope = lax.psum((sums, slope), self.axis)
+        mean_slope = jax.tree.map(lambda g: g / sums.count.astype(g.dtype), slope)
+        (slope,) = pull_back((mean_slope, jnp.float32(1)))
+        updates, moments = self.optimizer.update(slope, state.optimizer, before)
+        moved = optax.apply_updates(before, updates)
+        other_key = jax.random.fold_in(key, 1)
+        trainable, method_state = rule.after_update(moved, state.method_state, before, frozen, other_key, clock)
+        anew = rule.resets_optimizer(clock)
+        if anew is not False:
+            moments = lax.cond(anew, lambda: _reset(self.optimizer, moments, trainable), lambda: moments)
+        return TrainState(trainable, moments, model_state, method_state), sums
+
+    def gradient(
+        self, weights: Tree, model_state: Tree, batch: tuple[Array, Array], key: Array
+    ) -> tuple[tuple[Sums, Tree], Tree]:
+        """((sums, model state), gradient of the summed loss) of a batch, gathered over its pieces.
+
+        Exact for networks without batch statistics; on a CPU a small piece stays in the cache. Each piece has a key
+        of its own, which says where it lies in the batch and not on which device.
+        """
+        if self.axis is not None:
+            key = jax.random.fold_in(key, lax.axis_index(self.axis))
+        return self._pieces(weights, model_state, batch, key, self.cuts)
+
+    def _pieces(
+        self, weights: Tree, model_state: Tree, batch: tuple[Array, Array], key: Array, cuts: tuple[int, ...]
+    ) -> tuple[tuple[Sums, Tree], Tree]:
+        if not cuts:
+            return jax.grad(self._loss, has_aux=True)(weights, model_state, batch, key)[::-1]
+        count, finer = cuts[0], cuts[1:]
+        if count == 1:
+            return self._pieces(weights, model_state, batch, key, finer)
+
+        def add(total: Any, piece: tuple[Array, tuple[Array, Array]]) -> tuple[Any, None]:
+            number, part = piece
+            found = self._pieces(weights, model_state, part, jax.random.fold_in(key, number), finer)
+            return jax.tree.map(jnp.add, total, found), None
+
+        zero = Sums(jnp.float32(0), jnp.int32(0), jnp.int32(0))
+        start = ((zero, model_state), jax.tree.map(jnp.zeros_like, weights))
+        split = jax.tree.map(lambda a: a.reshape(count, -1, *a.shape[1:]), batch)
+        return lax.scan(add, start, (jnp.arange(count), split))[0]
+
+    def _loss(
+        self, weights: Tree, model_state: Tree, batch: tuple[Array, Array], key: Array
+    ) -> tuple[Array, tuple[Sums, Tree]]:
+        inputs, targets = batch
+        outputs, after = self.model.apply(weights, model_state, inputs, train=True, key=key)
+        sums = self.task.loss(outputs, targets)
+        return sums.loss, (sums, after)
 
 
-def score_lanes(layout: Layout) -> int:
-    """How many batches of a split a round of `score` takes."""
-    return layout.devices if layout.axis else 1
+def _reset(optimizer: optax.GradientTransformation, moments: Any, trainable: Tree) -> Any:
+    """The optimiser's state as at the start, but for its count of steps, which the learning rate follows."""
+    fresh = optimizer.init(trainable)
+    keep = optax.ScaleByScheduleState
+    return jax.tree.map(
+        lambda old, new: old if isinstance(old, keep) else new,
+        moments,
+        fresh,
+        is_leaf=lambda leaf: isinstance(leaf, keep),
+    )

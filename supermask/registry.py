@@ -18,7 +18,7 @@ from typing import Any
 from supermask.errors import SupermaskError, UsageError, one_line, require
 from supermask.types import Recipe
 
-KINDS = ("methods", "archs", "datasets", "exporters", "recipes")
+KINDS = ("methods", "archs", "datasets", "tasks", "exporters", "recipes")
 ROOT = Path(__file__).parent
 
 
@@ -63,7 +63,7 @@ def load(kind: str, name: str) -> Any:
     module = importlib.import_module(f"supermask.{kind}.{_stem(kind, name)}")
     if kind in ("datasets", "exporters", "recipes"):
         return module
-    return getattr(module, "".join(part.capitalize() for part in _stem(kind, name).split("_")))
+    return getattr(module, _class_name(_stem(kind, name)))
 
 
 def check_name(kind: str, name: str) -> None:
@@ -95,7 +95,7 @@ def describe(kind: str, name: str) -> Entry:
     own_fields: dict[str, Any] = {}
     notes: dict[str, str] = {}
     for node in body:
-        if isinstance(node, ast.ClassDef) and kind == "methods":
+        if isinstance(node, ast.ClassDef) and node.name == _class_name(_stem(kind, name)):
             for part in [*_bases(node, body), node]:
                 constants |= _constants(part.body, whole=False)
                 own_fields |= _annotated(part.body)
@@ -114,6 +114,10 @@ def _load_own(kind: str, name: str) -> Any:
     if not hasattr(module, attribute):
         raise UsageError(f"{module_name!r} has no attribute {attribute!r}")
     return getattr(module, attribute)
+
+
+def _class_name(stem: str) -> str:
+    return "".join(part.capitalize() for part in stem.split("_"))
 
 
 def _path(kind: str, name: str) -> Path:

@@ -1,29 +1,38 @@
-"""What a config leaves open: a method's recipe and options, a dataset's epochs.
+"""What a config leaves open: a method's recipe and options, an arch's options, a dataset's epochs.
 
-What is built in is read as text, see `registry`, so that the name of a search's run folder is known without JAX.
+Built-in plug-ins are read as text, see `registry`, so that the name of a run folder is known without JAX.
 """
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import math
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
-from typing import Any, Union
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, Union
 
 from supermask import registry
-from supermask.config import SearchConfig
-from supermask.errors import UsageError, require
-from supermask.types import Method, Recipe
+from supermask.config import Config, SearchConfig, TrainConfig
+from supermask.errors import BadFileError, UsageError, require
+from supermask.types import Method, Recipe, Spec
 
 EPOCHS = 30
 AUGMENT = "none"
+TRAINING = Recipe(optimizer="adam", learning_rate=1e-3, weight_decay=0.0, init="kaiming-normal")
+"""How weights are trained unless the config says otherwise."""
+
+FROM_CONFIG = ("density", "depth", "width", "activation")
+"""Fields of methods and archs that are not their options: the config has fields, and names, of its own for them."""
+
+AnyConfig = TypeVar("AnyConfig", bound=Config)
 
 
 @dataclass(frozen=True)
-class Facts:
+class MethodFacts:
     """What a method's class says of itself; `options` has the type and the default of each, or MISSING."""
 
     options: Mapping[str, tuple[Any, Any]]
@@ -32,28 +41,45 @@ class Facts:
     keeps_density: bool
 
 
-def filled(config: SearchConfig) -> SearchConfig:
+def resolve(config: AnyConfig) -> AnyConfig:
     """The config with every None replaced that the method's recipe or the dataset has a value for.
 
     None stay `devices`, which the machine decides, and `micro_batch` and `image_size`, where it has a meaning. All
-    options of the method are in the result. A method that is not trained has 0 epochs, whatever was asked.
+    options of the method are in the result, as the method has settled them. A method that is not trained has 0 epochs,
+    whatever was asked.
 
     Raises:
-        UsageError: an unknown name, an option that the method does not have, or one of another type.
+        UsageError: an unknown name, an option that a plug-in does not have, or one of another type.
+        BadFileError: a ticket to train under is missing.
     """
     registry.check_name("archs", config.arch)
     registry.check_name("datasets", config.dataset)
-    dataset, method = _facts_of_dataset(config.dataset), facts_of(config.method)
-    found = asdict(method.recipe)
-    found["epochs"] = dataset.get("EPOCHS", EPOCHS)
-    found["augment"] = dataset.get("AUGMENT", AUGMENT)
-    changes = {key: value for key, value in found.items() if getattr(config, key) is None}
-    if not method.learned:
-        changes["epochs"] = 0
-    return config.replace(options=_options(config, method.options), **changes)
+    dataset = _facts_of_dataset(config.dataset)
+    changes: dict[str, Any] = {}
+    if isinstance(config, SearchConfig):
+        method = facts_of(config.method)
+        recipe = method.recipe
+        changes["options"] = _typed(Spec(config.method, config.options), method.options, "-o")
+        if not method.learned:
+            changes["epochs"] = 0
+        if registry.is_own("methods", config.method):
+            settled = make_method(config)
+            changes["options"] = {key: getattr(settled, key) for key in changes["options"]}
+    else:
+        recipe = TRAINING
+        if isinstance(config, TrainConfig) and config.ticket:
+            changes["ticket_sha256"] = _hash_of(Path(config.ticket))
+    if not registry.is_own("archs", config.arch):
+        changes["arch_options"] = _typed(Spec(config.arch, config.arch_options), _arch_options(config.arch), "-a")
+    found = asdict(recipe) | {key.lower(): dataset.get(key, default) for key, default in _OF_DATASET.items()}
+    open_fields = {key: value for key, value in found.items() if getattr(config, key) is None}
+    return config.replace(**open_fields | changes)
 
 
-def facts_of(name: str) -> Facts:
+_OF_DATASET = {"EPOCHS": EPOCHS, "AUGMENT": AUGMENT}
+
+
+def facts_of(name: str) -> MethodFacts:
     """Of a method by its name.
 
     Raises:
@@ -62,20 +88,14 @@ def facts_of(name: str) -> Facts:
     registry.check_name("methods", name)
     if not registry.is_own("methods", name):
         entry = registry.describe("methods", name)
-        return Facts(
+        return MethodFacts(
             options={key: (type(value), value) for key, value in entry.fields.items()},
             recipe=entry.constants.get("recipe", Method.recipe),
             learned=entry.constants.get("learned", Method.learned),
             keeps_density=entry.constants.get("keeps_density", Method.keeps_density),
         )
     kind = _method_class(name)
-    hints = typing.get_type_hints(kind)
-    options = {
-        item.name: (hints[item.name], item.default if item.default_factory is MISSING else item.default_factory())
-        for item in fields(kind)
-        if item.init and item.name != "density"
-    }
-    return Facts(options, kind.recipe, kind.learned, kind.keeps_density)
+    return MethodFacts(fields_of(kind), kind.recipe, kind.learned, kind.keeps_density)
 
 
 def make_method(config: SearchConfig) -> Method:
@@ -84,41 +104,47 @@ def make_method(config: SearchConfig) -> Method:
     Raises:
         UsageError: an option that the method does not have, or of the wrong type or out of range.
     """
-    options = _options(config, facts_of(config.method).options)
+    options = _typed(Spec(config.method, config.options), facts_of(config.method).options, "-o")
     return _method_class(config.method)(density=config.density, **options)
 
 
-def _method_class(name: str) -> type[Method]:
-    kind = registry.load("methods", name)
-    if not (inspect.isclass(kind) and issubclass(kind, Method)):
-        raise UsageError(f"{name} is no subclass of supermask.Method")
-    return kind
+def make_arch(config: Config) -> tuple[Any, dict[str, Any]]:
+    """(what builds the network, the options given for it); Flax comes with it.
+
+    The first is an `Arch` whose fields are filled, or a user's own module class or function still to be called.
+
+    Raises:
+        UsageError: an option that the arch does not have or that it needs, or of the wrong type or out of range.
+    """
+    kind = registry.load("archs", config.arch)
+    if not (is_dataclass(kind) and hasattr(kind, "build")):
+        return kind, dict(config.arch_options)
+    known = {item.name: item for item in fields(kind)}
+    ours = {"depth": registry.depth_of("archs", config.arch), "width": config.width, "activation": config.activation}
+    if config.width != 1 and "width" not in known:
+        raise UsageError(f"{config.arch} has no width to multiply: leave out --width")
+    options = _typed(Spec(config.arch, config.arch_options), fields_of(typing.cast(type, kind)), "-a")
+    chosen = {key: value for key, value in ours.items() if key in known and value is not None}
+    return typing.cast(type, kind)(**chosen, **options), {}
 
 
-def _facts_of_dataset(name: str) -> Mapping[str, Any]:
-    if not registry.is_own("datasets", name):
-        return registry.describe("datasets", name).constants
-    own = registry.load("datasets", name)
-    return {str(key): getattr(own, key) for key in ("EPOCHS", "AUGMENT") if hasattr(own, key)}
-
-
-def _options(config: SearchConfig, known: Mapping[str, tuple[Any, Any]]) -> dict[str, Any]:
-    for key in config.options:
-        require(f"option of {config.method}", key, known)
-    found = {
-        key: _as_type(f"option {key}", config.options[key], kind) if key in config.options else default
-        for key, (kind, default) in known.items()
+def fields_of(kind: type) -> dict[str, tuple[Any, Any]]:
+    """The options of a plug-in's dataclass: name -> (type, default or MISSING)."""
+    hints = typing.get_type_hints(kind)
+    return {
+        item.name: (hints[item.name], item.default if item.default_factory is MISSING else item.default_factory())
+        for item in fields(kind)
+        if item.init and item.name not in FROM_CONFIG
     }
-    for key, value in found.items():
-        if value is MISSING:
-            raise UsageError(f"{config.method} needs the option {key}: give -o {key}=VALUE")
-    return found
 
 
-def _as_type(what: str, value: Any, kind: Any) -> Any:
-    """An option's value as the type of the method's field; strings, as a command line gives them, are read.
+def as_type(what: str, value: Any, kind: Any) -> Any:
+    """An option's value as the type of the plug-in's field; strings, as a command line gives them, are read.
 
-    A type that is none of a number, a word or a truth value is the method's own to check.
+    A type other than a number, a word or a truth value is checked by the plug-in itself.
+
+    Raises:
+        UsageError: the value cannot be read as that type.
     """
     choices = (
         typing.get_args(kind) if isinstance(kind, types.UnionType) or typing.get_origin(kind) is Union else (kind,)
@@ -141,3 +167,43 @@ def _as_type(what: str, value: Any, kind: Any) -> Any:
         return kind(value)
     except (ValueError, KeyError, TypeError):
         raise UsageError(f"{what} is {value!r}; it must be {words[kind]}") from None
+
+
+def _method_class(name: str) -> type[Method]:
+    kind = registry.load("methods", name)
+    if not (inspect.isclass(kind) and issubclass(kind, Method)):
+        raise UsageError(f"{name} is no subclass of supermask.Method")
+    return kind
+
+
+def _arch_options(name: str) -> dict[str, tuple[Any, Any]]:
+    known = registry.describe("archs", name).fields
+    return {key: (type(value), value) for key, value in known.items() if key not in FROM_CONFIG}
+
+
+def _facts_of_dataset(name: str) -> Mapping[str, Any]:
+    if not registry.is_own("datasets", name):
+        return registry.describe("datasets", name).constants
+    own = registry.load("datasets", name)
+    return {str(key): getattr(own, key) for key in _OF_DATASET if hasattr(own, key)}
+
+
+def _hash_of(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise BadFileError(f"cannot read {path}: {error.strerror}; it should be a ticket to train under") from error
+
+
+def _typed(spec: Spec, known: Mapping[str, tuple[Any, Any]], flag: str) -> dict[str, Any]:
+    """The options of a plug-in, defaults included, each as the type that its field has."""
+    for key in spec.options:
+        require(f"option of {spec.name}", key, known)
+    found = {
+        key: as_type(f"option {key}", spec.options[key], kind) if key in spec.options else default
+        for key, (kind, default) in known.items()
+    }
+    for key, value in found.items():
+        if value is MISSING:
+            raise UsageError(f"{spec.name} needs the option {key}: give {flag} {key}=VALUE")
+    return found

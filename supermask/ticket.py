@@ -3,7 +3,7 @@
 The file is safetensors. A binary mask is packed, one bit per weight in little bit order (`bits/NAME`), one of whole
 numbers in as few bits as they need (`small/NAME`); any other is stored as it is (`mask/NAME`); batch statistics and
 embedded weights likewise (`stats/NAME`, `weights/NAME`). One JSON document in the metadata says everything else and
-seals it, see `sealed`.
+seals it, see `storage.container`.
 """
 
 from __future__ import annotations
@@ -18,15 +18,25 @@ import numpy as np
 from supermask.config import SearchConfig
 from supermask.errors import BadFileError, SupermaskError, one_line
 from supermask.resolve import make_method
-from supermask.storage import bitpack
 from supermask.storage.atomic import read_bytes, write_atomic
 from supermask.storage.container import seal, unseal
 from supermask.types import Shapes, Tree
 from supermask.weights import inits
+from supermask.weights.layers import (
+    GROUPS,
+    as_factors,
+    check_metrics,
+    density_of,
+    grouped,
+    layer_rows,
+    mask_kind,
+    packed,
+    read_shapes,
+    unpacked,
+)
 from supermask.weights.shapes import fingerprint, maskable
 
 FORMAT = 1
-MASK_KINDS = {"bool": "binary", "int8": "whole", "float32": "continuous", "uint8": "sampled"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +48,7 @@ class Ticket:
         shapes: of all parameters.
         image_shape: (height, width, channels) of the images it was searched on.
         mask: maskable parameters only; the dtype says its kind, see `Method.harden`.
-        stats: batch statistics, {} for nets without batch norm.
+        state: batch statistics, {} for networks without batch norm.
         fingerprint: of the frozen weights, see `fingerprint`.
         metrics: what the search recorded: loss, train_accuracy, val_accuracy, epochs; of a sampled mask of a search
             that was stopped also val_samples, the draws that val_accuracy is the mean of.
@@ -52,7 +62,7 @@ class Ticket:
     shapes: Shapes
     image_shape: tuple[int, ...]
     mask: Tree
-    stats: Tree
+    state: Tree
     fingerprint: dict[str, str]
     metrics: dict[str, float]
     transforms: bool = False
@@ -63,14 +73,12 @@ class Ticket:
     @property
     def density(self) -> float:
         """Fraction of maskable weights kept; for a sampled mask the expected one."""
-        rows = self.layers()
-        return sum(row["kept"] for row in rows) / sum(row["total"] for row in rows)
+        return density_of(self.mask)
 
     @property
     def kind(self) -> str:
         """binary, signed, whole (coats and the like), continuous or sampled; told from the mask's dtype."""
-        kind = MASK_KINDS[next(iter(self.mask.values())).dtype.name]
-        return "signed" if kind == "whole" and any(array.min() < 0 for array in self.mask.values()) else kind
+        return mask_kind(self.mask)
 
     @property
     def bits_per_parameter(self) -> float:
@@ -91,13 +99,7 @@ class Ticket:
 
     def layers(self) -> list[dict[str, Any]]:
         """One row per maskable parameter: name, shape, kept, total, density."""
-        rows = []
-        for name, array in self.mask.items():
-            expected = array.sum(dtype=np.int64) / 255 if array.dtype == np.uint8 else np.count_nonzero(array)
-            kept = round(float(expected))
-            row = {"name": name, "shape": list(array.shape), "kept": kept, "total": array.size}
-            rows.append({**row, "density": kept / array.size})
-        return rows
+        return layer_rows(self.mask)
 
     def weights(self) -> Tree:
         """The frozen weights, drawn again or embedded, verified against the fingerprint.
@@ -117,16 +119,9 @@ class Ticket:
                 )
         return weights
 
-    def expected_mask(self) -> Tree:
-        """The mask as float32; of a sampled one, its mean."""
-        return {
-            name: np.float32(array) / np.float32(255) if array.dtype == np.uint8 else array.astype(np.float32)
-            for name, array in self.mask.items()
-        }
-
     def effective(self) -> Tree:
         """Effective weights, float32: the frozen weights times the (expected) mask."""
-        weights, mask = self.weights(), self.expected_mask()
+        weights, mask = self.weights(), as_factors(self.mask)
         chosen = {name: weights[name] for name in mask}
         if self.transforms:
             product = make_method(self.config).effective(chosen, mask)
@@ -134,21 +129,27 @@ class Ticket:
             product = {name: chosen[name] * mask[name] for name in mask}
         return weights | {name: np.asarray(product[name], np.float32) for name in mask}
 
+    def for_training(self) -> tuple[Tree, Tree]:
+        """(weights, mask as float32) that weight training starts from and keeps.
+
+        A sampled mask is taken where a weight is kept with probability 1/2 or more. Where the method makes more of mask
+        and weights than their product, the effective weights are trained, and the mask says which are not zero.
+        """
+        if self.kind == "sampled":
+            return self.weights(), {name: (array >= 128).astype(np.float32) for name, array in self.mask.items()}
+        if self.transforms:
+            return self.effective(), {name: (array != 0).astype(np.float32) for name, array in self.mask.items()}
+        return self.weights(), as_factors(self.mask)
+
     def embed_weights(self) -> Ticket:
         """The same ticket with its weights in the file, for readers that cannot draw them."""
         return replace(self, embedded=self.weights())
 
     def to_bytes(self) -> bytes:
         """The file's content; the same ticket gives the same bytes."""
-        tensors = {f"stats/{name}": np.asarray(array) for name, array in self.stats.items()}
+        tensors = {f"stats/{name}": np.asarray(array) for name, array in self.state.items()}
         tensors |= {f"weights/{name}": array for name, array in (self.embedded or {}).items()}
-        for name, array in self.mask.items():
-            if array.dtype == np.bool_:
-                tensors[f"bits/{name}"] = bitpack.pack_bits(array)
-            elif array.dtype == np.int8:
-                tensors[f"small/{name}"] = bitpack.pack_small(array)
-            else:
-                tensors[f"mask/{name}"] = np.ascontiguousarray(array)
+        tensors |= packed(self.mask)
         document = {
             "format": FORMAT,
             "config": self.config.to_dict(),
@@ -177,6 +178,8 @@ class Ticket:
         if path.is_dir() and (inside := sorted(path.glob("ticket-s*.safetensors"))):
             raise BadFileError(f"{path} is a run folder; give one of its tickets, such as {inside[0]}")
         document, tensors = unseal(read_bytes(path, "a ticket of supermask"), path, FORMAT)
+        if kind := document.get("kind"):
+            raise BadFileError(f"{path} holds {kind}; it should be a ticket")
         try:
             return _assemble(document, tensors, path)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, SupermaskError) as error:
@@ -184,41 +187,22 @@ class Ticket:
 
 
 def _assemble(document: dict[str, Any], tensors: Tree, path: Path) -> Ticket:
-    shapes = {name: tuple(shape) for name, shape in document["shapes"].items()}
-    if any(type(length) is not int or length < 1 for shape in shapes.values() for length in shape):
-        raise ValueError("its shapes are not all of whole numbers")
-    groups: dict[str, Tree] = {"bits": {}, "small": {}, "mask": {}, "stats": {}, "weights": {}}
-    for key, array in tensors.items():
-        group, _, name = key.partition("/")
-        groups[group][name] = array
-    stored = [*groups["bits"], *groups["small"], *groups["mask"]]
-    if sorted(stored) != sorted(maskable(shapes)) or not stored:
-        raise ValueError("its masks are not those of its layers")
-    for key in ("fingerprint", "metrics", "versions"):
-        if not isinstance(document[key], dict):
-            raise ValueError(f"its {key} is not an object")
-    for key, value in {"val_accuracy": None, **document["metrics"]}.items():
-        if type(value) not in (int, float):
-            raise ValueError(f"its {key} is no number")
+    shapes, groups = read_shapes(document), grouped(tensors, (*GROUPS, "stats", "weights"))
+    mask = unpacked(groups, maskable(shapes))
+    if not mask:
+        raise ValueError("it has no mask")
+    check_metrics(document)
+    if not isinstance(document["fingerprint"], dict):
+        raise ValueError("its fingerprint is not an object")
     samples = document["metrics"].get("val_samples", 1)
     if type(samples) is not int or samples < 1:
         raise ValueError(f"its val_samples is {samples}")
-    mask: Tree = {}
-    for name in maskable(shapes):
-        if name in groups["bits"]:
-            mask[name] = bitpack.unpack_bits(groups["bits"][name], shapes[name])
-        elif name in groups["small"]:
-            mask[name] = bitpack.unpack_small(groups["small"][name], shapes[name])
-        else:
-            mask[name] = groups["mask"][name].reshape(shapes[name])
-            if str(mask[name].dtype) not in MASK_KINDS:
-                raise ValueError(f"the mask of {name} is {mask[name].dtype}")
     return Ticket(
         config=SearchConfig.from_dict(document["config"]),
         shapes=shapes,
         image_shape=tuple(document["image_shape"]),
         mask=mask,
-        stats=groups["stats"],
+        state=groups["stats"],
         fingerprint=document["fingerprint"],
         metrics=document["metrics"],
         transforms=document["transforms"],

@@ -1,4 +1,4 @@
-"""The whole vocabulary: Tree, Recipe, Clock, Network, Method, Model, Split, Dataset, Metrics.
+"""The whole vocabulary: Tree, Spec, Recipe, Clock, Method, Arch, Model, Task, Dataset.
 
 Nothing here computes. Arrays are NumPy arrays on the host and JAX arrays on the device; both are `Array`.
 """
@@ -6,9 +6,9 @@ Nothing here computes. Arrays are NumPy arrays on the host and JAX arrays on the
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,9 +23,16 @@ Shapes = dict[str, tuple[int, ...]]
 """Flat like Tree, with the shape in place of the array."""
 
 
+class Spec(NamedTuple):
+    """A plug-in's name and the options it was given, as in `-a norm=batch` or `-o anneal=0.1`."""
+
+    name: str
+    options: Mapping[str, Any]
+
+
 @dataclass(frozen=True)
 class Recipe:
-    """How a method is trained as published; every field can be overridden by a field of SearchConfig."""
+    """How something is trained unless the config says otherwise; a method's is the published one."""
 
     optimizer: str = "sgd"
     learning_rate: float = 0.1
@@ -40,11 +47,11 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Clock:
-    """Which step of a search this is.
+    """Which step of the training this is.
 
     Attributes:
         step: counted from 0, int32 scalar (traced).
-        steps_per_epoch, total_steps: of the search.
+        steps_per_epoch, total_steps: of the whole training.
     """
 
     step: Array
@@ -67,12 +74,12 @@ class Clock:
 
 
 @dataclass(frozen=True)
-class Network:
-    """The network as functions of its maskable effective weights, for methods that look before they choose.
+class InitContext:
+    """The network as functions of its maskable weights, for methods that look at it before they set their scores.
 
     Attributes:
-        loss: (weights, temperature) -> mean cross-entropy of logits / temperature over ten training images per class.
-        response: (weights) -> sum of the logits of one image of ones.
+        loss: (weights, temperature) -> mean loss of outputs / temperature over ten training examples per class.
+        response: (weights) -> sum of the outputs for one input of ones.
     """
 
     loss: Callable[[Tree, float], Array]
@@ -83,18 +90,19 @@ class Network:
 class Method(abc.ABC):
     """One way to turn scores into a mask. Fields are its hyper-parameters; functions are pure, on trees.
 
-    `scores` and `mask` have the keys of the maskable weights, and so has the `weights` that a method sees. What it
-    carries from step to step without training it lies beside the scores under keys of its own, such as
-    `conv1/kernel:generation`: float32 arrays that no gradient and no optimiser sees and that `settle` moves.
+    `scores`, `mask` and the `weights` that a method sees have the keys of the maskable weights. A method needs `init`,
+    `mask` and `harden`. Everything else has a default that does nothing.
 
-    A method needs `init`, `mask` and `harden`. Everything else has a default that does nothing.
+    A method that carries something from step to step beside its scores defines `init_state`. What that returns, a
+    pytree of arrays that no gradient and no optimiser sees, is moved by `after_update`, and given to those of `mask`,
+    `harden` and `effective` that name a keyword `state`.
 
     Attributes:
-        density: fraction of maskable weights kept. What it means for a method without a target is the
-            method's to say; most read it as the density at the start.
+        density: fraction of maskable weights kept. A method without a target says itself what it means; most
+            take it as the density at the start.
         keeps_density: whether the hardened mask keeps round(density * n) weights, of each layer or of all (but for a
             pattern's last group, see there).
-        learned: False for a mask that is fixed before training (a floor): no epoch is run.
+        learned: False for a mask that is fixed before training (a baseline): no epoch is run.
         paper: where the method was published.
         recipe: how it is trained as published.
     """
@@ -107,15 +115,16 @@ class Method(abc.ABC):
     recipe: ClassVar[Recipe] = Recipe()
 
     def check(self, shapes: Shapes) -> None:
-        """Raise a UsageError if these maskable weights are none that the method, as it is set, can mask."""
+        """Raise a UsageError if the method, with these options, cannot mask weights of these shapes."""
         return
 
-    def init(self, key: Array, weights: Tree) -> Tree:
-        """Scores to start from: float32, shapes as `weights`, or with an axis in front.
+    @abc.abstractmethod
+    def init(self, key: Array, weights: Tree, context: InitContext) -> Tree:
+        """The first scores: float32, shapes as `weights`, or with an axis in front; once per seed, outside jit."""
 
-        Called once per seed, outside of jit. A method that looks at the network defines `start` in its place.
-        """
-        raise NotImplementedError(f"{type(self).__name__} defines neither init nor start")
+    def init_state(self, scores: Tree, weights: Tree) -> Any:
+        """The first `method_state`, a pytree of arrays; {} for a method that has none."""
+        return {}
 
     @abc.abstractmethod
     def mask(self, scores: Tree, weights: Tree, *, key: Array, progress: Array) -> Tree:
@@ -138,35 +147,34 @@ class Method(abc.ABC):
         return 0.0
 
     def effective(self, weights: Tree, mask: Tree) -> Tree:
-        """Effective weights: mask times weights, unless a method scales, binarises or draws them anew.
+        """Effective weights: mask times weights, unless a method scales, binarises or redraws them.
 
         Args:
             weights: the maskable ones.
-            mask: as `mask` made it, or as `harden` did, as float32 and drawn if it is sampled. NumPy or JAX arrays.
+            mask: as `mask` returned it, or as `harden` did, then as float32 and drawn if it is sampled (and without
+                `state`). NumPy or JAX arrays.
         """
         return {name: weights[name] * mask[name] for name in mask}
 
-    def settle(self, scores: Tree, before: Tree, weights: Tree, *, key: Array, clock: Clock) -> Tree:
-        """The scores, and what is carried beside them, after the optimiser has moved them: a projection, an event.
+    def after_update(
+        self, scores: Tree, state: Any, before: Tree, weights: Tree, *, key: Array, clock: Clock
+    ) -> tuple[Tree, Any]:
+        """Scores and `method_state` after the optimiser's update: a projection, or an event.
 
-        `before` is as they were in this step's forward pass, `key` is fresh.
+        `before` holds the scores of this step's forward pass, `key` is fresh.
         """
-        return scores
+        return scores, state
 
-    def restarts(self, clock: Clock) -> Array | bool:
+    def resets_optimizer(self, clock: Clock) -> Array | bool:
         """Whether the optimiser's moments start anew after this step."""
         return False
 
-    def start(self, key: Array, weights: Tree, network: Network) -> Tree:
-        """`init`, for methods that look at the network and at training images first."""
-        return self.init(key, weights)
-
     def steps_per_epoch(self, count: int, size: int) -> int:
-        """Steps of `size` images in an epoch of `count`."""
+        """Steps of `size` examples in an epoch of `count`."""
         return count // size
 
     def order(self, key: Array, epoch: Array, count: int, size: int) -> Array | None:
-        """The order of the training images in an epoch, int32 (steps * size,); None for a fresh permutation."""
+        """The order of the training examples in an epoch, int32 (steps * size,); None for a fresh permutation."""
         return None
 
 
@@ -176,13 +184,45 @@ class Model:
 
     Attributes:
         weights: shapes of all parameters.
-        stats: shapes of batch statistics; {} for nets without batch norm.
-        apply: (weights, stats, x of shape (batch, height, width, channels), train) -> (logits, stats).
+        state: shapes of batch statistics and the like; {} for networks without any.
+        apply: (weights, state, inputs, *, train, key) -> (outputs, state). `key` is for dropout and other noise in
+            training; None in evaluation.
     """
 
     weights: Shapes
-    stats: Shapes
-    apply: Callable[[Tree, Tree, Array, bool], tuple[Array, Tree]]
+    state: Shapes
+    apply: Callable[..., tuple[Array, Tree]]
+
+
+class Arch(Protocol):
+    """A network definition: a frozen dataclass whose fields are its options, as a method's are."""
+
+    def build(self, example: Any, outputs: int, rngs: Any) -> Any:
+        """A `flax.nnx.Module` or a Model; called under `jax.eval_shape`, so that no weight is computed.
+
+        Args:
+            example: `jax.ShapeDtypeStruct` of a batch of two inputs, such as float32 (2, height, width, channels).
+            outputs: the number of classes, or of tokens.
+            rngs: `flax.nnx.Rngs`.
+        """
+
+
+class Sums(NamedTuple):
+    """Totals over predictions: loss (float32), those that were right and all that count (int32)."""
+
+    loss: Array
+    correct: Array
+    count: Array
+
+
+class Task(Protocol):
+    """What outputs mean: a loss, and when a prediction is right. A target below 0 counts for nothing."""
+
+    def output_shape(self, inputs: tuple[int, ...], outputs: int) -> tuple[int, ...]:
+        """What a network has to return for inputs of this shape (batch first)."""
+
+    def loss(self, outputs: Array, targets: Array) -> Sums:
+        """Summed over the batch; differentiable in `outputs`."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +240,8 @@ class Split:
 class Dataset:
     """Splits of one dataset. `mean` and `std` are per channel, of pixels scaled to [0, 1].
 
-    A dataset file returns `validation=None`; the split is then held out of train by whoever builds the search.
+    A dataset file returns `validation=None`; `supermask.data.splits` then holds it out of train. `task` names a file
+    of `tasks/`.
     """
 
     train: Split
@@ -209,22 +250,4 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     validation: Split | None = None
-
-
-@dataclass(frozen=True)
-class Metrics:
-    """What one epoch showed; every array has shape (seeds,) and accuracies are fractions in [0, 1].
-
-    Attributes:
-        epoch: how many epochs are done, counted from 1.
-        seeds: the seeds that the columns belong to.
-        images_per_second: training images over the epoch's wall time, compilation excluded.
-    """
-
-    epoch: int
-    seeds: tuple[int, ...]
-    loss: np.ndarray
-    train_accuracy: np.ndarray
-    val_accuracy: np.ndarray
-    density: np.ndarray
-    images_per_second: np.ndarray
+    task: str = "classification"

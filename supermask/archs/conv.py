@@ -4,7 +4,8 @@ Frankle & Carbin: The Lottery Ticket Hypothesis, ICLR 2019, arXiv 1803.03635, sc
 Ramanujan et al. 2020, arXiv 1911.13299.
 """
 
-from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 from flax import nnx
@@ -18,48 +19,58 @@ FLATTENED = "dense1"  # the layer that sees the flattened image
 WIDTHS = (64, 128, 256, 512)
 
 
-class Conv(nnx.Module):
+@dataclass(frozen=True)
+class Conv:
     """Conv2, Conv4, Conv6, Conv8: pairs of 64, 128, 256, 512 channels, then 256-256-classes.
 
-    Raises:
-        UsageError: the images are too small for the number of pools.
+    Attributes:
+        depth: number of convolutions.
+        width: multiplies every hidden width.
+        activation: name of a function in `jax.nn`.
     """
 
-    def __init__(
-        self,
-        image_shape: tuple[int, int, int],
-        classes: int,
-        width: float,
-        depth: int,
-        rngs: nnx.Rngs,
-        activation: Callable[[Array], Array] = jax.nn.relu,
-    ):
-        self.activation = activation
-        height, across, channels = image_shape
-        pairs = depth // 2
-        smallest = 2**pairs
+    depth: int = 4
+    width: float = 1.0
+    activation: str = "relu"
+
+    def build(self, example: Any, outputs: int, rngs: nnx.Rngs) -> nnx.Module:
+        """The network for images (batch, height, width, channels).
+
+        Raises:
+            UsageError: the images are too small for the number of pools.
+        """
+        height, across = example.shape[1:3]
+        smallest = 2 ** (self.depth // 2)
         if min(height, across) < smallest:
             raise UsageError(
-                f"conv{depth} needs images of at least {smallest}x{smallest}, these are {height}x{across}: "
+                f"conv{self.depth} needs images of at least {smallest}x{smallest}, these are {height}x{across}: "
                 f"use --image-size {smallest} or more"
             )
-        sizes = [max(1, int(size * width)) for size in WIDTHS[:pairs] for _ in range(2)]
-        self.depth = depth
+        return _Net(self, example.shape[1:], outputs, rngs)
+
+
+class _Net(nnx.Module):
+    def __init__(self, arch: Conv, image_shape: tuple[int, int, int], classes: int, rngs: nnx.Rngs):
+        self.activation, self.depth = arch.activation, arch.depth
+        height, across, channels = image_shape
+        pairs = arch.depth // 2
+        sizes = [max(1, int(size * arch.width)) for size in WIDTHS[:pairs] for _ in range(2)]
         for i, size in enumerate(sizes, start=1):
             setattr(self, f"conv{i}", nnx.Conv(channels, size, (3, 3), use_bias=False, rngs=rngs))
             channels = size
         features = (height >> pairs) * (across >> pairs) * channels
-        hidden = max(1, int(256 * width))
+        hidden = max(1, int(256 * arch.width))
         self.dense1 = nnx.Linear(features, hidden, use_bias=False, rngs=rngs)
         self.dense2 = nnx.Linear(hidden, hidden, use_bias=False, rngs=rngs)
         self.head = nnx.Linear(hidden, classes, use_bias=False, rngs=rngs)
 
     def __call__(self, x: Array) -> Array:
+        activation = getattr(jax.nn, self.activation)
         for i in range(1, self.depth + 1):
-            x = self.activation(getattr(self, f"conv{i}")(x))
+            x = activation(getattr(self, f"conv{i}")(x))
             if i % 2 == 0:
                 x = max_pool_2x2(x)
         x = x.reshape(x.shape[0], -1)
-        x = self.activation(self.dense1(x))
-        x = self.activation(self.dense2(x))
+        x = activation(self.dense1(x))
+        x = activation(self.dense2(x))
         return self.head(x)

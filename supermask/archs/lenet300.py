@@ -4,7 +4,8 @@ LeCun, Bottou, Bengio, Haffner: Gradient-based learning applied to document reco
 """
 
 import math
-from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 from flax import nnx
@@ -14,25 +15,33 @@ from supermask.types import Array
 FLATTENED = "dense1"  # the layer that sees the flattened image
 
 
-class Lenet300(nnx.Module):
-    """Pixels-300-100-classes."""
+@dataclass(frozen=True)
+class Lenet300:
+    """Pixels-300-100-classes.
 
-    def __init__(
-        self,
-        image_shape: tuple[int, int, int],
-        classes: int,
-        width: float,
-        rngs: nnx.Rngs,
-        activation: Callable[[Array], Array] = jax.nn.relu,
-    ):
-        self.activation = activation
-        first, second = (max(1, int(size * width)) for size in (300, 100))
-        self.dense1 = nnx.Linear(math.prod(image_shape), first, use_bias=False, rngs=rngs)
+    Attributes:
+        width: multiplies both hidden widths.
+        activation: name of a function in `jax.nn`.
+    """
+
+    width: float = 1.0
+    activation: str = "relu"
+
+    def build(self, example: Any, outputs: int, rngs: nnx.Rngs) -> nnx.Module:
+        return _Net(self, math.prod(example.shape[1:]), outputs, rngs)
+
+
+class _Net(nnx.Module):
+    def __init__(self, arch: Lenet300, pixels: int, classes: int, rngs: nnx.Rngs):
+        self.activation = arch.activation
+        first, second = (max(1, int(size * arch.width)) for size in (300, 100))
+        self.dense1 = nnx.Linear(pixels, first, use_bias=False, rngs=rngs)
         self.dense2 = nnx.Linear(first, second, use_bias=False, rngs=rngs)
         self.head = nnx.Linear(second, classes, use_bias=False, rngs=rngs)
 
     def __call__(self, x: Array) -> Array:
+        activation = getattr(jax.nn, self.activation)
         x = x.reshape(x.shape[0], -1)
-        x = self.activation(self.dense1(x))
-        x = self.activation(self.dense2(x))
+        x = activation(self.dense1(x))
+        x = activation(self.dense2(x))
         return self.head(x)

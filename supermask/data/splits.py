@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from supermask import registry
-from supermask.config import SearchConfig
+from supermask.config import Config
 from supermask.data import augment
 from supermask.errors import UsageError
 from supermask.types import Dataset, Split
 
 
-def load_dataset(config: SearchConfig, data_dir: Path | None = None) -> Dataset:
+def load_dataset(config: Config, data_dir: Path | None = None) -> Dataset:
     """The dataset, resized if asked, with its validation split held out of train.
 
     The split depends on the number of images alone, not on the seed, so that accuracies of different seeds

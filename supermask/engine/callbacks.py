@@ -1,28 +1,84 @@
-"""Whom a search tells how it goes, and whom it asks whether to go on."""
+"""Callbacks: who is told how a training goes, and who is asked whether to stop or to save."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from supermask.engine.snapshot import Snapshot
-from supermask.types import Metrics
+if TYPE_CHECKING:
+    import numpy as np
+
+    from supermask.engine.snapshot import Snapshot
 
 
 @dataclass(frozen=True)
-class Observer:
-    """Whom a search tells, and whom it asks whether to stop. Called between compiled calls, never from inside.
+class Metrics:
+    """What one epoch showed; every array has shape (seeds,) and accuracies are fractions in [0, 1].
 
     Attributes:
-        epoch: after each epoch, for all seeds that lie side by side.
-        steps: after each compiled call: seeds, steps done, steps in all, mean loss of the epoch so far over the seeds.
-        due: whether to save a snapshot now; called with the number of epochs that are done.
-        save: takes a snapshot that was due, or that of a search that is being stopped.
-        stop: whether to end the search with the best mask so far.
+        epoch: how many epochs are done, counted from 1.
+        seeds: the seeds that the columns belong to.
+        images_per_second: training images over the epoch's wall time, compilation excluded.
     """
 
-    epoch: Callable[[Metrics], None] = lambda metrics: None
-    steps: Callable[[tuple[int, ...], int, int, float], None] = lambda seeds, done, total, loss: None
-    due: Callable[[int], bool] = lambda epochs_done: False
-    save: Callable[[Snapshot], None] = lambda snapshot: None
-    stop: Callable[[], bool] = lambda: False
+    epoch: int
+    seeds: tuple[int, ...]
+    loss: np.ndarray
+    train_accuracy: np.ndarray
+    val_accuracy: np.ndarray
+    density: np.ndarray
+    images_per_second: np.ndarray
+
+
+class Callback:
+    """Called between compiled calls, never from inside; every function does nothing unless overridden."""
+
+    def on_note(self, text: str) -> None:
+        """Something a user may want to read, on one line."""
+
+    def on_steps(self, seeds: tuple[int, ...], done: int, total: int, loss: float) -> None:
+        """After each compiled call: steps done, steps in all, mean loss of the epoch so far over the seeds."""
+
+    def on_epoch(self, metrics: Metrics) -> None:
+        """After each epoch, for all seeds that lie side by side."""
+
+    def should_stop(self) -> bool:
+        """Whether to stop here, with the best result so far."""
+        return False
+
+    def should_save(self, epochs_done: int) -> bool:
+        """Whether to save a snapshot now."""
+        return False
+
+    def on_save(self, snapshot: Snapshot) -> None:
+        """A snapshot that some callback asked for, or that of a training that is being stopped."""
+
+
+class Callbacks(Callback):
+    """Several as one."""
+
+    def __init__(self, callbacks: Iterable[Callback]) -> None:
+        self._all = tuple(callbacks)
+
+    def on_note(self, text: str) -> None:
+        for callback in self._all:
+            callback.on_note(text)
+
+    def on_steps(self, seeds: tuple[int, ...], done: int, total: int, loss: float) -> None:
+        for callback in self._all:
+            callback.on_steps(seeds, done, total, loss)
+
+    def on_epoch(self, metrics: Metrics) -> None:
+        for callback in self._all:
+            callback.on_epoch(metrics)
+
+    def should_stop(self) -> bool:
+        return any(callback.should_stop() for callback in self._all)
+
+    def should_save(self, epochs_done: int) -> bool:
+        return any(callback.should_save(epochs_done) for callback in self._all)
+
+    def on_save(self, snapshot: Snapshot) -> None:
+        for callback in self._all:
+            callback.on_save(snapshot)

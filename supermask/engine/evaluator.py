@@ -1,22 +1,22 @@
-"""How good hardened masks are on one split: the same compiled function for `search` and for `eval`."""
+"""How good results are on one split: the same compiled function for a search and for `eval`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
-from supermask import core
+from supermask.core import Parametrization
 from supermask.engine.aot import Compiled
-from supermask.engine.problem import Parts
-from supermask.engine.sharding import Layout
-from supermask.masks import key_for
-from supermask.types import Split
+from supermask.engine.problem import Problem
+from supermask.engine.sharding import Sharding
+from supermask.masks.noise import key_for
+from supermask.types import Split, Sums
 
 SAMPLES = 10
 """Draws of a sampled mask that a recorded accuracy is the mean of (Zhou et al. 2019)."""
@@ -25,73 +25,117 @@ SECONDS_PER_CALL = 1.0
 """How long compiled code keeps Python from reporting and from obeying signals, once its speed is known."""
 
 
-def search_key(seed: int) -> jax.Array:
-    """The key that everything random of one search, but its frozen weights, derives from."""
+def seed_key(seed: int) -> jax.Array:
+    """The key that everything random of one seed, but its random weights, derives from."""
     return jax.random.key(seed)
 
 
-class Scorer:
-    """Scores the masks of seeds side by side on one split, which stays on the devices."""
+class Evaluator:
+    """Scores the results of seeds side by side on one split, which stays on the devices."""
 
-    def __init__(self, parts: Parts, split: Split, layout: Layout, data: Any = None) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        parametrization: Parametrization,
+        split: Split,
+        sharding: Sharding,
+        data: Any = None,
+        batch_size: int | None = None,
+    ) -> None:
         """`data` are the split's images and labels, if they are on the devices already."""
-        layout = replace(layout, whole=False)  # batch statistics are read here, not made
-        self._layout, self._count = layout, len(split)
-        self._data = data or layout.everywhere((split.images, split.labels))
+        self._problem, self._parametrization = problem, parametrization
+        self._sharding = replace(sharding, whole=False)  # batch statistics are read here, not made
+        self._data = data or self._sharding.replicate((split.images, split.labels))
         # On a CPU, 128 at a time would take more memory than the search of a Conv4 itself.
-        batch = min(32 if jax.default_backend() == "cpu" else 512, self._count)
-        self._rounds = -(-self._count // (batch * core.score_lanes(layout)))
+        self._batch_size = batch_size or min(32 if jax.default_backend() == "cpu" else 512, len(split))
+        self._batches = -(-len(split) // self._batch_size)
         self._per_call = 1  # a first look at the speed
-        score = partial(core.score, parts.method, parts.model, parts.prepare, batch, layout=layout)
-        self.program = Compiled(layout.program(score, (True, True, True, False, False, True, False, False)))
+        self.program = Compiled(self._sharding.program(self._sums))
+
+    @property
+    def rounds(self) -> int:
+        """In a round, every device that shares the split takes a batch."""
+        return -(-self._batches // self._batches_per_round)
+
+    @property
+    def _batches_per_round(self) -> int:
+        return self._sharding.devices if self._sharding.axis else 1
 
     def __call__(
         self,
-        weights: Any,
-        mask: Any,
-        stats: Any,
+        result: Any,
+        model_state: Any,
+        frozen: Any,
         seeds: Sequence[int],
-        samples: int,
+        samples: int = 1,
         stop: Callable[[], bool] = lambda: False,
-    ) -> tuple[np.ndarray, np.ndarray] | None:
-        """(mean cross-entropy, accuracy), each of shape (draws, seeds); one draw unless the masks are sampled.
+    ) -> Sums | None:
+        """Sums over the split, each array of shape (draws, seeds); one draw unless the results are sampled masks.
 
         Args:
-            weights, mask, stats: of all seeds, as `Layout.stack` makes them.
+            result, model_state, frozen: of all seeds, as `Sharding.stack_seeds` returns them.
             seeds: draw i of a seed is the same, whatever `samples` is.
-            stop: asked between compiled calls; once it says so, the result is None.
+            stop: asked between compiled calls; once it says so, None is returned.
         """
-        results = []
-        for draw in range(samples if sampled(mask) else 1):
-            sums = self._sums((weights, mask, stats, *self._data, self._key(seeds, draw)), stop)
+        found = []
+        for draw in range(samples if is_sampled(result) else 1):
+            sums = self._draw((result, model_state, frozen, self._keys(seeds, draw)), stop)
             if sums is None:
                 return None
-            results.append(sums)
-        losses, correct = (np.stack(column) for column in zip(*results, strict=True))
-        return losses / self._count, correct / self._count
+            found.append(sums)
+        return Sums(*(np.stack(column) for column in zip(*found, strict=True)))
 
-    def prepare(self, weights: Any, mask: Any, stats: Any, seeds: Sequence[int]) -> None:
+    def prepare(self, result: Any, model_state: Any, frozen: Any, seeds: Sequence[int]) -> None:
         """Compile for such arguments, unless it is."""
-        self.program.prepare(weights, mask, stats, *self._data, self._key(seeds, 0), jnp.int32(0), jnp.int32(0))
+        self.program.prepare((result, model_state, frozen, self._keys(seeds, 0)), self._shared(0, 0))
 
-    def _sums(self, arguments: tuple[Any, ...], stop: Callable[[], bool]) -> tuple[np.ndarray, np.ndarray] | None:
-        """(summed cross-entropy, number of correct images) per seed; batches are summed up here, however they came."""
+    def _draw(self, per_seed: Any, stop: Callable[[], bool]) -> Sums | None:
+        """Per seed; batches are summed up here, however they came."""
         pieces, done = [], 0
-        while done < self._rounds:
+        while done < self.rounds:
             if stop():
                 return None
-            until = min(self._rounds, done + self._per_call)
-            found, seconds = self.program.timed(*arguments, jnp.int32(done), jnp.int32(until))
+            until = min(self.rounds, done + self._per_call)
+            found, seconds = self.program.timed(per_seed, self._shared(done, until))
             pieces.append([np.asarray(value) for value in found])
             self._per_call, done = max(1, int(SECONDS_PER_CALL * (until - done) / seconds)), until
-        losses, correct = (np.sum(column, axis=0) for column in zip(*pieces, strict=True))
-        return losses.sum(-1, dtype=float), correct.sum(-1)
+        loss, correct, count = (np.sum(column, axis=0) for column in zip(*pieces, strict=True))
+        return Sums(loss.sum(-1, dtype=float), correct.sum(-1), count.sum(-1))
 
-    def _key(self, seeds: Sequence[int], draw: int) -> Any:
-        keys = [key_for(search_key(seed), "score") for seed in seeds]
-        return self._layout.stack([jax.random.fold_in(key, draw) for key in keys])
+    def _shared(self, start: int, stop: int) -> Any:
+        return (*self._data, jnp.int32(start), jnp.int32(stop))
+
+    def _keys(self, seeds: Sequence[int], draw: int) -> Any:
+        keys = [key_for(seed_key(seed), "score") for seed in seeds]
+        return self._sharding.stack_seeds([jax.random.fold_in(key, draw) for key in keys])
+
+    def _sums(self, per_seed: Any, shared: Any) -> Sums:
+        """Of each batch of the split, exactly; traced.
+
+        Batches are those of the rounds start..stop-1 (int32 scalars); the sums of all others are 0. Every device takes
+        whole batches, so that outputs do not depend on the number of devices. The last batch is filled up with its
+        last example, which then counts once.
+        """
+        result, model_state, frozen, key = per_seed
+        images, labels, start, stop = shared
+        weights = self._parametrization.result_weights(result, frozen, key)
+        sharding, problem, count = self._sharding, self._problem, len(labels)
+        lane = lax.axis_index(sharding.axis) if sharding.axis else 0
+
+        def add(i: Any, sums: Sums) -> Sums:
+            batch = i * self._batches_per_round + lane
+            place = batch * self._batch_size + jnp.arange(self._batch_size, dtype=jnp.int32)
+            there, place = place < count, jnp.minimum(place, count - 1)
+            inputs = problem.pipeline.normalise(images[place])
+            outputs = problem.model.apply(weights, model_state, inputs, train=False, key=None)[0]
+            found = problem.task.loss(outputs, jnp.where(there, labels[place], -1))
+            return Sums(*(total.at[batch].set(value) for total, value in zip(sums, found, strict=True)))
+
+        zeros = Sums(*(jnp.zeros(self._batches, dtype) for dtype in (jnp.float32, jnp.int32, jnp.int32)))
+        total = lax.fori_loop(start, stop, add, zeros)
+        return lax.psum(total, sharding.axis) if sharding.axis else total
 
 
-def sampled(mask: Any) -> bool:
+def is_sampled(mask: Any) -> bool:
     """Whether a hardened mask is one of probabilities, which has to be drawn."""
     return any(array.dtype == np.uint8 for array in mask.values())

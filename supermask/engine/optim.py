@@ -8,11 +8,11 @@ from typing import Any
 import jax.numpy as jnp
 import optax
 
-from supermask.config import SearchConfig
+from supermask.config import Config
 from supermask.types import Array
 
 
-def make_optimiser(config: SearchConfig, steps_per_epoch: int) -> optax.GradientTransformation:
+def make_optimizer(config: Config, steps_per_epoch: int) -> optax.GradientTransformation:
     """SGD with momentum (Nesterov's or not), or Adam; weight decay is L2 in the gradient, as in PyTorch.
 
     The learning rate moves once an epoch, as in the published code: epoch e of E is counted from 0. A cosine has

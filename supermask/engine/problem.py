@@ -1,127 +1,159 @@
-"""SearchConfig -> method, model, data, optimiser: the one place where names become objects."""
+"""Problem: model, task, data and optimiser of one config; the one place where names become objects."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
 from supermask import registry
-from supermask.archs._adapt import adapt
-from supermask.config import SearchConfig
+from supermask.archs._build import build_model, check_outputs
+from supermask.config import Config, SearchConfig
 from supermask.data import augment
+from supermask.data.feed import Pipeline
 from supermask.data.splits import load_dataset
 from supermask.engine import batching
-from supermask.engine.optim import make_optimiser
-from supermask.engine.sharding import Layout
+from supermask.engine.optim import make_optimizer
+from supermask.engine.sharding import Sharding
 from supermask.errors import UsageError, require
 from supermask.nn.conv import convolution
 from supermask.nn.precision import at_precision
-from supermask.resolve import filled, make_method
-from supermask.types import Array, Dataset, Method, Model, Shapes, Tree
+from supermask.resolve import make_arch, make_method
+from supermask.types import Array, Dataset, Method, Model, Shapes, Task, Tree
 from supermask.weights import inits
 from supermask.weights.shapes import maskable
 
+AnyConfig = TypeVar("AnyConfig", bound=Config)
+
 
 @dataclass(frozen=True)
-class Parts:
-    """Everything that a search or an evaluation runs on; `config` has nothing left to a recipe."""
+class Problem:
+    """Everything that an experiment runs on; nothing is left open.
 
-    config: SearchConfig
-    method: Method
+    Attributes:
+        config: resolved, its devices counted.
+        method: of a search; None where weights are trained.
+        pipeline: how training batches come about.
+        num_microbatches: that a device's shard of a batch goes through in.
+        sharding: with one seed on the devices; see `side_by_side`.
+    """
+
+    config: Config
+    method: Method | None
     model: Model
+    task: Task
     dataset: Dataset
-    optimiser: optax.GradientTransformation
-    prepare: Callable[[Array], Array]
-    augment: Callable[[Array, Array], Array] | None
-    batch_size: int
-    pieces: int
-    steps_per_epoch: int
-    layout: Layout
+    optimizer: optax.GradientTransformation
+    pipeline: Pipeline
+    num_microbatches: int
+    sharding: Sharding
 
     @property
     def total_steps(self) -> int:
-        """Steps of the whole search."""
-        return self.steps_per_epoch * int(self.config.epochs or 0)
+        """Steps of the whole training."""
+        return self.pipeline.steps_per_epoch * int(self.config.epochs or 0)
 
-    def lay(self, seeds: int) -> Layout:
-        """The layout with `seeds` searches side by side."""
-        return replace(self.layout, seeds=seeds)
+    def side_by_side(self, seeds: int | None = None) -> Sharding:
+        """The sharding with several seeds side by side: `seeds` of them, or as many as suit config and devices."""
+        if seeds is None:
+            seeds = batching.seeds_side_by_side(self.config, self.model, self.sharding)
+        return replace(self.sharding, seeds=seeds)
 
     def weights(self, seed: int) -> Tree:
-        """The frozen weights of one seed."""
+        """The random weights of one seed."""
         return inits.of_config(self.config, seed, self.model.weights)
 
 
-def resolve(config: SearchConfig) -> SearchConfig:
-    """The config with all that its method, its dataset and this machine decide; see `defaults.filled`.
+def on_this_machine(config: AnyConfig) -> AnyConfig:
+    """A resolved config with what this machine decides: the number of devices.
 
     Raises:
-        UsageError: an unknown name, an option that the method cannot take, more devices than there are.
+        UsageError: more devices than there are, a precision that the device does not have, an unknown init.
     """
-    found = filled(config)
-    method = make_method(found)
-    registry.load("datasets", found.dataset)
-    require("init", found.init, inits.INITS)
-    if found.precision == "tf32" and jax.default_backend() != "gpu":
+    require("init", config.init, inits.INITS)
+    if config.precision == "tf32" and jax.default_backend() != "gpu":
         raise UsageError("precision tf32 is one of NVIDIA GPUs, and JAX sees none; take f32 or bf16")
-    options = {key: getattr(method, key) for key in found.options}  # as the method has settled them
-    return found.replace(devices=batching.devices(found), options=options)
+    if isinstance(config, SearchConfig):
+        make_method(config)  # its options may be out of range
+    return config.replace(devices=batching.devices(config))
 
 
-def build(config: SearchConfig, data_dir: Path | None = None) -> Parts:
-    """All parts of a search; reads the dataset, fetching it if it is missing.
+def load_problem(config: Config, data_dir: Path | None = None) -> Problem:
+    """The problem of a resolved config; reads its dataset, fetching it if it is missing.
 
     Raises:
         UsageError, BadFileError, SupermaskError: see the parts.
     """
-    config = resolve(config)
-    return assemble(config, load_dataset(config, data_dir))
+    return build(config, load_dataset(config, data_dir))
 
 
-def assemble(config: SearchConfig, dataset: Dataset) -> Parts:
-    """All parts of a search of a resolved config on images that are given.
+def build(config: Config, dataset: Dataset) -> Problem:
+    """The problem of a resolved config on a dataset that is given.
 
     Raises:
         UsageError: the network has nothing to mask, or the batch cannot be cut as asked.
     """
-    shape = dataset.train.images.shape[1:]
-    model = adapt(
-        registry.load("archs", config.arch),
-        convolution(config.conv),
-        image_shape=shape,
-        classes=len(dataset.classes),
-        width=config.width,
-        depth=registry.depth_of("archs", config.arch),
-        activation=getattr(jax.nn, config.activation or "relu"),
-    )
-    if not maskable(model.weights):
-        raise UsageError(f"{config.arch} has no parameter of two or more dimensions, so there is nothing to mask")
+    if config.devices is None:
+        config = on_this_machine(config)
+    shape, task = dataset.train.images.shape[1:], registry.load("tasks", dataset.task)()
+    model = _model(config, dataset, task)
     batch = min(int(config.batch_size or 1), len(dataset.train))
-    method = make_method(config)
-    method.check(maskable(model.weights))
-    steps = method.steps_per_epoch(len(dataset.train), batch)
-    shares = batching.shares(batch, model, config)
-    return Parts(
+    method = make_method(config) if isinstance(config, SearchConfig) else None
+    if method is not None:
+        if not maskable(model.weights):
+            raise UsageError(f"{config.arch} has no parameter of two or more dimensions, so there is nothing to mask")
+        method.check(maskable(model.weights))
+    pipeline = _pipeline(config, dataset, method, batch)
+    shards = batching.num_shards(batch, model, config)
+    return Problem(
         config=config,
         method=method,
         model=at_precision(model, config.precision),
+        task=task,
         dataset=dataset,
-        optimiser=make_optimiser(config, steps),
-        prepare=_normalisation(config, dataset),
-        augment=augment.crop_flip if config.augment == "crop-flip" else None,
-        batch_size=batch,
-        pieces=batching.micro_batches(batch // shares, shape, model, config),
-        steps_per_epoch=steps,
-        layout=Layout(shares, whole=bool(model.stats)),
+        optimizer=make_optimizer(config, pipeline.steps_per_epoch),
+        pipeline=pipeline,
+        num_microbatches=batching.num_microbatches(batch // shards, shape, model, config),
+        sharding=Sharding(shards, whole=bool(model.state)),
     )
 
 
-def _normalisation(config: SearchConfig, dataset: Dataset) -> Callable[[Array], Array]:
+def _model(config: Config, dataset: Dataset, task: Task) -> Model:
+    arch, options = make_arch(config)
+    example = jax.ShapeDtypeStruct((2, *dataset.train.images.shape[1:]), jnp.float32)
+    classes, activation = len(dataset.classes), getattr(jax.nn, config.activation or "relu")
+    model = build_model(
+        arch, options, example, classes, convolution(config.conv), width=config.width, activation=activation
+    )
+    check_outputs(model, config.arch, example, task.output_shape(example.shape, classes))
+    return model
+
+
+def _pipeline(config: Config, dataset: Dataset, method: Method | None, batch: int) -> Pipeline:
+    count = len(dataset.train)
+    return Pipeline(
+        batch_size=batch,
+        steps_per_epoch=method.steps_per_epoch(count, batch) if method else count // batch,
+        order=partial(_order, method, count, batch),
+        augment=augment.crop_flip if config.augment == "crop-flip" else None,
+        normalise=_normalisation(config, dataset),
+    )
+
+
+def _order(method: Method | None, count: int, batch: int, key: Array, epoch: Array) -> Array:
+    """The order of the training examples in an epoch: the method's own, or a fresh permutation; int32."""
+    own = method.order(key, epoch, count, batch) if method else None
+    return jax.random.permutation(jax.random.fold_in(key, epoch), count) if own is None else own
+
+
+def _normalisation(config: Config, dataset: Dataset) -> Callable[[Array], Array]:
     """From uint8 images to what the network sees."""
     channels = dataset.train.images.shape[-1]
     return {
@@ -131,6 +163,6 @@ def _normalisation(config: SearchConfig, dataset: Dataset) -> Callable[[Array], 
     }[config.normalise or "dataset"]
 
 
-def initial_stats(shapes: Shapes) -> Tree:
+def initial_state(shapes: Shapes) -> Tree:
     """Batch statistics to start from: variance 1, everything else 0."""
     return {name: np.full(shape, float(name.endswith("var")), np.float32) for name, shape in shapes.items()}

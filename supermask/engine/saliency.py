@@ -1,57 +1,78 @@
-"""What a method may see of the network and the training images before it sets its first scores."""
+"""What a method may see of the network and the training examples before it sets its first scores."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax import lax
 
-from supermask.engine.problem import Parts, initial_stats
-from supermask.types import Array, Network, Tree
+from supermask.engine.evaluator import seed_key
+from supermask.engine.problem import Problem, initial_state
+from supermask.engine.programs import Start
+from supermask.types import Array, InitContext, Tree
 from supermask.weights.shapes import maskable
 
 PER_CLASS = 10
 """Training images per class that a loss is taken over (Lee et al. 2019; Wang et al. 2020)."""
 
 
-class Looking:
-    """The network of a search as functions of one seed's weights, compiled once for all seeds."""
+def first_scores(problem: Problem) -> Callable[[int, Tree], Start]:
+    """A function (seed, weights) -> (scores, method_state) of the problem's method, compiled once for all seeds."""
+    method = problem.method
+    assert method is not None
+    saliency = Saliency(problem)
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts, self._stats = parts, initial_stats(parts.model.stats)
+    def start(seed: int, weights: Tree) -> Start:
+        key = jax.random.split(seed_key(seed), 3)[0]
+        chosen, context = saliency(seed, weights)
+        scores = method.init(key, chosen, context)
+        scores = {name: scores[name] for name in chosen}
+        return scores, method.init_state(scores, chosen)
+
+    return start
+
+
+class Saliency:
+    """The network of a problem as functions of one seed's maskable weights."""
+
+    def __init__(self, problem: Problem) -> None:
+        self._problem, self._state = problem, initial_state(problem.model.state)
         self._loss = jax.jit(self._mean_loss, static_argnums=4)
-        self._response = jax.jit(self._summed_logits)
+        self._response = jax.jit(self._summed_outputs)
 
-    def __call__(self, seed: int, weights: Tree) -> tuple[Tree, Network]:
+    def __call__(self, seed: int, weights: Tree) -> tuple[Tree, InitContext]:
         """(maskable weights, the network as functions of such); `weights` are all of the seed's."""
-        chosen = {name: jnp.asarray(weights[name]) for name in maskable(self._parts.model.weights)}
+        chosen = {name: jnp.asarray(weights[name]) for name in maskable(self._problem.model.weights)}
         rest = {name: array for name, array in weights.items() if name not in chosen}
 
         def loss(maskables: Tree, temperature: float = 1.0) -> Array:
             return self._loss(rest, *self._images(seed), maskables, temperature)
 
-        return chosen, Network(loss, partial(self._response, rest))
+        return chosen, InitContext(loss, partial(self._response, rest))
 
     def _images(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """PER_CLASS images of each class, or all that there are, and their labels."""
-        train = self._parts.dataset.train
+        train = self._problem.dataset.train
         order = np.argsort(np.random.Philox(key=seed).random_raw(len(train)), kind="stable")
         labels = train.labels[order]
         some = np.concatenate([order[labels == label][:PER_CLASS] for label in np.unique(labels)])
         return train.images[some], train.labels[some]
 
-    def _logits(self, weights: Tree, x: Array, training: bool) -> Array:
-        return self._parts.model.apply(weights, self._stats, x, training)[0].astype(jnp.float32)
+    def _outputs(self, weights: Tree, inputs: Array, train: bool) -> Array:
+        key = jax.random.key(0) if train else None
+        outputs = self._problem.model.apply(weights, self._state, inputs, train=train, key=key)[0]
+        return outputs.astype(jnp.float32)
 
     def _mean_loss(self, rest: Tree, images: Array, labels: Array, maskables: Tree, temperature: float) -> Array:
-        """Taken over as many images at once as in a step of the search, so that it needs no more memory than one."""
-        parts, count = self._parts, len(labels)
-        # Batch statistics are those of all images at hand, as in the first step of a search.
-        size = count if self._stats else min(count, parts.batch_size // (parts.layout.shares * parts.pieces))
+        """Taken over as many images at once as in a training step, so that it needs no more memory than one."""
+        problem, count = self._problem, len(labels)
+        shards = problem.sharding.num_shards * problem.num_microbatches
+        # Batch statistics are those of all images at hand, as in the first step.
+        size = count if self._state else min(count, problem.pipeline.batch_size // shards)
         padding = -count % size
         images = jnp.pad(images, ((0, padding), (0, 0), (0, 0), (0, 0))).reshape(-1, size, *images.shape[1:])
         labels = jnp.pad(labels, (0, padding), constant_values=-1).reshape(-1, size)
@@ -59,12 +80,11 @@ class Looking:
         @jax.checkpoint
         def add(total: Array, piece: tuple[Array, Array]) -> tuple[Array, None]:
             x, y = piece
-            scaled = self._logits(rest | maskables, parts.prepare(x), True) / temperature
-            losses = optax.softmax_cross_entropy_with_integer_labels(scaled, jnp.maximum(y, 0))
-            return total + jnp.sum(jnp.where(y >= 0, losses, 0)), None
+            scaled = self._outputs(rest | maskables, problem.pipeline.normalise(x), True) / temperature
+            return total + problem.task.loss(scaled, y).loss, None
 
         return lax.scan(add, jnp.float32(0), (images, labels))[0] / count
 
-    def _summed_logits(self, rest: Tree, maskables: Tree) -> Array:
-        ones = jnp.ones((1, *self._parts.dataset.train.images.shape[1:]), jnp.float32)
-        return self._logits(rest | maskables, ones, False).sum()
+    def _summed_outputs(self, rest: Tree, maskables: Tree) -> Array:
+        ones = jnp.ones((1, *self._problem.dataset.train.images.shape[1:]), jnp.float32)
+        return self._outputs(rest | maskables, ones, False).sum()

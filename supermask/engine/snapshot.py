@@ -1,64 +1,78 @@
-"""Where searches stand, as arrays and JSON: what is needed to go on to the same bytes."""
+"""Where a training stands, as arrays and JSON: what is needed to go on to the same bytes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import numpy as np
 
-from supermask.engine.programs import Searching
-from supermask.engine.sharding import Layout
+from supermask.engine.state import Candidate, FitState
 from supermask.errors import BadFileError
 from supermask.types import Tree
 
-
-@dataclass(frozen=True)
-class Candidate:
-    """A mask on the host that may become the ticket of a seed."""
-
-    mask: Tree
-    stats: Tree
-    metrics: dict[str, float]
-    density: float
+_PLAIN = {"first": int, "step": int, "epochs_done": int, "seconds": float, "data": str}
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Some seeds that lie side by side, between two steps.
+    """The training of some seeds side by side, between two steps.
 
     Attributes:
         first: the first of the seeds.
-        steps_done, epochs_done: of an epoch that is done, the mask has been scored.
-        train_seconds: so far.
-        state: the leaves of the state on the devices, by path.
+        step, epochs_done, seconds: as in FitState.
+        arrays: what moves from step to step, by path.
         best, last: candidates of each seed; [] before the first epoch is done.
-        data: names the training images and labels.
+        data: names the training examples.
     """
 
     first: int
-    steps_done: int
+    step: int
     epochs_done: int
-    train_seconds: float
-    state: Tree
+    seconds: float
+    arrays: Tree
     best: list[Candidate]
     last: list[Candidate]
     data: str
 
+    @classmethod
+    def of(cls, state: FitState, data: str) -> Snapshot:
+        """A copy on the host; `data` names the training examples."""
+        arrays = {path: np.asarray(leaf) for path, leaf in _flat(state.moving)}
+        where = (state.seeds[0], state.step, state.epochs_done, state.seconds)
+        return cls(*where, arrays=arrays, best=state.best, last=state.last, data=data)
+
+    def restore(self, state: FitState, data: str, place: Callable[[Any], Any]) -> None:
+        """Put everything into a state that has begun its epoch; `place` brings arrays to the devices.
+
+        Raises:
+            BadFileError: this is a snapshot of another training, or of other examples.
+        """
+        if self.data != data:
+            raise BadFileError("the checkpoint is of other training images: --force starts anew")
+        for path, leaf in _flat(state.moving):
+            found = self.arrays.get(path)
+            if found is None or found.shape != leaf.shape or found.dtype != leaf.dtype:
+                raise BadFileError(f"the checkpoint's {path} is not that of this run: --force starts anew")
+        values = [self.arrays[path] for path, _ in _flat(state.moving)]
+        state.train, state.sums = place(jax.tree.unflatten(jax.tree.structure(state.moving), values))
+        state.step, state.epochs_done, state.seconds = self.step, self.epochs_done, self.seconds
+        state.best, state.last = self.best, self.last
+
     def is_finite(self) -> bool:
         """Whether no score and no moment is infinite or NaN: only such a snapshot is worth keeping."""
-        return all(np.isfinite(array).all() for array in self.state.values())
+        return all(np.isfinite(array).all() for array in self.arrays.values())
 
     def pack(self) -> tuple[dict[str, Any], Tree]:
         """(JSON values, tensors) for a file."""
-        tensors = {f"state{path}": array for path, array in self.state.items()}
-        document = {key: getattr(self, key) for key in ("first", "steps_done", "epochs_done", "train_seconds", "data")}
+        tensors = {f"state/{path}": array for path, array in self.arrays.items()}
+        document: dict[str, Any] = {key: getattr(self, key) for key in _PLAIN}
         for kind, candidates in (("best", self.best), ("last", self.last)):
             document[kind] = [{"metrics": c.metrics, "density": c.density} for c in candidates]
             for i, candidate in enumerate(candidates):
-                for part, tree in (("mask", candidate.mask), ("stats", candidate.stats)):
+                for part, tree in (("result", candidate.result), ("model_state", candidate.model_state)):
                     tensors |= {f"{kind}/{i}/{part}/{name}": np.asarray(array) for name, array in tree.items()}
         return document, tensors
 
@@ -73,47 +87,20 @@ class Snapshot:
         def under(prefix: str) -> Tree:
             return {key.removeprefix(prefix): array for key, array in tensors.items() if key.startswith(prefix)}
 
+        def candidates(kind: str) -> list[Candidate]:
+            parts = ("result", "model_state")
+            return [
+                Candidate(*(under(f"{kind}/{i}/{part}/") for part in parts), row["metrics"], row["density"])
+                for i, row in enumerate(document[kind])
+            ]
+
         try:
-            candidates = {
-                kind: [
-                    Candidate(under(f"{kind}/{i}/mask/"), under(f"{kind}/{i}/stats/"), row["metrics"], row["density"])
-                    for i, row in enumerate(document[kind])
-                ]
-                for kind in ("best", "last")
-            }
-            return cls(
-                first=int(document["first"]),
-                steps_done=int(document["steps_done"]),
-                epochs_done=int(document["epochs_done"]),
-                train_seconds=float(document["train_seconds"]),
-                state=under("state"),
-                data=str(document["data"]),
-                **candidates,
-            )
+            plain: dict[str, Any] = {key: kind(document[key]) for key, kind in _PLAIN.items()}
+            return cls(**plain, arrays=under("state/"), best=candidates("best"), last=candidates("last"))
         except (KeyError, TypeError, ValueError) as error:
-            raise BadFileError(f"the checkpoint lacks {error}: --force searches anew") from error
+            raise BadFileError(f"the checkpoint lacks {error}: --force starts anew") from error
 
 
-def leaves_of(state: Searching) -> Tree:
-    """What moves from step to step, on the host, by path."""
-    return {path: np.asarray(leaf) for path, leaf in _flat(state)}
-
-
-def put_back(state: Searching, leaves: Tree, layout: Layout) -> None:
-    """The opposite of `leaves_of`, into a state that has begun its epoch.
-
-    Raises:
-        BadFileError: they are not those of such a state.
-    """
-    for path, leaf in _flat(state):
-        found = leaves.get(path)
-        if found is None or found.shape != leaf.shape or found.dtype != leaf.dtype:
-            raise BadFileError(f"the checkpoint's {path} is not that of this search: --force searches anew")
-    moving = (state.inner, state.loss, state.correct)
-    values: Sequence[np.ndarray] = [leaves[path] for path, _ in _flat(state)]
-    state.inner, state.loss, state.correct = layout.place(jax.tree.unflatten(jax.tree.structure(moving), values))
-
-
-def _flat(state: Searching) -> list[tuple[str, Any]]:
-    found = jax.tree_util.tree_leaves_with_path((state.inner, state.loss, state.correct))
+def _flat(moving: Any) -> list[tuple[str, Any]]:
+    found = jax.tree_util.tree_leaves_with_path(moving)
     return [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in found]

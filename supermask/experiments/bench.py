@@ -8,21 +8,23 @@ import statistics
 import sys
 import time
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from supermask import core
 from supermask.config import SearchConfig
-from supermask.engine.problem import Parts, assemble, resolve
-from supermask.engine.programs import Programs, side_by_side
-from supermask.engine.sharding import Layout
+from supermask.core import Parametrization, Step, mask_search, weight_training
+from supermask.engine.problem import Problem, build, on_this_machine
+from supermask.engine.programs import Start
+from supermask.engine.saliency import first_scores
+from supermask.engine.sharding import Sharding
+from supermask.engine.trainer import Trainer
 from supermask.errors import UsageError
 from supermask.nn.precision import TYPES
-from supermask.types import Dataset, Split
+from supermask.resolve import resolve
+from supermask.types import Dataset, Split, Tree
 
 SECONDS_PER_ROUND = 2.0
 _IMAGES = 6000
@@ -67,37 +69,54 @@ def bench(
     Raises:
         UsageError: a name or a number of the config is wrong, or the method is not trained.
     """
-    parts = assemble(resolve(config.replace(epochs=1)), random_images(shape, classes))
-    if not parts.method.learned:
+    problem = build(on_this_machine(resolve(config.replace(epochs=1))), random_images(shape, classes))
+    assert problem.method is not None
+    if not problem.method.learned:
         raise UsageError(f"{config.method} is not trained, so there are no steps to measure")
-    programs = Programs(parts, side_by_side(parts))
-    seeds = range(programs.layout.seeds)
-    state = programs.begin(seeds, [parts.weights(seed) for seed in seeds])
-    programs.begin_epoch(state, 1)
-    programs.advance(state, 0, 1)
-    _, second = programs.advance(state, 0, 1)
-    steps = max(1, int(SECONDS_PER_ROUND / second))
-    images = steps * parts.batch_size * len(seeds)
-    rates = [images / programs.advance(state, 0, steps)[1] for _ in range(rounds)]
-    rate, work = statistics.median(rates), _gflop_per_image(parts)
-    matmul = matmul_rate(parts.config.precision, programs.layout)
-    share = parts.batch_size // parts.layout.shares
+    run = SteadySteps(problem, mask_search(problem.method))
+    run.seconds(1)
+    steps = max(1, int(SECONDS_PER_ROUND / run.seconds(1)))
+    size, seeds, sharding = problem.pipeline.batch_size, run.sharding.seeds, run.sharding
+    rates = [steps * size * seeds / run.seconds(steps) for _ in range(rounds)]
+    rate, work = statistics.median(rates), _gflop_per_image(problem)
+    matmul = matmul_rate(problem.config.precision, sharding)
     return Bench(
         images_per_second=rate,
         spread=(min(rates), max(rates)),
-        ms_per_step=1e3 * parts.batch_size * len(seeds) / rate,
-        compile_seconds=programs.compile_seconds,
+        ms_per_step=1e3 * size * seeds / rate,
+        compile_seconds=run.trainer.steps.compile_seconds,
         gflop_per_image=work,
         matmul_gflops=matmul,
         matmul_share=rate * work / matmul,
-        peak_memory_bytes=_peak_memory(programs.layout),
-        batch_size=parts.batch_size,
-        devices=programs.layout.devices,
-        seeds=len(seeds),
-        micro_batch=share // parts.pieces,
+        peak_memory_bytes=_peak_memory(sharding),
+        batch_size=size,
+        devices=sharding.devices,
+        seeds=seeds,
+        micro_batch=size // sharding.num_shards // problem.num_microbatches,
         device=jax.devices()[0].device_kind,
         rounds=rounds,
     )
+
+
+class SteadySteps:
+    """The first steps of an epoch, again and again, for seeds side by side; the data is resident."""
+
+    def __init__(self, problem: Problem, parametrization: Parametrization, seeds: int | None = None) -> None:
+        self.sharding = problem.side_by_side(seeds)
+        self.trainer = Trainer(problem, parametrization, self.sharding)
+        weights = [problem.weights(seed) for seed in range(self.sharding.seeds)]
+        if parametrization is weight_training:
+            begun: list[tuple[Tree, Start]] = [({}, (tree, {})) for tree in weights]
+        else:
+            scores = first_scores(problem)
+            begun = [(tree, scores(seed, tree)) for seed, tree in enumerate(weights)]
+        self._frozen = self.trainer.place([frozen for frozen, _ in begun])
+        self.state = self.trainer.init(range(self.sharding.seeds), [start for _, start in begun])
+        self._chunk = next(self.trainer.steps.feed.chunks(self.state.order_key, 1, 0))
+
+    def seconds(self, steps: int, first: int = 0) -> float:
+        """How long the steps first..first+steps-1 of the epoch take, without compiling."""
+        return self.trainer.steps.advance(self.state, self._frozen, self._chunk, first, first + steps)
 
 
 def random_images(shape: tuple[int, int, int], classes: int = 10) -> Dataset:
@@ -109,36 +128,37 @@ def random_images(shape: tuple[int, int, int], classes: int = 10) -> Dataset:
     return Dataset(split, split, tuple(map(str, range(classes))), half, half, validation=split)
 
 
-def _gflop_per_image(parts: Parts) -> float:
+def _gflop_per_image(problem: Problem) -> float:
     """What XLA counts in loss and gradient with its own convolutions, before it optimises anything."""
-    plain = parts.config.replace(conv="xla", micro_batch=None, precision="f32")
-    model, shape = assemble(plain, parts.dataset).model, parts.dataset.train.images.shape[1:]
+    plain = problem.config.replace(conv="xla", micro_batch=None, precision="f32")
+    model, shape = build(plain, problem.dataset).model, problem.dataset.train.images.shape[1:]
     struct = lambda shapes: {name: jax.ShapeDtypeStruct(s, jnp.float32) for name, s in shapes.items()}  # noqa: E731
-    count = parts.batch_size
-    x, y = jax.ShapeDtypeStruct((count, *shape), jnp.float32), jax.ShapeDtypeStruct((count,), jnp.int32)
-    lowered = jax.jit(partial(core.gradient, model)).lower(struct(model.weights), struct(model.stats), x, y)
-    counted: Any = lowered.cost_analysis()
+    count = problem.pipeline.batch_size
+    batch = (jax.ShapeDtypeStruct((count, *shape), jnp.float32), jax.ShapeDtypeStruct((count,), jnp.int32))
+    step = Step(weight_training, model, problem.task, problem.optimizer)
+    gradient = jax.jit(lambda weights, state, batch: step.gradient(weights, state, batch, jax.random.key(0)))
+    counted: Any = gradient.lower(struct(model.weights), struct(model.state), batch).cost_analysis()
     return float(counted["flops"]) / count / 1e9
 
 
-def matmul_rate(precision: str, layout: Layout, repeats: int = 5) -> float:
+def matmul_rate(precision: str, sharding: Sharding, repeats: int = 5) -> float:
     """10^9 operations a second of large square matrix products, one on each device at once."""
     size = 1024 if jax.default_backend() == "cpu" else 8192
     dtype, products = TYPES[precision]
-    a = layout.everywhere(np.ones((size, size), dtype))
+    a = sharding.replicate(np.ones((size, size), dtype))
     with jax.default_matmul_precision(products):
-        multiply = jax.jit(layout.program(lambda a: a @ a, (False,)))
+        multiply = jax.jit(sharding.program(lambda a: a @ a, own=0))
         multiply(a).block_until_ready()
     times = []
     for _ in range(repeats):
         began = time.perf_counter()
         multiply(a).block_until_ready()
         times.append(time.perf_counter() - began)
-    return layout.devices * 2 * math.pow(size, 3) / statistics.median(times) / 1e9
+    return sharding.devices * 2 * math.pow(size, 3) / statistics.median(times) / 1e9
 
 
-def _peak_memory(layout: Layout) -> int:
-    statistics_of = [device.memory_stats() for device in layout.mesh.devices.flat]
+def _peak_memory(sharding: Sharding) -> int:
+    statistics_of = [device.memory_stats() for device in sharding.mesh.devices.flat]
     if all(statistics_of):
         return sum(int(found["peak_bytes_in_use"]) for found in statistics_of)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -9,13 +9,17 @@ from typing import Any
 import jax
 import numpy as np
 
-from supermask.config import CONTROLS, SPLITS, SearchConfig
-from supermask.engine.evaluator import SAMPLES, Scorer
-from supermask.engine.problem import Parts, build
+from supermask.config import CONTROLS, SPLITS
+from supermask.core import Parametrization, mask_search, weight_training
+from supermask.engine.evaluator import SAMPLES, Evaluator
+from supermask.engine.problem import AnyConfig, Problem, load_problem, on_this_machine
 from supermask.errors import BadFileError, UsageError, require
 from supermask.experiments.controls import control as control_of
+from supermask.resolve import resolve
 from supermask.ticket import Ticket
-from supermask.types import Split, Tree
+from supermask.types import Shapes, Split, Tree
+from supermask.weights.layers import as_factors
+from supermask.weights.trained import TrainedWeights
 
 
 @dataclass(frozen=True)
@@ -53,17 +57,17 @@ class Evaluation:
 
 
 def evaluate(
-    ticket: Ticket,
+    ticket: Ticket | TrainedWeights,
     *,
     split: str = "test",
     samples: int = SAMPLES,
     control: str | None = None,
     data_dir: str | Path | None = None,
 ) -> Evaluation:
-    """Evaluate a ticket on a split of the dataset that it was searched on.
+    """Evaluate a ticket, or trained weights, on a split of the dataset that they were found on.
 
-    The validation accuracy that the search recorded is computed again first, so that a ticket which does not
-    mean here what it meant there is noticed.
+    The validation accuracy that was recorded is computed again first, so that a ticket which does not mean here what
+    it meant there is noticed.
 
     Args:
         ticket: whose weights are drawn again and verified.
@@ -79,25 +83,25 @@ def evaluate(
     require("split", split, SPLITS)
     if control is not None:
         require("control", control, CONTROLS)
+        if not isinstance(ticket, Ticket):
+            raise UsageError("controls exchange the mask or the frozen weights of a ticket; these are trained weights")
     if samples < 1:
         raise UsageError(f"samples is {samples}; it must be 1 or more")
-    weights = ticket.weights()
-    parts = build(_for_here(ticket.config), Path(data_dir) if data_dir else None)
-    if parts.model.weights != ticket.shapes:
-        name = _first_difference(parts, ticket)
-        raise BadFileError(
-            f"{ticket.path or 'the ticket'} does not fit {ticket.config.arch} on {ticket.config.dataset}: {name}"
-        )
-    validation = parts.dataset.validation
+    weights = ticket.weights() if isinstance(ticket, Ticket) else ticket.weights
+    config = on_this_machine(resolve(_for_here(ticket.config)))
+    problem = load_problem(config, Path(data_dir) if data_dir else None)
+    _check_shapes(problem.model.weights, ticket)
+    validation, chosen = problem.dataset.validation, getattr(problem.dataset, split)
     assert validation is not None
-    recorded = ticket.metrics["val_accuracy"]
     draws = int(ticket.metrics.get("val_samples", SAMPLES))
-    on_validation = _score(parts, validation, weights, ticket, draws)
-    chosen: Split = getattr(parts.dataset, split)
-    scored = control_of(ticket, control) if control else ticket
-    frozen = scored.weights() if control else weights
+    scorer = _Scorer(problem, ticket, weights)
+    on_validation = scorer.score(validation, draws)
+    if control is not None:
+        assert isinstance(ticket, Ticket)
+        ticket = control_of(ticket, control)
+        scorer = _Scorer(problem, ticket, ticket.weights())
     same = split == "validation" and control is None and samples == draws
-    losses, accuracies = on_validation if same else _score(parts, chosen, frozen, scored, samples)
+    losses, accuracies = on_validation if same else scorer.score(chosen, samples)
     return Evaluation(
         dataset=ticket.config.dataset,
         split=split,
@@ -106,33 +110,57 @@ def evaluate(
         accuracy_std=float(accuracies.std()),
         samples=len(accuracies),
         loss=float(losses.mean()),
-        density=scored.density,
-        layers=scored.layers(),
+        density=ticket.density,
+        layers=ticket.layers(),
         val_accuracy=float(on_validation[1].mean()),
-        recorded_val_accuracy=recorded,
+        recorded_val_accuracy=ticket.metrics["val_accuracy"],
         control=control,
     )
 
 
-def _score(parts: Parts, split: Split, weights: Tree, ticket: Ticket, samples: int) -> tuple[np.ndarray, np.ndarray]:
-    """(loss, accuracy) per draw."""
-    layout = parts.layout
-    weights, mask, stats = (layout.stack([tree]) for tree in (weights, ticket.mask, ticket.stats))
-    found = Scorer(parts, split, layout)(weights, mask, stats, [ticket.config.seed], samples)
-    assert found is not None  # nobody stops it
-    losses, accuracies = found
-    return losses[:, 0], accuracies[:, 0]
+@dataclass(frozen=True)
+class _Scorer:
+    """Scores one ticket, or trained network, with weights that are verified."""
+
+    problem: Problem
+    found: Ticket | TrainedWeights
+    weights: Tree
+
+    def score(self, split: Split, samples: int) -> tuple[np.ndarray, np.ndarray]:
+        """(mean loss, accuracy) per draw."""
+        problem, found = self.problem, self.found
+        rule, result, frozen = self._roles()
+        stacked = [problem.sharding.stack_seeds([tree]) for tree in (result, found.state, frozen)]
+        evaluator = Evaluator(problem, rule, split, problem.sharding)
+        sums = evaluator(*stacked, [found.config.seed], samples)
+        assert sums is not None  # nobody stops it
+        return (sums.loss / sums.count)[:, 0], (sums.correct / sums.count)[:, 0]
+
+    def _roles(self) -> tuple[Parametrization, Tree, Tree]:
+        if isinstance(self.found, Ticket):
+            assert self.problem.method is not None
+            return mask_search(self.problem.method), self.found.mask, self.weights
+        return weight_training, self.weights, as_factors(self.found.mask)
 
 
-def _for_here(config: SearchConfig) -> SearchConfig:
-    """A ticket is evaluated with the devices that there are, whatever it was searched on."""
+def _for_here(config: AnyConfig) -> AnyConfig:
+    """With the devices that there are, whatever it was found on; and without the ticket that weights were trained
+    under, which may be gone."""
     no_tf32 = config.precision == "tf32" and jax.default_backend() != "gpu"
-    return config.replace(devices=None, micro_batch=None, precision="f32" if no_tf32 else config.precision)
+    alone = {"ticket": None, "ticket_sha256": None} if hasattr(config, "ticket") else {}
+    precision = "f32" if no_tf32 else config.precision
+    return config.replace(devices=None, micro_batch=None, precision=precision, **alone)
 
 
-def _first_difference(parts: Parts, ticket: Ticket) -> str:
-    for name in sorted(parts.model.weights.keys() | ticket.shapes.keys()):
-        here, there = parts.model.weights.get(name), ticket.shapes.get(name)
-        if here != there:
-            return f"{name} is {here or 'absent'} here and {there or 'absent'} in the ticket"
-    return "the parameters are in another order"
+def _check_shapes(here: Shapes, ticket: Ticket | TrainedWeights) -> None:
+    there = ticket.shapes
+    if here == there:
+        return
+    what = "the parameters are in another order"
+    for name in sorted(here.keys() | there.keys()):
+        if here.get(name) != there.get(name):
+            what = f"{name} is {here.get(name) or 'absent'} here and {there.get(name) or 'absent'} in the ticket"
+            break
+    raise BadFileError(
+        f"{ticket.path or 'the ticket'} does not fit {ticket.config.arch} on {ticket.config.dataset}: {what}"
+    )

@@ -1,47 +1,169 @@
-"""`search`: groups of seeds, one after the other."""
+"""`search`: a mask over frozen random weights, for each seed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import jax
+import numpy as np
+
+from supermask._version import __version__
 from supermask.config import SearchConfig
-from supermask.engine.callbacks import Observer
-from supermask.engine.problem import Parts, build
-from supermask.engine.programs import Programs, side_by_side
-from supermask.engine.snapshot import Snapshot
-from supermask.engine.trainer import Group, Outcome
+from supermask.core import mask_search
+from supermask.engine.callbacks import Callback
+from supermask.engine.evaluator import SAMPLES, is_sampled
+from supermask.engine.problem import Problem, load_problem, on_this_machine
+from supermask.engine.saliency import first_scores
+from supermask.engine.state import Candidate
+from supermask.engine.trainer import Trainer
+from supermask.experiments.run import Rows, RunOptions, Session, run_experiment
+from supermask.experiments.seeds import Phases, SeedGroup, Unsaved, device_kind, seed_groups
+from supermask.resolve import resolve
 from supermask.ticket import Ticket
+from supermask.types import Method
+from supermask.weights.shapes import fingerprint
 
 
 def search(
-    config: SearchConfig, *, data_dir: str | Path | None = None, observer: Observer | None = None
+    config: SearchConfig,
+    *,
+    run: str | Path | RunOptions | None = None,
+    data_dir: str | Path | None = None,
+    callbacks: Iterable[Callback] = (),
 ) -> list[Ticket]:
     """Find a mask for each seed of the config.
 
+    With a run folder the search is durable, as the command is: it is found there if it is finished, goes on from its
+    newest checkpoint if it was stopped, belongs to one process at a time and obeys signals.
+
+    Args:
+        run: the run folder, or RunOptions, which then also hold `data_dir` and `callbacks`; None to keep nothing.
+        data_dir: folder of datasets; the user's by default.
+        callbacks: told how it goes, and asked whether to stop.
+
     Returns:
-        one ticket per seed, in order of the seeds; fewer if the observer stopped the search.
+        one ticket per seed, in order of the seeds; fewer if a callback stopped the search.
 
     Raises:
         UsageError: a name or a number of the config is wrong.
-        BadFileError: the dataset is missing or damaged.
+        BadFileError: the dataset is missing or damaged, or something in the run folder is.
+        RunFolderError: the run folder is in use, or belongs to another config.
         DivergedError: the loss is not finite.
+        StoppedError, InterruptionError: a signal stopped a durable search after its checkpoint was saved.
     """
-    parts = build(config, Path(data_dir) if data_dir else None)
-    return [outcome.ticket for outcome in outcomes(parts, observer or Observer())]
+    folder = Path(data_dir) if data_dir else None
+    if run is None:
+        problem = load_problem(on_this_machine(resolve(config)), folder)
+        return [ticket for group in groups(problem, Unsaved(tuple(callbacks))) for ticket in group.tickets]
+    options = run if isinstance(run, RunOptions) else RunOptions(Path(run), data_dir=folder, callbacks=tuple(callbacks))
+    result = run_experiment(Search(), config, options)
+    if result.stopped:
+        raise result.stopped
+    return [Ticket.load(row["ticket"]) for row in result.rows]
 
 
-def outcomes(parts: Parts, observer: Observer, resume: Snapshot | None = None) -> Iterator[Outcome]:
-    """One outcome per seed. When the observer stops it, the last ones are of the best masks so far, if any.
+@dataclass(frozen=True)
+class FoundGroup:
+    """Seeds side by side and their tickets; [] if the search was stopped before the first epoch ended."""
 
-    Args:
-        resume: go on from there, to the same bytes; the seeds before its own are left out.
-    """
-    config, together = parts.config, side_by_side(parts)
-    programs = Programs(parts, together)
-    for first in range(resume.first if resume else config.seed, config.seed + config.seeds, together):
-        seeds = tuple(range(first, min(first + together, config.seed + config.seeds)))
-        search = Group(programs, seeds, observer, resume if resume and first == resume.first else None)
-        yield from search.run()
-        if search.interrupted:
-            return
+    group: SeedGroup
+    tickets: list[Ticket]
+
+
+def groups(problem: Problem, phases: Phases) -> Iterator[FoundGroup]:
+    """Search for all seeds; when a callback stops it, the last tickets are of the best masks so far, if any."""
+    assert problem.method is not None
+    trainer = Trainer(problem, mask_search(problem.method), problem.side_by_side())
+    scores = first_scores(problem)
+    for group in seed_groups(trainer, lambda seed, weights: (weights, scores(seed, weights)), phases):
+        metrics = _several_draws(group, phases)
+        pairs = zip(group.state.seeds, group.chosen, group.weights, strict=False)
+        rows = metrics or [_single_draw(candidate) for candidate in group.chosen]
+        tickets = [
+            _ticket(problem, seed, candidate, row, fingerprint(weights))
+            for (seed, candidate, weights), row in zip(pairs, rows, strict=False)
+        ]
+        yield FoundGroup(group, tickets)
+
+
+def _several_draws(group: SeedGroup, phases: Phases) -> list[dict[str, float]] | None:
+    """The metrics of each, for sampled masks over several draws; None if it is stopped, be it here."""
+    state = group.state
+    if state.interrupted:
+        return None
+    chosen = group.chosen
+    metrics = [candidate.metrics for candidate in chosen]
+    if not is_sampled(chosen[0].result):
+        return metrics
+    sums = group.trainer.score_again(state, chosen, group.frozen, SAMPLES, phases.callbacks)
+    if sums is None:
+        return None
+    accuracies = sums.correct / sums.count
+    return [row | {"val_accuracy": float(column.mean())} for row, column in zip(metrics, accuracies.T, strict=True)]
+
+
+def _single_draw(candidate: Candidate) -> dict[str, float]:
+    return candidate.metrics | ({"val_samples": 1} if is_sampled(candidate.result) else {})
+
+
+def _ticket(
+    problem: Problem, seed: int, candidate: Candidate, metrics: dict[str, float], found: dict[str, str]
+) -> Ticket:
+    config = problem.config
+    assert isinstance(config, SearchConfig)
+    return Ticket(
+        config=config.replace(seed=seed, seeds=1),
+        shapes=problem.model.weights,
+        image_shape=problem.dataset.train.images.shape[1:],
+        mask=candidate.result,
+        state=candidate.model_state,
+        fingerprint=found,
+        metrics=metrics,
+        transforms=type(problem.method).effective is not Method.effective,
+        versions=versions(),
+    )
+
+
+def versions() -> dict[str, str]:
+    """Of what results depend on."""
+    return {"supermask": __version__, "jax": jax.__version__, "numpy": np.__version__}
+
+
+class Search:
+    """The experiment in a run folder: writes the ticket of each seed."""
+
+    def run(self, session: Session, problem: Problem) -> Rows:
+        """See `Experiment.run`."""
+        rows = session.folder.finished_rows()
+        for found in groups(problem, session):
+            group, own = found.group, []
+            for ticket in found.tickets:
+                session.options.note(group_note(ticket.config.seed, group, "searching"))
+                own.append(self._write(session, ticket, group))
+            rows += own
+            session.finish(group, own)
+        return rows
+
+    def _write(self, session: Session, ticket: Ticket, group: SeedGroup) -> dict[str, Any]:
+        ticket = ticket.embed_weights() if session.options.embed_weights else ticket
+        config, data = ticket.config, ticket.to_bytes()
+        path = session.write(f"ticket-s{config.seed}.safetensors", data)
+        return {
+            "ticket": str(path),
+            "run": str(session.folder.path),
+            **{key: getattr(config, key) for key in ("arch", "dataset", "method", "init", "seed")},
+            "density": ticket.density,
+            **{key: ticket.metrics[key] for key in ("epochs", "loss", "train_accuracy", "val_accuracy")},
+            **group.timings(),
+            "ticket_bytes": len(data),
+            "bits_per_parameter": ticket.bits_per_parameter,
+            "device": device_kind(),
+        }
+
+
+def group_note(seed: int, group: SeedGroup, doing: str) -> str:
+    """How long it took, for people."""
+    return f"seed {seed}: {group.compile_seconds:.1f} s compiling, {group.state.seconds:.1f} s {doing}"

@@ -50,7 +50,7 @@ class Selecting(Method):
         return {name: jnp.abs(s) for name, s in scores.items()}
 
     @property
-    def below_zero(self) -> bool:
+    def signed_ranks(self) -> bool:
         """Whether `ranked` may be negative, which takes a selection that is a little slower."""
         return False
 
@@ -73,7 +73,7 @@ class Selecting(Method):
         else:
             kept = {}
             counts, together = allocate(shapes, density or self.density, self.allocation, overrides)
-        top_k = masks.top_k_signed if self.below_zero else masks.top_k
+        top_k = masks.top_k_signed if self.signed_ranks else masks.top_k
         for name, count in counts.items():
             kept[name] = top_k(values[name], _on_the_way(count, values[name].size, ahead))
         if together:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from supermask import masks
 from supermask.errors import require
-from supermask.types import Array, Method, Recipe, Tree
+from supermask.types import Array, InitContext, Method, Recipe, Tree
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Bernoulli(Method):
         require("draw of bernoulli", self.draw, ("sample", "round"))
         require("hard of bernoulli", self.hard, ("sample", "threshold"))
 
-    def init(self, key: Array, weights: Tree) -> Tree:
+    def init(self, key: Array, weights: Tree, context: InitContext) -> Tree:
         return masks.constant_scores(masks.logit(self.density), weights)
 
     def mask(self, scores: Tree, weights: Tree, *, key: Array, progress: Array) -> Tree:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from supermask import masks
 from supermask.methods._topk import TopK
-from supermask.types import Array, Recipe, Tree
+from supermask.types import Array, InitContext, Recipe, Tree
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Biprop(TopK):
     paper: ClassVar[str] = "Diffenderfer & Kailkhura 2021, arXiv 2103.09377"
     recipe: ClassVar[Recipe] = Recipe(init="kaiming-normal")
 
-    def init(self, key: Array, weights: Tree) -> Tree:
+    def init(self, key: Array, weights: Tree, context: InitContext) -> Tree:
         return masks.uniform_scores(key, weights)
 
     def effective(self, weights: Tree, mask: Tree) -> Tree:

@@ -4,7 +4,7 @@ Savarese, Silva, Maire: Winning the Lottery with Continuous Sparsification. Neur
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from jax import lax
 
 from supermask import masks
 from supermask.errors import UsageError
-from supermask.types import Array, Clock, Method, Recipe, Tree
+from supermask.types import Array, Clock, InitContext, Method, Recipe, Tree
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class ContinuousSparsification(Method):
         if self.final_beta < 1 or self.strength < 0 or self.rounds < 1:
             raise UsageError("final_beta and rounds must be 1 or more, strength 0 or more")
 
-    def init(self, key: Array, weights: Tree) -> Tree:
+    def init(self, key: Array, weights: Tree, context: InitContext) -> Tree:
         return masks.constant_scores(masks.logit(self.density), weights)
 
     def mask(self, scores: Tree, weights: Tree, *, key: Array, progress: Array) -> Tree:
@@ -66,14 +66,16 @@ class ContinuousSparsification(Method):
         within = within - jnp.minimum(jnp.floor(within), self.rounds - 1)
         return jnp.float32(self.final_beta) ** within
 
-    def settle(self, scores: Tree, before: Tree, weights: Tree, *, key: Array, clock: Clock) -> Tree:
+    def after_update(
+        self, scores: Tree, state: Any, before: Tree, weights: Tree, *, key: Array, clock: Clock
+    ) -> tuple[Tree, Any]:
         if self.rounds == 1:
-            return scores
+            return scores, state
         start = masks.logit(self.density)
         reset = {name: jnp.minimum(self.final_beta * s, start) for name, s in scores.items()}
-        return lax.cond(self.restarts(clock), lambda: reset, lambda: scores)
+        return lax.cond(self.resets_optimizer(clock), lambda: reset, lambda: scores), state
 
-    def restarts(self, clock: Clock) -> Array | bool:
+    def resets_optimizer(self, clock: Clock) -> Array | bool:
         if self.rounds == 1:
             return False
         ends = (clock.step + 1) * self.rounds // clock.total_steps > clock.step * self.rounds // clock.total_steps

@@ -10,7 +10,7 @@ from typing import ClassVar
 from supermask import masks
 from supermask.errors import require
 from supermask.methods._topk import TopK
-from supermask.types import Array, Recipe, Tree
+from supermask.types import Array, InitContext, Recipe, Tree
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,12 @@ class EdgePopup(TopK):
         super().__post_init__()
         require("rank of edge-popup", self.rank, ("magnitude", "value"))
 
-    def init(self, key: Array, weights: Tree) -> Tree:
+    def init(self, key: Array, weights: Tree, context: InitContext) -> Tree:
         return masks.uniform_scores(key, weights)
 
     def ranked(self, scores: Tree) -> Tree:
         return scores if self.rank == "value" else super().ranked(scores)
 
     @property
-    def below_zero(self) -> bool:
+    def signed_ranks(self) -> bool:
         return self.rank == "value"

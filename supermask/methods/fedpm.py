@@ -5,7 +5,7 @@ ICLR 2023, arXiv 2209.15328.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +13,8 @@ from jax import lax
 
 from supermask import masks
 from supermask.errors import UsageError
-from supermask.types import Array, Clock, Method, Recipe, Tree
+from supermask.types import Array, Clock, InitContext, Method, Recipe, Tree
 
-_SERVER, _VOTES = ":server", ":votes"
 _LEAST = 0.01  # the server keeps probabilities from here to one minus it
 
 
@@ -44,39 +43,43 @@ class Fedpm(Method):
         if self.clients < 1 or self.local_epochs < 1:
             raise UsageError("clients and local_epochs must be 1 or more")
 
-    def init(self, key: Array, weights: Tree) -> Tree:
-        scores = masks.normal_scores(key, weights, lambda fan_in, fan_out: 1.0)
+    def init(self, key: Array, weights: Tree, context: InitContext) -> Tree:
+        return masks.normal_scores(key, weights, lambda fan_in, fan_out: 1.0)
+
+    def init_state(self, scores: Tree, weights: Tree) -> dict[str, Tree]:
+        """{} for one client; else the server's scores, and how many clients of this round have kept each weight."""
         if self.clients == 1:
-            return scores
-        server = {name + _SERVER: s for name, s in scores.items()}
-        return scores | server | {name + _VOTES: jnp.zeros_like(s) for name, s in scores.items()}
+            return {}
+        return {"server": dict(scores), "votes": {name: jnp.zeros_like(s) for name, s in scores.items()}}
 
     def mask(self, scores: Tree, weights: Tree, *, key: Array, progress: Array) -> Tree:
         return masks.sampled(key, {name: jax.nn.sigmoid(scores[name]) for name in weights})
 
-    def harden(self, scores: Tree, weights: Tree) -> Tree:
+    def harden(self, scores: Tree, weights: Tree, state: Any = None) -> Tree:
         """Probabilities; the server's as it was after the last whole round if there are several clients."""
-        kind = _SERVER if self.clients > 1 else ""
-        return masks.probabilities({name: scores[name + kind] for name in weights})
+        return masks.probabilities(state["server"] if state else scores)
 
-    def settle(self, scores: Tree, before: Tree, weights: Tree, *, key: Array, clock: Clock) -> Tree:
+    def after_update(
+        self, scores: Tree, state: Any, before: Tree, weights: Tree, *, key: Array, clock: Clock
+    ) -> tuple[Tree, Any]:
         if self.clients == 1:
-            return scores
+            return scores, state
 
-        def send() -> Tree:
-            sample = masks.bernoulli(key, {name: jax.nn.sigmoid(scores[name]) for name in weights})
-            moved = {}
+        def send() -> tuple[Tree, Any]:
+            sample = masks.bernoulli(key, {name: jax.nn.sigmoid(s) for name, s in scores.items()})
+            server, votes = {}, {}
             for name, kept in sample.items():
-                votes, server = scores[name + _VOTES] + kept.astype(jnp.float32), scores[name + _SERVER]
-                mode = jnp.clip(votes / self.clients, _LEAST, 1 - _LEAST)
-                server = jnp.where(self._ends_round(clock), jnp.log(mode) - jnp.log1p(-mode), server)
-                moved[name], moved[name + _SERVER] = server, server
-                moved[name + _VOTES] = jnp.where(self._ends_round(clock), 0, votes)
-            return moved
+                cast = state["votes"][name] + kept.astype(jnp.float32)
+                mode = jnp.clip(cast / self.clients, _LEAST, 1 - _LEAST)
+                server[name] = jnp.where(
+                    self._ends_round(clock), jnp.log(mode) - jnp.log1p(-mode), state["server"][name]
+                )
+                votes[name] = jnp.where(self._ends_round(clock), 0, cast)
+            return server, {"server": server, "votes": votes}
 
-        return lax.cond(self.restarts(clock), send, lambda: scores)
+        return lax.cond(self.resets_optimizer(clock), send, lambda: (scores, state))
 
-    def restarts(self, clock: Clock) -> Array | bool:
+    def resets_optimizer(self, clock: Clock) -> Array | bool:
         """After a client's last step of a round."""
         if self.clients == 1:
             return False

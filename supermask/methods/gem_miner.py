@@ -5,7 +5,7 @@ Initialization. NeurIPS 2022, arXiv 2202.12002.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from jax import lax
 
 from supermask import masks
 from supermask.errors import UsageError
-from supermask.types import Array, Clock, Method, Recipe, Tree
+from supermask.types import Array, Clock, InitContext, Method, Recipe, Tree
 
 _FROZEN = -1.0  # a score that never comes back
 
@@ -41,7 +41,7 @@ class GemMiner(Method):
         if self.period < 1 or self.strength < 0:
             raise UsageError(f"period is {self.period} and strength {self.strength}; they must be 1 and 0 or more")
 
-    def init(self, key: Array, weights: Tree) -> Tree:
+    def init(self, key: Array, weights: Tree, context: InitContext) -> Tree:
         return {name: jax.random.uniform(masks.key_for(key, name), w.shape) for name, w in weights.items()}
 
     def mask(self, scores: Tree, weights: Tree, *, key: Array, progress: Array) -> Tree:
@@ -53,7 +53,9 @@ class GemMiner(Method):
     def penalty(self, scores: Tree, *, progress: Array) -> Array:
         return self.strength * sum((jnp.sum(jnp.maximum(s, 0) ** 2) for s in scores.values()), jnp.float32(0))
 
-    def settle(self, scores: Tree, before: Tree, weights: Tree, *, key: Array, clock: Clock) -> Tree:
+    def after_update(
+        self, scores: Tree, state: Any, before: Tree, weights: Tree, *, key: Array, clock: Clock
+    ) -> tuple[Tree, Any]:
         inside = {name: jnp.where(before[name] < 0, _FROZEN, jnp.clip(s, 0, 1)) for name, s in scores.items()}
         epochs = clock.total_steps // clock.steps_per_epoch
         period = max(1, min(self.period, epochs // 2))
@@ -69,7 +71,7 @@ class GemMiner(Method):
             kept = self._best(inside, count)
             return {name: jnp.where(kept[name], s, _FROZEN) for name, s in inside.items()}
 
-        return lax.cond(clock.ends_epoch(period) & (turn <= freezes), freeze, lambda: inside)
+        return lax.cond(clock.ends_epoch(period) & (turn <= freezes), freeze, lambda: inside), state
 
     @staticmethod
     def _best(scores: Tree, count: Array | int) -> Tree:

@@ -9,15 +9,15 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from supermask.methods._floor import Floor
-from supermask.types import Array, Network, Tree
+from supermask.methods._baseline import Baseline
+from supermask.types import Array, InitContext, Tree
 
 TEMPERATURE = 200.0
 """Logits are divided by it (section 4 of the paper's appendix, and its code)."""
 
 
 @dataclass(frozen=True)
-class Grasp(Floor):
+class Grasp(Baseline):
     """Keeps the largest w * (H g) of all layers together; g and H of the loss over ten images per class.
 
     The paper's score is the negative of it, and the highest of those are removed.
@@ -27,8 +27,8 @@ class Grasp(Floor):
 
     paper: ClassVar[str] = "Wang et al. 2020, arXiv 2002.07376"
 
-    def start(self, key: Array, weights: Tree, network: Network) -> Tree:
-        slope = jax.grad(lambda w: network.loss(w, TEMPERATURE))
+    def init(self, key: Array, weights: Tree, context: InitContext) -> Tree:
+        slope = jax.grad(lambda w: context.loss(w, TEMPERATURE))
         fixed = slope(weights)
         # H g as the gradient of g . fixed: convolutions of ours have a reverse rule only.
         product = jax.grad(lambda w: sum(jnp.vdot(g, fixed[name]) for name, g in slope(w).items()))(weights)
@@ -40,5 +40,5 @@ class Grasp(Floor):
         return scores
 
     @property
-    def below_zero(self) -> bool:
+    def signed_ranks(self) -> bool:
         return True

@@ -5,14 +5,14 @@ Louizos, Welling, Kingma: Learning Sparse Neural Networks through L0 Regularizat
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from supermask import masks
 from supermask.errors import UsageError, require
-from supermask.types import Array, Clock, Method, Recipe, Tree
+from supermask.types import Array, Clock, InitContext, Method, Recipe, Tree
 
 _TEMPERATURE, _LOW, _HIGH = 2 / 3, -0.1, 1.1  # beta, gamma, zeta of the paper
 _SHIFT = -_TEMPERATURE * math.log(-_LOW / _HIGH)
@@ -45,7 +45,7 @@ class HardConcrete(Method):
         if self.strength < 0:
             raise UsageError(f"strength is {self.strength}; it must be 0 or more")
 
-    def init(self, key: Array, weights: Tree) -> Tree:
+    def init(self, key: Array, weights: Tree, context: InitContext) -> Tree:
         noise = masks.normal_scores(key, weights, lambda fan_in, fan_out: 0.01)
         return {name: masks.logit(self.density) + s for name, s in noise.items()}
 
@@ -64,8 +64,10 @@ class HardConcrete(Method):
     def penalty(self, scores: Tree, *, progress: Array) -> Array:
         return self.strength * sum((jax.nn.sigmoid(s + _SHIFT).sum() for s in scores.values()), jnp.float32(0))
 
-    def settle(self, scores: Tree, before: Tree, weights: Tree, *, key: Array, clock: Clock) -> Tree:
-        return {name: jnp.clip(s, -_BOUND, _BOUND) for name, s in scores.items()}
+    def after_update(
+        self, scores: Tree, state: Any, before: Tree, weights: Tree, *, key: Array, clock: Clock
+    ) -> tuple[Tree, Any]:
+        return {name: jnp.clip(s, -_BOUND, _BOUND) for name, s in scores.items()}, state
 
 
 def _stretched(logit: Array) -> Array:

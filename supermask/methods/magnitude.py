@@ -6,12 +6,12 @@ from typing import ClassVar
 import jax.numpy as jnp
 
 from supermask.errors import UsageError
-from supermask.methods._floor import Floor
-from supermask.types import Array, Recipe, Tree
+from supermask.methods._baseline import Baseline
+from supermask.types import Array, InitContext, Recipe, Tree
 
 
 @dataclass(frozen=True)
-class Magnitude(Floor):
+class Magnitude(Baseline):
     """Exactly round(density * n) weights are kept, those of largest |w|.
 
     Raises:
@@ -21,7 +21,7 @@ class Magnitude(Floor):
     paper: ClassVar[str] = "baseline (`large_init` of Zhou et al. 2019, arXiv 1905.01067)"
     recipe: ClassVar[Recipe] = Recipe(init="kaiming-normal")
 
-    def init(self, key: Array, weights: Tree) -> Tree:
+    def init(self, key: Array, weights: Tree, context: InitContext) -> Tree:
         scores = {name: jnp.abs(jnp.asarray(w)) for name, w in weights.items()}
         for name, score in scores.items():
             if score.size > 1 and float(score.max()) == float(score.min()):

@@ -15,7 +15,7 @@ from supermask import masks
 from supermask.errors import UsageError
 from supermask.masks.allocation import allocate
 from supermask.methods._topk import TopK
-from supermask.types import Array, Recipe, Shapes, Tree
+from supermask.types import Array, InitContext, Recipe, Shapes, Tree
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Multicoated(TopK):
         except ValueError:
             return []
 
-    def init(self, key: Array, weights: Tree) -> Tree:
+    def init(self, key: Array, weights: Tree, context: InitContext) -> Tree:
         return masks.normal_scores(key, weights, lambda fan_in, fan_out: math.sqrt(2 / fan_out))
 
     def mask(self, scores: Tree, weights: Tree, *, key: Array, progress: Array) -> Tree:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from supermask import masks
 from supermask.errors import UsageError, require
-from supermask.types import Array, Method, Recipe, Tree
+from supermask.types import Array, InitContext, Method, Recipe, Tree
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Piggyback(Method):
         if self.scores == "constant" and self.threshold <= 0:
             raise UsageError("constant scores start at twice the threshold: give -o threshold=0.005, or any above 0")
 
-    def init(self, key: Array, weights: Tree) -> Tree:
+    def init(self, key: Array, weights: Tree, context: InitContext) -> Tree:
         if self.scores == "constant":
             return masks.constant_scores(2 * self.threshold, weights)
         return masks.uniform_scores(key, weights)

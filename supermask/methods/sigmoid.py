@@ -11,7 +11,7 @@ import jax
 
 from supermask import masks
 from supermask.errors import UsageError, require
-from supermask.types import Array, Method, Recipe, Tree
+from supermask.types import Array, InitContext, Method, Recipe, Tree
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Sigmoid(Method):
         if not 0 < self.final_temperature <= self.temperature:
             raise UsageError("temperature and final_temperature must be above 0, and the final one not higher")
 
-    def init(self, key: Array, weights: Tree) -> Tree:
+    def init(self, key: Array, weights: Tree, context: InitContext) -> Tree:
         return masks.constant_scores(masks.logit(self.density) * self.temperature, weights)
 
     def mask(self, scores: Tree, weights: Tree, *, key: Array, progress: Array) -> Tree:

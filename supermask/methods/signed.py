@@ -5,13 +5,13 @@ Koster, Grothe, Rettinger: Signing the Supermask: Keep, Hide, Invert. ICLR 2022,
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 
 from supermask import masks
 from supermask.errors import UsageError
-from supermask.types import Array, Clock, Method, Recipe, Tree
+from supermask.types import Array, Clock, InitContext, Method, Recipe, Tree
 from supermask.weights.shapes import fans
 
 
@@ -48,7 +48,7 @@ class Signed(Method):
                 f"threshold is {self.threshold} and decay {self.decay}; both must be at least 0 and below 1"
             )
 
-    def init(self, key: Array, weights: Tree) -> Tree:
+    def init(self, key: Array, weights: Tree, context: InitContext) -> Tree:
         # The largest |score| is put at the interval's end exactly, so that the threshold follows from the shape alone.
         drawn = masks.spread_scores(key, weights, lambda fan_in, fan_out: 1.0)
         return {name: s * (_bound(s.shape) / jnp.abs(s).max()) for name, s in drawn.items()}
@@ -63,10 +63,12 @@ class Signed(Method):
             for name, s in scores.items()
         }
 
-    def settle(self, scores: Tree, before: Tree, weights: Tree, *, key: Array, clock: Clock) -> Tree:
+    def after_update(
+        self, scores: Tree, state: Any, before: Tree, weights: Tree, *, key: Array, clock: Clock
+    ) -> tuple[Tree, Any]:
         tenths = 10 * clock.step // clock.total_steps
         decay = self.decay * jnp.float32(0.9) ** tenths.astype(jnp.float32)
-        return {name: s - decay * before[name] for name, s in scores.items()}
+        return {name: s - decay * before[name] for name, s in scores.items()}, state
 
 
 def _bound(shape: tuple[int, ...]) -> float:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from supermask import masks
 from supermask.errors import UsageError
-from supermask.types import Array, Method, Recipe, Tree
+from supermask.types import Array, InitContext, Method, Recipe, Tree
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class SlotMachines(Method):
         if not 1 <= self.values <= 127:
             raise UsageError(f"values is {self.values}; it must be from 1 to 127")
 
-    def init(self, key: Array, weights: Tree) -> Tree:
+    def init(self, key: Array, weights: Tree, context: InitContext) -> Tree:
         """float32 (K, ...): U(0, scale * glorot deviation), scale 1 for convolutions and 0.1 for dense layers."""
         scores = {}
         for name, w in weights.items():

@@ -8,18 +8,18 @@ from typing import ClassVar
 
 import jax
 
-from supermask.methods._floor import Floor
-from supermask.types import Array, Network, Tree
+from supermask.methods._baseline import Baseline
+from supermask.types import Array, InitContext, Tree
 
 
 @dataclass(frozen=True)
-class Snip(Floor):
+class Snip(Baseline):
     """Keeps the largest |w * dL/dw| of all layers together, the loss taken over ten images per class."""
 
     allocation: str = "global"
 
     paper: ClassVar[str] = "Lee et al. 2019, arXiv 1810.02340"
 
-    def start(self, key: Array, weights: Tree, network: Network) -> Tree:
-        gradient = jax.grad(lambda w: network.loss(w, 1.0))(weights)
+    def init(self, key: Array, weights: Tree, context: InitContext) -> Tree:
+        gradient = jax.grad(lambda w: context.loss(w, 1.0))(weights)
         return {name: weights[name] * g for name, g in gradient.items()}

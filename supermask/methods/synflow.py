@@ -13,12 +13,12 @@ from jax import lax
 
 from supermask import masks
 from supermask.errors import UsageError
-from supermask.methods._floor import Floor
-from supermask.types import Array, Network, Recipe, Tree
+from supermask.methods._baseline import Baseline
+from supermask.types import Array, InitContext, Recipe, Tree
 
 
 @dataclass(frozen=True)
-class Synflow(Floor):
+class Synflow(Baseline):
     """Keeps the largest |w * dR/dw|, R the summed logits for an image of ones, in `rounds` rounds of falling density.
 
     Round i of n keeps density^(i / n) of all layers together, by the flow through what the round before kept.
@@ -40,7 +40,7 @@ class Synflow(Floor):
         if self.rounds < 1:
             raise UsageError(f"rounds is {self.rounds}; it must be 1 or more")
 
-    def start(self, key: Array, weights: Tree, network: Network) -> Tree:
+    def init(self, key: Array, weights: Tree, context: InitContext) -> Tree:
         # The net is homogeneous in each layer, so a factor of one scales all flows alike and moves no rank. With a mean
         # of one per input no sum over many wide layers overflows.
         size = {name: jnp.abs(w) / (jnp.abs(w).mean() * w[..., 0].size) for name, w in weights.items()}
@@ -51,10 +51,10 @@ class Synflow(Floor):
             count = jnp.maximum(1, jnp.round(share * total)).astype(jnp.int32)
             kept = masks.over_layers(masks.top_k, self.ranked(flow), count)
             rest = {name: jnp.where(kept[name], s, 0) for name, s in size.items()}
-            return self._flow(rest, network)
+            return self._flow(rest, context)
 
-        return jax.jit(lambda: lax.fori_loop(1, self.rounds, prune, self._flow(size, network)))()
+        return jax.jit(lambda: lax.fori_loop(1, self.rounds, prune, self._flow(size, context)))()
 
     @staticmethod
-    def _flow(size: Tree, network: Network) -> Tree:
-        return {name: size[name] * g for name, g in jax.grad(network.response)(size).items()}
+    def _flow(size: Tree, context: InitContext) -> Tree:
+        return {name: size[name] * g for name, g in jax.grad(context.response)(size).items()}

@@ -24,10 +24,11 @@ def at_precision(model: Model, precision: str) -> Model:
     """
     dtype, products = TYPES[precision]
 
-    def apply(weights: Tree, stats: Tree, x: Array, train: bool) -> tuple[Array, Tree]:
+    def apply(weights: Tree, state: Tree, inputs: Array, *, train: bool, key: Array | None) -> tuple[Array, Tree]:
         cast = {name: w.astype(dtype) for name, w in weights.items()}
         with jax.default_matmul_precision(products):
-            logits, after = model.apply(cast, stats, x.astype(dtype), train)
-        return logits, {name: value.astype(jnp.float32) for name, value in after.items()}
+            inputs = inputs.astype(dtype) if jnp.issubdtype(inputs.dtype, jnp.floating) else inputs
+            outputs, after = model.apply(cast, state, inputs, train=train, key=key)
+        return outputs, {name: value.astype(jnp.float32) for name, value in after.items()}
 
     return replace(model, apply=apply)

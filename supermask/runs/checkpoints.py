@@ -14,7 +14,7 @@ from supermask.storage.atomic import read_bytes, write_atomic
 from supermask.storage.container import seal, unseal
 from supermask.types import Tree
 
-FORMAT = 1
+FORMAT = 2
 KEPT = 2
 PATTERN = "checkpoint-*.safetensors"
 
@@ -53,6 +53,8 @@ def newest(folder: Path) -> tuple[Path, dict[str, Any], Tree, list[str]] | None:
             document, tensors = unseal(read_bytes(path, "a checkpoint"), path, FORMAT, "checkpoint")
             if document.get("kind") != "checkpoint":
                 raise BadFileError(f"{path} is no checkpoint")
+            if document["format"] < FORMAT:
+                raise BadFileError(f"{path} is of an earlier version of supermask, from which this one cannot go on")
             return path, document, tensors, complaints
         except BadFileError as error:
             complaints.append(str(error))

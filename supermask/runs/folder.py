@@ -1,4 +1,4 @@
-"""Run folder: config.json, metrics.jsonl, the ticket of each seed and result.json.
+"""Run folder: config.json, metrics.jsonl, the ticket or the weights of each seed, and result.json.
 
 It is filled under a hidden name beside its own and renamed when the search ends or is stopped, so that a folder of the
 final name is always whole. The hidden folder is locked while a process works in it; one that a dead process left behind
@@ -15,30 +15,31 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from supermask.config import SearchConfig
+from supermask.config import Config
 from supermask.errors import BadFileError, DiskError, RunFolderError, one_line
 from supermask.runs import checkpoints
 from supermask.runs.index import check_owner, hidden_path, is_free
 from supermask.storage.atomic import empty_folder, lock_folder, remove_folder, sync_file, sync_folder, write_atomic
-from supermask.ticket import Ticket
 from supermask.types import Tree
 
-OWN_FILES = re.compile(r"config\.json|metrics\.jsonl|result\.json|(ticket-s|checkpoint-)\d+\.safetensors|\..*")
+OWN_FILES = re.compile(
+    r"config\.json|metrics\.jsonl|result\.json|(ticket-s|weights-s|checkpoint-)\d+\.safetensors|\..*"
+)
 
 
 class RunFolder:
     """The folder of one search while it is being filled; made by `claimed`.
 
     Attributes:
-        resumed: document and tensors of the checkpoint that the search goes on from, or None.
-        results: of the seeds that were done then.
+        resumed: document and tensors of the checkpoint that the run goes on from, or None.
+        phases: of the phases that are finished, by name, the rows of results that each gave.
         complaints: about newer checkpoints that are damaged.
     """
 
     def __init__(self, path: Path) -> None:
         self.path, self._hidden = path, hidden_path(path)
         self.resumed: tuple[dict[str, Any], Tree] | None = None
-        self.results: list[dict[str, Any]] = []
+        self.phases: dict[str, list[dict[str, Any]]] = {}
         self.complaints: list[str] = []
         self._closed, self._copied = False, False
         self._made = [parent for parent in path.parents if not parent.exists()]
@@ -48,7 +49,7 @@ class RunFolder:
         """Where the files are until the run is closed."""
         return self._hidden
 
-    def begin(self, config: SearchConfig, *, force: bool = False) -> None:
+    def begin(self, config: Config, *, force: bool = False) -> None:
         """Go on with what a search of this config left when it was stopped or killed, or, with `force`, anew.
 
         It left checkpoints in the folder, or in the hidden one beside it: the newest good one is then in `resumed`.
@@ -89,17 +90,20 @@ class RunFolder:
         except OSError as error:
             raise DiskError(f"cannot write {self._hidden}/metrics.jsonl: {error.strerror}") from error
 
-    def add_ticket(self, ticket: Ticket) -> Path:
-        """Save a ticket; the path is the one that it has once the run is closed."""
-        name = f"ticket-s{ticket.config.seed}.safetensors"
-        ticket.save(self._hidden / name)
+    def add_file(self, name: str, data: bytes) -> Path:
+        """Write a file of results; the path is the one that it has once the run is closed."""
+        write_atomic(self._hidden / name, data)
         return self.path / name
 
-    def add_checkpoint(self, number: int, document: dict[str, Any], tensors: Tree, results: list[Any]) -> None:
-        """Save where the search stands, with the results of the seeds that are done; see `checkpoints.save`."""
+    def add_checkpoint(self, number: int, document: dict[str, Any], tensors: Tree) -> None:
+        """Save where the run stands, with the results of the phases that are finished; see `checkpoints.save`."""
         size = sync_file(self._hidden / "metrics.jsonl")
         self._copied = False  # from here on there is more than in the folder that it was copied from
-        checkpoints.save(self._hidden, number, {**document, "results": results, "metrics_bytes": size}, tensors)
+        checkpoints.save(self._hidden, number, {**document, "phases": self.phases, "metrics_bytes": size}, tensors)
+
+    def finished_rows(self) -> list[dict[str, Any]]:
+        """The results of all phases that are finished."""
+        return [row for rows in self.phases.values() for row in rows]
 
     def last_checkpoint(self) -> Path | None:
         """The newest one, if there is any."""
@@ -151,7 +155,7 @@ class RunFolder:
             return
         path, document, tensors, self.complaints = found
         try:
-            self.results, size = list(document["results"]), int(document["metrics_bytes"])
+            self.phases, size = dict(document["phases"]), int(document["metrics_bytes"])
             if (self._hidden / "metrics.jsonl").stat().st_size < size:
                 raise ValueError("its metrics are cut short")
             os.truncate(self._hidden / "metrics.jsonl", size)

@@ -8,19 +8,25 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from supermask.config import SearchConfig
+from supermask.config import Config, SearchConfig
 from supermask.errors import BadFileError, RunFolderError, UsageError
+from supermask.runs.results import load_result, read_object
 from supermask.storage.atomic import read_bytes
-from supermask.ticket import Ticket
+
+NUMBERS = ("val_accuracy", "train_accuracy", "density", "epochs")
+"""What is told of each seed, in numbers."""
 
 
-def default_path(root: Path, config: SearchConfig, defaults: SearchConfig) -> Path:
-    """ROOT/ARCH-DATASET-METHOD-dDENSITY-sSEED-HASH8 of a resolved config; `defaults` is what it would be unasked."""
+def default_path(root: Path, config: Config, defaults: Config) -> Path:
+    """ROOT/ARCH-DATASET-METHOD-dDENSITY-sSEED-HASH8, or ROOT/ARCH-DATASET-train-sSEED-HASH8.
+
+    Both configs are resolved; `defaults` is what `config` would be if nothing had been asked.
+    """
     parts = [
         config.arch,
         config.dataset,
-        config.method,
-        f"d{config.density:g}",
+        config.label,
+        *([f"d{config.density:g}"] if isinstance(config, SearchConfig) else []),
         f"s{config.seed}",
         config.digest(defaults),
     ]
@@ -35,16 +41,10 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         BadFileError: it is missing or no JSON object.
     """
-    try:
-        values = json.loads(read_bytes(path, "a config.json of a run"))
-    except (ValueError, RecursionError) as error:
-        raise BadFileError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise BadFileError(f"{path} holds a {type(values).__name__}; it should hold an object of config keys")
-    return values
+    return read_object(path, "a config.json of a run")
 
 
-def finished(path: Path, config: SearchConfig) -> list[dict[str, Any]] | None:
+def finished(path: Path, config: Config) -> list[dict[str, Any]] | None:
     """The results of a finished run of this config; None if there is none, or it was interrupted.
 
     Raises:
@@ -56,11 +56,13 @@ def finished(path: Path, config: SearchConfig) -> list[dict[str, Any]] | None:
     check_owner(path, config)
     try:
         result = json.loads(read_bytes(path / "result.json", "the result of a run"))
-        rows = [dict(row, run=str(path), ticket=str(path / Path(row["ticket"]).name)) for row in result["results"]]
+        rows = [_moved(row, path) for row in result["results"]]
         if not result["complete"]:
             return None
         for row in rows:
-            Ticket.load(row["ticket"])
+            load_result(row["ticket" if "ticket" in row else "weights"])
+            if not all(type(row.get(key)) in (int, float) for key in NUMBERS):
+                raise ValueError("a number is missing")
         if len(rows) != config.seeds:
             raise ValueError(f"{len(rows)} results of {config.seeds} seeds")
         return rows
@@ -68,6 +70,12 @@ def finished(path: Path, config: SearchConfig) -> list[dict[str, Any]] | None:
         raise BadFileError(f"{error}; --force searches anew") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BadFileError(f"{path}/result.json is damaged; --force searches anew") from error
+
+
+def _moved(row: dict[str, Any], run: Path) -> dict[str, Any]:
+    """The row, its paths as they are now that the run folder may have been moved."""
+    paths = {key: str(run / Path(row[key]).name) for key in ("ticket", "weights") if key in row}
+    return {**row, **paths, "run": str(run)}
 
 
 def is_open(path: Path) -> bool:
@@ -112,7 +120,7 @@ def is_free(path: Path) -> bool:
         raise UsageError(f"cannot use {path} as a run folder: {error.strerror}") from error
 
 
-def check_owner(path: Path, config: SearchConfig) -> None:
+def check_owner(path: Path, config: Config) -> None:
     """Raise a RunFolderError unless it is a run folder of this config; the keys that differ are listed."""
     if not (path / "config.json").is_file():
         raise RunFolderError(f"{path} exists and is not a run folder; give --out another name")
@@ -121,7 +129,7 @@ def check_owner(path: Path, config: SearchConfig) -> None:
     except BadFileError as error:
         raise BadFileError(f"{error}; --force searches anew") from error
     try:
-        mine, other = config.to_dict(), SearchConfig.from_dict(there).to_dict()
+        mine, other = config.to_dict(), type(config).from_dict(there).to_dict()
     except (UsageError, TypeError) as error:
         raise RunFolderError(f"{path} belongs to a config that this version cannot read: {error}") from error
     differing = [f"{key} {other[key]!r} there, {mine[key]!r} here" for key in mine if mine[key] != other[key]]

@@ -19,10 +19,10 @@ GRACE = 2.0
 
 
 class Stopping:
-    """A context in which signals do not kill but ask; `wished` says whether to stop.
+    """A context in which signals do not kill but ask; `stop_requested` says whether to stop.
 
     Attributes:
-        careless: nothing would be lost by ending at once, so that a signal does: at the start, and while data are read
+        nothing_to_lose: nothing would be lost by ending at once, so that a signal does: at the start, and while data are read
             and programs compiled. Ctrl-C pressed twice ends at once, whatever is lost.
         clean_up: called before that.
     """
@@ -33,10 +33,10 @@ class Stopping:
         self._old: dict[int, Any] = {}
         self._old_fd, self._left = -1, threading.Event()
         self._timer = threading.Timer(seconds, self._time_is_over) if seconds is not None else None
-        self.careless = True
+        self.nothing_to_lose = True
         self.clean_up: Callable[[], None] = lambda: None
 
-    def wished(self) -> bool:
+    def stop_requested(self) -> bool:
         """Whether a signal came or the time is over."""
         return self._number is not None or (self._deadline is not None and time.monotonic() > self._deadline)
 
@@ -75,25 +75,25 @@ class Stopping:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         again = self._number is not None and number == signal.SIGINT
         self._number = self._number or number
-        if again or self.careless:
+        if again or self.nothing_to_lose:
             self._leave()
 
     def _time_is_over(self) -> None:
-        if self.careless and not self._left.is_set():
+        if self.nothing_to_lose and not self._left.is_set():
             self._leave()
 
     def _watch(self, receive: socket.socket) -> None:
         seen: list[int] = []
         while data := receive.recv(1):
             seen.append(data[0])
-            at_once = self.careless or seen.count(signal.SIGINT) > 1
+            at_once = self.nothing_to_lose or seen.count(signal.SIGINT) > 1
             if data[0] in self._old and at_once and not self._left.wait(GRACE):
                 self._number = self._number or data[0]
                 self._leave()
         receive.close()
 
     def _leave(self) -> None:
-        error = self.error("nothing was lost" if self.careless else "at once")
+        error = self.error("nothing was lost" if self.nothing_to_lose else "at once")
         with suppress(Exception):
             self.clean_up()
         signals.end(error)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from supermask.config import SearchConfig
+from supermask.config import Config, SearchConfig
 from supermask.types import Shapes, Tree
 from supermask.weights.normal import normal_quantile
 from supermask.weights.shapes import fans
@@ -45,9 +45,10 @@ def draw(init: str, seed: int, shapes: Shapes, density: float = 1.0) -> Tree:
     return weights
 
 
-def of_config(config: SearchConfig, seed: int, shapes: Shapes) -> Tree:
+def of_config(config: Config, seed: int, shapes: Shapes) -> Tree:
     """The frozen weights of a resolved config, of a seed of its own."""
-    return draw(str(config.init), seed, shapes, config.density if config.scale_by_density else 1.0)
+    scaled = isinstance(config, SearchConfig) and config.scale_by_density
+    return draw(str(config.init), seed, shapes, config.density if scaled else 1.0)
 
 
 def kaiming_normal(stream: np.random.Philox, shape: tuple[int, ...]) -> np.ndarray:

@@ -10,7 +10,7 @@ from supermask.types import Array, Tree
 
 
 @dataclass(frozen=True)
-class Floor(Selecting):
+class Baseline(Selecting):
     """Top-k without a gradient: the scores are set once, before training."""
 
     learned: ClassVar[bool] = False

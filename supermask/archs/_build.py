@@ -1,0 +1,113 @@
+"""From an arch, or a user's own class or function, to a Model."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import jax
+from flax import nnx
+
+from supermask.archs._nnx import from_module
+from supermask.errors import SupermaskError, UsageError, one_line, require
+from supermask.types import Array, Model
+
+OFFERED = ("image_shape", "classes", "width", "activation", "rngs")
+"""What a user's own class or function is given if it names it."""
+
+
+def build_model(
+    arch: Any, options: Mapping[str, Any], example: Any, outputs: int, convolution: Callable[..., Array], **config: Any
+) -> Model:
+    """The Model of an `Arch`, or of a user's own `nnx.Module` class or function that returns a module or a Model.
+
+    Args:
+        arch: its `build` is called if it has one; else it is called itself, with those of OFFERED that it names and
+            with the options.
+        options: of a user's own, as text or as values.
+        example: `jax.ShapeDtypeStruct` of a batch.
+        outputs: number of classes.
+        convolution: see `from_module`.
+        config: values of OFFERED.
+
+    Raises:
+        UsageError: an option that it does not take, or needs; a module that cannot be masked.
+        SupermaskError: it cannot be made.
+    """
+    name = getattr(arch, "__qualname__", type(arch).__qualname__)
+    if not inspect.isclass(arch) and hasattr(arch, "build"):
+        make = lambda rngs: arch.build(example, outputs, rngs)  # noqa: E731
+    else:
+        offered = {"image_shape": tuple(example.shape[1:]), "classes": outputs, **config}
+        words = _arguments(arch, name, offered, options)
+        make = lambda rngs: arch(**words | ({"rngs": rngs} if _takes(arch, "rngs") else {}))  # noqa: E731
+    try:
+        module = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
+    except SupermaskError:
+        raise
+    except Exception as error:
+        raise SupermaskError(f"cannot make the network {name}: {one_line(error)}") from error
+    return module if isinstance(module, Model) else from_module(module, convolution)
+
+
+def check_outputs(model: Model, name: str, example: Any, expected: tuple[int, ...]) -> None:
+    """Raise an error unless the network returns outputs of the expected shape (batch first) for the example.
+
+    Raises:
+        UsageError: they have another shape.
+        SupermaskError: the network cannot be applied.
+    """
+    as_struct = lambda shapes: {key: jax.ShapeDtypeStruct(s, "float32") for key, s in shapes.items()}  # noqa: E731
+    weights, state = as_struct(model.weights), as_struct(model.state)
+    shape = tuple(example.shape[1:])
+    try:
+        found, _ = jax.eval_shape(
+            lambda w, s, x: model.apply(w, s, x, train=True, key=jax.random.key(0)), weights, state, example
+        )
+    except SupermaskError:
+        raise
+    except Exception as error:
+        raise SupermaskError(f"the network {name} cannot be applied to inputs of {shape}: {one_line(error)}") from error
+    if found.shape != expected:
+        raise UsageError(
+            f"the network {name} maps {example.shape[0]} inputs to {found.shape}; it must return {expected}"
+        )
+
+
+def _parameters(make: Any) -> Mapping[str, inspect.Parameter]:
+    # An nnx.Module class hides its own signature behind that of its metaclass.
+    found = inspect.signature(make.__init__ if inspect.isclass(make) else make).parameters
+    return {key: p for key, p in found.items() if key != "self"}
+
+
+def _takes(make: Any, word: str) -> bool:
+    accepted = _parameters(make)
+    return word in accepted or any(p.kind is p.VAR_KEYWORD for p in accepted.values())
+
+
+def _arguments(make: Any, name: str, offered: dict[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    accepted = _parameters(make)
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
+    own = {
+        key: p for key, p in accepted.items() if key not in OFFERED and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+    }
+    words = {key: value for key, value in offered.items() if _takes(make, key)}
+    for key, value in options.items():
+        if not (open_ended or key in accepted):
+            require(f"option of {name}", key, own)
+        words[key] = _read(value)
+    for key, parameter in own.items():
+        if parameter.default is parameter.empty and key not in words:
+            raise UsageError(f"{name} needs the option {key}: give -a {key}=VALUE")
+    return words
+
+
+def _read(value: Any) -> Any:
+    """A number, a truth value, None or a tuple if the text is one; else the text."""
+    if isinstance(value, str):
+        with suppress(ValueError, SyntaxError):
+            return ast.literal_eval({"true": "True", "false": "False", "none": "None"}.get(value.lower(), value))
+    return value

@@ -1,0 +1,77 @@
+"""A Flax NNX module as a Model: shapes and a pure function."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from flax import nnx
+from jax import lax
+
+from supermask.errors import UsageError
+from supermask.types import Array, Model, Tree
+
+
+def from_module(module: nnx.Module, convolution: Callable[..., Array]) -> Model:
+    """The module's parameters as `weights`, its batch statistics as `state`.
+
+    Random streams, as dropout has them, are neither: in training they are seeded from the step's key, each by its path;
+    in evaluation the module is in its `eval` mode and draws nothing.
+
+    Args:
+        module: may hold shapes in place of arrays, as `nnx.eval_shape` returns it.
+        convolution: replaces `lax.conv_general_dilated` in every `nnx.Conv`.
+
+    Raises:
+        UsageError: it holds variables of other kinds; the first one is named.
+    """
+    for _, part in nnx.iter_modules(module):
+        if isinstance(part, nnx.Conv) and part.conv_general_dilated is lax.conv_general_dilated:
+            part.conv_general_dilated = convolution
+    module.eval()
+    evaluating = nnx.split(module)[0]
+    module.train()
+    split: Any = nnx.split(module, nnx.Param, nnx.BatchStat, nnx.RngState, ...)
+    training, params, stats, streams, rest = split
+    if foreign := nnx.to_flat_state(rest):
+        path, variable = foreign[0]
+        raise UsageError(
+            f"{_join(path)} is a {type(variable).__name__}: a masked network may hold parameters, batch statistics and "
+            "random streams only"
+        )
+    named = {
+        _join(path): (path, type(variable)) for path, variable in nnx.to_flat_state(nnx.merge_state(params, stats))
+    }
+    random = [(path, variable) for path, variable in nnx.to_flat_state(streams)]
+
+    def apply(weights: Tree, state: Tree, inputs: Array, *, train: bool, key: Array | None) -> tuple[Array, Tree]:
+        values = weights | state
+        variables = [(path, kind(values[name])) for name, (path, kind) in named.items()]
+        fresh = [(path, _seeded(path, variable, key)) for path, variable in random]
+        net = nnx.merge(training if train else evaluating, nnx.from_flat_state(variables + fresh))
+        outputs = net(inputs)
+        after = nnx.to_flat_state(nnx.state(net, nnx.BatchStat))
+        return outputs, {_join(path): variable[...] for path, variable in after}
+
+    return Model(weights=_shapes(params), state=_shapes(stats), apply=apply)
+
+
+def _seeded(path: tuple[Any, ...], variable: Any, key: Array | None) -> Any:
+    """A random stream at its start: a key of its own for each path, and a count of 0."""
+    if isinstance(variable, nnx.RngKey):
+        own = jax.random.fold_in(jax.random.key(0) if key is None else key, zlib.crc32(_join(path).encode()))
+        return variable.replace(jax.random.split(own, variable.shape) if variable.shape else own)
+    return variable.replace(jax.numpy.zeros(variable.shape, variable.dtype))
+
+
+def _shapes(state: Any) -> dict[str, tuple[int, ...]]:
+    return {
+        _join(path): tuple(variable.shape)
+        for path, variable in sorted(nnx.to_flat_state(state), key=lambda item: _join(item[0]))
+    }
+
+
+def _join(path: tuple[Any, ...]) -> str:
+    return "/".join(map(str, path))

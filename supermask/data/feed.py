@@ -1,0 +1,92 @@
+"""Examples on their way to the device: the whole split resident there, and a permutation of it for each epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from supermask.types import Array, Split
+
+
+class Chunk(NamedTuple):
+    """The data of the steps start..stop-1, which lie in one epoch.
+
+    Attributes:
+        per_seed: arrays with an axis of seeds in front.
+        shared: arrays that all seeds use.
+    """
+
+    start: int
+    stop: int
+    per_seed: Any
+    shared: Any
+
+
+class Feed(Protocol):
+    """Hands out the training examples of an epoch in chunks, and takes batches from them inside the compiled step."""
+
+    def chunks(self, keys: Array, epoch: int, step: int) -> Iterator[Chunk]:
+        """The chunks of an epoch (counted from 1) from a step of the whole training on; `keys` has one per seed."""
+
+    def take(
+        self, per_seed: Any, shared: Any, step: Array, key: Array, local_shard: Callable[[Array], Array]
+    ) -> tuple[Array, Array]:
+        """(inputs, targets) of one seed in one step; traced.
+
+        Every device makes the whole batch before `local_shard` takes its part, so that augmentation does not depend
+        on how many devices there are.
+        """
+
+
+class Placement(Protocol):
+    """Where arrays lie on the devices; `engine.sharding.Sharding` is one."""
+
+    def replicate(self, tree: Any) -> Any: ...
+
+    def program(self, function: Callable[..., Any], own: int = 1) -> Callable[..., Any]: ...
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """How a batch comes about, for one config.
+
+    Attributes:
+        batch_size, steps_per_epoch: what is left after the last full batch is not used in that epoch.
+        order: (key, epoch) -> the epoch's order of the examples, int32 (at least steps * batch,).
+        augment: (key, uint8 images) -> uint8 images, or None.
+        normalise: uint8 images -> float32.
+    """
+
+    batch_size: int
+    steps_per_epoch: int
+    order: Callable[[Array, Array], Array]
+    augment: Callable[[Array, Array], Array] | None
+    normalise: Callable[[Array], Array]
+
+
+class Resident:
+    """A split that lies on the devices whole, as uint8; an epoch is one chunk."""
+
+    def __init__(self, split: Split, pipeline: Pipeline, placement: Placement) -> None:
+        self.pipeline = pipeline
+        self.data = placement.replicate((split.images, split.labels))
+        self._order = jax.jit(placement.program(lambda key, epoch: pipeline.order(key, epoch)))
+
+    def chunks(self, keys: Array, epoch: int, step: int) -> Iterator[Chunk]:
+        """One chunk, to the end of the epoch."""
+        yield Chunk(step, epoch * self.pipeline.steps_per_epoch, self._order(keys, jnp.int32(epoch)), self.data)
+
+    def take(
+        self, per_seed: Any, shared: Any, step: Array, key: Array, local_shard: Callable[[Array], Array]
+    ) -> tuple[Array, Array]:
+        """See `Feed.take`."""
+        order, (images, labels), pipeline = per_seed, shared, self.pipeline
+        size = pipeline.batch_size
+        chosen = lax.dynamic_slice(order, ((step % pipeline.steps_per_epoch) * size,), (size,))
+        x = images[chosen] if pipeline.augment is None else pipeline.augment(key, images[chosen])
+        return pipeline.normalise(local_shard(x)), local_shard(labels[chosen])

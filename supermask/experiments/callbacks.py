@@ -1,0 +1,78 @@
+"""What a durable run adds to a training: metrics in its folder, checkpoints, and obedience to signals."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from supermask.engine.callbacks import Callback, Metrics
+from supermask.runs.folder import RunFolder
+from supermask.runtime.stopping import Stopping
+
+if TYPE_CHECKING:
+    from supermask.engine.snapshot import Snapshot
+    from supermask.experiments.run import CheckpointPolicy
+
+
+def rows_of(metrics: Metrics) -> list[dict[str, Any]]:
+    """One flat dict per seed, as in metrics.jsonl."""
+    names = ("loss", "train_accuracy", "val_accuracy", "density", "images_per_second")
+    return [
+        {"seed": seed, "epoch": metrics.epoch, **{name: float(getattr(metrics, name)[i]) for name in names}}
+        for i, seed in enumerate(metrics.seeds)
+    ]
+
+
+class Log(Callback):
+    """Writes metrics.jsonl."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+
+    def on_epoch(self, metrics: Metrics) -> None:
+        for row in rows_of(metrics):
+            self._folder.add_metrics(row)
+
+
+class Stops(Callback):
+    """Asks for a stop when a signal came or the time is over."""
+
+    def __init__(self, stopping: Stopping) -> None:
+        self._stopping = stopping
+
+    def on_steps(self, seeds: tuple[int, ...], done: int, total: int, loss: float) -> None:
+        self._stopping.nothing_to_lose = False
+
+    def should_stop(self) -> bool:
+        return self._stopping.stop_requested()
+
+
+class Checkpoints(Callback):
+    """Saves checkpoints when they are due.
+
+    Attributes:
+        phase: the name of the phase that is being run.
+        goes_on: where the same call would go on after a stop.
+    """
+
+    def __init__(self, folder: RunFolder, policy: CheckpointPolicy) -> None:
+        self._folder, self._policy = folder, policy
+        self._saved, self._epochs, self._phases = time.monotonic(), 0, len(folder.phases)
+        self.phase, self.goes_on = "", "starts anew"
+
+    def should_save(self, epochs_done: int) -> bool:
+        """Whether it is time, or a phase is finished since the last one."""
+        if len(self._folder.phases) > self._phases:
+            return True
+        if self._policy.epochs is not None:
+            return epochs_done % self._policy.epochs == 0 and epochs_done != self._epochs
+        return time.monotonic() - self._saved > self._policy.seconds
+
+    def on_save(self, snapshot: Snapshot) -> None:
+        """Write it into the run folder, beside the results of the phases that are finished."""
+        document, tensors = snapshot.pack()
+        number = len(self._folder.phases) * 10**9 + snapshot.step
+        self._folder.add_checkpoint(number, {**document, "phase": self.phase}, tensors)
+        self._saved, self._epochs, self._phases = time.monotonic(), snapshot.epochs_done, len(self._folder.phases)
+        where = f"step {snapshot.step}" if snapshot.step else f"seed {snapshot.first}"
+        self.goes_on = f"goes on from {where}"

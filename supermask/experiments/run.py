@@ -1,0 +1,227 @@
+"""A durable run of an experiment: its folder, its checkpoints, its phases; the same for commands and for Python."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from supermask.config import Config
+from supermask.errors import DiskError, DivergedError, SupermaskError
+from supermask.resolve import resolve
+from supermask.runs.folder import RunFolder, claimed
+from supermask.runs.index import default_path, devices_of, finished, is_open
+from supermask.runtime.devices import choose_device, require_device
+from supermask.runtime.stopping import Stopping
+
+if TYPE_CHECKING:
+    from supermask.engine.callbacks import Callback
+    from supermask.engine.problem import Problem
+    from supermask.engine.state import FitState
+    from supermask.engine.trainer import Trainer
+    from supermask.experiments.seeds import SeedGroup
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class CheckpointPolicy:
+    """When a checkpoint is saved.
+
+    Attributes:
+        seconds, epochs: between two checkpoints; by epochs, if they are given.
+    """
+
+    seconds: float = 600.0
+    epochs: int | None = None
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where and how an experiment is run; nothing here has an influence on its results.
+
+    Attributes:
+        path: the run folder; None for a name of its own in `root`.
+        data_dir: folder of datasets; the user's by default.
+        device: auto, cpu or gpu, to set JAX up before it is imported; None leaves that to the caller.
+        force: start anew, whatever the run folder holds.
+        embed_weights: put the frozen weights into tickets.
+        checkpoints: when to save them.
+        callbacks: told and asked as the training goes on.
+    """
+
+    path: Path | None = None
+    root: Path = Path("runs")
+    data_dir: Path | None = None
+    device: str | None = None
+    force: bool = False
+    embed_weights: bool = False
+    checkpoints: CheckpointPolicy = CheckpointPolicy()
+    callbacks: tuple[Callback, ...] = ()
+
+    def note(self, text: str) -> None:
+        """Tell all callbacks."""
+        for callback in self.callbacks:
+            callback.on_note(text)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run came to.
+
+    Attributes:
+        rows: one result per seed; of a run that was stopped, also the best so far of the seeds it was at.
+        stopped: if a signal or the time limit ended it early, the error to end with.
+        known: whether it was finished before.
+    """
+
+    path: Path
+    rows: Rows
+    stopped: SupermaskError | None = None
+    known: bool = False
+
+
+class Experiment(Protocol):
+    """What is done in a run, phase by phase."""
+
+    def run(self, session: Session, problem: Problem) -> Rows:
+        """Run all phases that are not in `session.folder.phases`; one result per seed, and of those that were stopped
+        the best so far."""
+
+
+def run_experiment(
+    experiment: Experiment, config: Config, options: RunOptions, stopping: Stopping | None = None
+) -> RunResult:
+    """The results of a run folder: known if its run is finished, else found, on from its newest checkpoint.
+
+    The folder is claimed before JAX is imported, so that others who want it hear of it soon.
+
+    Args:
+        stopping: turns signals into a wish to stop; None to do so for the time of this call.
+
+    Raises:
+        InterruptionError, StoppedError: a signal, before there was anything to lose.
+        RunFolderError, UsageError, BadFileError, DivergedError: see `claimed`, `finished`, `load_problem`, `Trainer`.
+    """
+    if stopping is None:
+        with Stopping() as stopping:
+            return run_experiment(experiment, config, options, stopping)
+    config = resolve(config)
+    path = options.path or run_path(options.root, config)
+    if path.is_symlink():
+        path = path.resolve()  # what it points to is filled, and it stays
+    if config.devices is None and not options.force:
+        # A run goes on as it began, on a machine of another number of cores as well.
+        config = config.replace(devices=devices_of(path))
+    if options.device:
+        choose_device(options.device, config.devices)
+
+    def known() -> RunResult | None:
+        rows = None if options.force or is_open(path) else finished(path, _here(config, options))
+        if rows is None:
+            return None
+        options.note(f"{path} is finished; this is its result (--force starts anew)")
+        return RunResult(path, rows, known=True)
+
+    if (result := known()) is not None:
+        return result
+    with claimed(path) as folder:
+        stopping.clean_up = folder.discard
+        try:
+            config = _here(config, options)
+            # Another process may have been done between our look and our claim.
+            return known() or _run_in(folder, experiment, config, options, stopping)
+        finally:
+            stopping.clean_up = lambda: None
+
+
+def run_path(root: Path, config: Config) -> Path:
+    """The run folder of a config, unless the user names one; for built-in plug-ins known without JAX."""
+    names = {key: getattr(config, key) for key in ("arch", "dataset", "method") if hasattr(config, key)}
+    return default_path(root, resolve(config), resolve(type(config)(**names)))
+
+
+def _here(config: Config, options: RunOptions) -> Config:
+    """A resolved config with what this machine decides. Imports JAX."""
+    require_device(options.device or "auto")
+    from supermask.engine.problem import on_this_machine
+
+    return on_this_machine(config)
+
+
+def _run_in(
+    folder: RunFolder, experiment: Experiment, config: Config, options: RunOptions, stopping: Stopping
+) -> RunResult:
+    """Run in a claimed folder and close it; see `run_experiment`."""
+    from supermask.engine.problem import load_problem
+
+    problem = load_problem(config, options.data_dir)
+    folder.begin(config, force=options.force)
+    options.note(f"{config.label} on {config.dataset}, {config.arch}: run folder {folder.path}")
+    if problem.pipeline.batch_size != config.batch_size:
+        options.note(
+            f"note: there are {problem.pipeline.batch_size} training images, fewer than a batch of {config.batch_size}"
+        )
+    for complaint in folder.complaints:
+        options.note(f"warning: {complaint}; the checkpoint before it is used")
+    session = Session(folder, options, stopping)
+    try:
+        rows = experiment.run(session, problem)
+    except (DivergedError, DiskError) as error:
+        done = folder.finished_rows()
+        if isinstance(error, DivergedError) and done:
+            folder.close(done, complete=False)
+        last = folder.last_checkpoint()
+        raise type(error)(f"{error}; the last good checkpoint is {last}" if last else str(error)) from None
+    folder.close(rows, complete=session.goes_on is None)
+    if session.goes_on is None:
+        return RunResult(folder.path, rows)
+    best = f"; the best so far is {next(iter(rows[-1].values()))}" if rows else ""
+    anew = options.force and session.goes_on != "starts anew"
+    same = "the same command, without --force," if anew else "the same command"
+    return RunResult(folder.path, rows, stopping.error(f"{same} {session.goes_on}{best}"))
+
+
+class Session:
+    """A run while it goes on: an experiment runs its phases in it.
+
+    Attributes:
+        goes_on: where the same call goes on after a stop; None while nothing has stopped it.
+    """
+
+    def __init__(self, folder: RunFolder, options: RunOptions, stopping: Stopping) -> None:
+        from supermask.experiments.callbacks import Checkpoints, Log, Stops
+
+        self.folder, self.options, self.stopping = folder, options, stopping
+        self._checkpoints = Checkpoints(folder, options.checkpoints)
+        self.callbacks: tuple[Callback, ...] = (*options.callbacks, Log(folder), Stops(stopping), self._checkpoints)
+        self.goes_on: str | None = None
+
+    def is_done(self, phase: str) -> bool:
+        """Whether a phase is finished; `folder.phases` has its results then."""
+        return phase in self.folder.phases
+
+    def phase(self, name: str, trainer: Trainer, state: FitState, frozen: Any, until: int) -> FitState:
+        """`Trainer.fit` with this run's callbacks, on from the newest checkpoint if that is of this phase."""
+        from supermask.engine.snapshot import Snapshot
+
+        self._checkpoints.phase = name
+        if self.folder.resumed and self.folder.resumed[0].get("phase") == name:
+            snapshot = Snapshot.unpack(*self.folder.resumed)
+            trainer.restore(state, snapshot)
+            self.options.note(f"going on from step {snapshot.step} of seed {snapshot.first}")
+        self.folder.resumed = None
+        return trainer.fit(state, frozen, until, self.callbacks)
+
+    def write(self, name: str, data: bytes) -> Path:
+        """Write a file of results; from now on there is something to lose, so no signal ends the process at once."""
+        path = self.folder.add_file(name, data)
+        self.stopping.nothing_to_lose = False
+        return path
+
+    def finish(self, group: SeedGroup, rows: Rows) -> None:
+        """Keep the results of a phase for the next checkpoint; of one that was stopped, note where it goes on."""
+        if group.state.interrupted:
+            self.goes_on = self._checkpoints.goes_on
+        else:
+            self.folder.phases[group.name] = rows

@@ -1,0 +1,104 @@
+"""The seeds of a config in groups that lie side by side, one phase each, with a run folder or without."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import jax
+
+from supermask.engine.callbacks import Callback
+from supermask.engine.programs import Start
+from supermask.engine.state import Candidate, FitState
+from supermask.engine.trainer import Trainer
+from supermask.types import Tree
+
+
+class Phases(Protocol):
+    """Who runs the phases of an experiment: a `Session` of a run folder, or `Unsaved`."""
+
+    @property
+    def callbacks(self) -> tuple[Callback, ...]: ...
+
+    def is_done(self, name: str) -> bool: ...
+
+    def phase(self, name: str, trainer: Trainer, state: FitState, frozen: Any, until: int) -> FitState: ...
+
+
+@dataclass(frozen=True)
+class Unsaved:
+    """Phases without a folder."""
+
+    callbacks: tuple[Callback, ...] = ()
+
+    def is_done(self, name: str) -> bool:
+        return False
+
+    def phase(self, name: str, trainer: Trainer, state: FitState, frozen: Any, until: int) -> FitState:
+        return trainer.fit(state, frozen, until, self.callbacks)
+
+
+@dataclass(frozen=True)
+class SeedGroup:
+    """Seeds side by side after their phase.
+
+    Attributes:
+        name: of the phase.
+        weights: the random weights that each seed began with, on the host.
+        frozen: on the devices, see `Trainer.place`.
+        compile_seconds: of the whole group.
+    """
+
+    name: str
+    trainer: Trainer
+    state: FitState
+    weights: list[Tree]
+    frozen: Any
+    compile_seconds: float
+
+    @property
+    def chosen(self) -> list[Candidate]:
+        """The last candidate of each seed, or the best one if the config says so or the training was stopped."""
+        best = self.state.interrupted or self.trainer.problem.config.select == "best"
+        return self.state.best if best else self.state.last
+
+    def timings(self) -> dict[str, Any]:
+        """images_per_second (of one seed; as many again went through each seed beside it), and seconds of the group."""
+        state, size = self.state, self.trainer.problem.pipeline.batch_size
+        return {
+            "images_per_second": state.step * size / state.seconds if state.seconds else 0.0,
+            "compile_seconds": self.compile_seconds,
+            "train_seconds": state.seconds,
+        }
+
+
+def seed_groups(
+    trainer: Trainer, begin: Callable[[int, Tree], tuple[Tree, Start]], phases: Phases
+) -> Iterator[SeedGroup]:
+    """Run one phase for each group of seeds, leaving out those that are done; ends after one that is stopped.
+
+    Args:
+        begin: (seed, random weights) -> (what is frozen, what is trained), on the host.
+    """
+    problem, together = trainer.problem, trainer.sharding.seeds
+    config = problem.config
+    for first in range(config.seed, config.seed + config.seeds, together):
+        name = f"seed {first}"
+        if phases.is_done(name):
+            continue
+        compiled = trainer.steps.compile_seconds
+        seeds = tuple(range(first, min(first + together, config.seed + config.seeds)))
+        weights = [problem.weights(seed) for seed in seeds]
+        begun = [begin(seed, tree) for seed, tree in zip(seeds, weights, strict=True)]
+        frozen = trainer.place([own for own, _ in begun])
+        state = trainer.init(seeds, [start for _, start in begun])
+        state = phases.phase(name, trainer, state, frozen, int(config.epochs or 0))
+        yield SeedGroup(name, trainer, state, weights, frozen, trainer.steps.compile_seconds - compiled)
+        if state.interrupted:
+            return
+
+
+def device_kind() -> str:
+    """Of the first device, as JAX calls it."""
+    return jax.devices()[0].device_kind

@@ -1,0 +1,125 @@
+"""`train`: the weights themselves, dense or under the mask of a ticket, for each seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from supermask.config import TrainConfig
+from supermask.core import weight_training
+from supermask.engine.callbacks import Callback
+from supermask.engine.problem import Problem, load_problem, on_this_machine
+from supermask.engine.programs import Start
+from supermask.engine.trainer import Trainer
+from supermask.errors import BadFileError
+from supermask.experiments.run import Rows, RunOptions, Session, run_experiment
+from supermask.experiments.search import group_note, versions
+from supermask.experiments.seeds import Phases, SeedGroup, Unsaved, device_kind, seed_groups
+from supermask.resolve import resolve
+from supermask.ticket import Ticket
+from supermask.types import Tree
+from supermask.weights.trained import TrainedWeights
+
+
+def train(
+    config: TrainConfig,
+    *,
+    run: str | Path | RunOptions | None = None,
+    data_dir: str | Path | None = None,
+    callbacks: Iterable[Callback] = (),
+) -> list[TrainedWeights]:
+    """Train the weights of each seed, dense or, if the config names a ticket, under its mask from its weights.
+
+    Arguments, durability and errors are those of `search`.
+
+    Returns:
+        one trained network per seed, in order of the seeds; fewer if a callback stopped the training.
+
+    Raises:
+        BadFileError: also if the ticket is missing or does not fit the network.
+    """
+    folder = Path(data_dir) if data_dir else None
+    if run is None:
+        problem = load_problem(on_this_machine(resolve(config)), folder)
+        return [found for _, trained in groups(problem, Unsaved(tuple(callbacks))) for found in trained]
+    options = run if isinstance(run, RunOptions) else RunOptions(Path(run), data_dir=folder, callbacks=tuple(callbacks))
+    result = run_experiment(Train(), config, options)
+    if result.stopped:
+        raise result.stopped
+    return [TrainedWeights.load(row["weights"]) for row in result.rows]
+
+
+def like(ticket: Ticket, path: str | Path) -> TrainConfig:
+    """The config of training under a ticket's mask: its network and data, and `path` as where the ticket is."""
+    names = ("arch", "arch_options", "dataset", "init", "activation", "width", "image_size", "normalise", "augment")
+    same = {name: getattr(ticket.config, name) for name in (*names, "validation", "precision", "conv", "seed")}
+    return TrainConfig(**same, ticket=str(path))
+
+
+def groups(problem: Problem, phases: Phases) -> Iterator[tuple[SeedGroup, list[TrainedWeights]]]:
+    """Train all seeds; when a callback stops it, the last weights are the best so far, if any."""
+    config = problem.config
+    assert isinstance(config, TrainConfig)
+    trainer = Trainer(problem, weight_training, problem.side_by_side())
+    begin, mask = _beginning(problem, config)
+    for group in seed_groups(trainer, begin, phases):
+        trained = [
+            TrainedWeights(
+                config=config.replace(seed=seed, seeds=1),
+                image_shape=problem.dataset.train.images.shape[1:],
+                weights=candidate.result,
+                mask=mask,
+                state=candidate.model_state,
+                metrics=candidate.metrics,
+                versions=versions(),
+            )
+            for seed, candidate in zip(group.state.seeds, group.chosen, strict=False)
+        ]
+        yield group, trained
+
+
+def _beginning(problem: Problem, config: TrainConfig) -> tuple[Callable[[int, Tree], tuple[Tree, Start]], Tree]:
+    """(what is frozen and what is trained for a seed, the mask for the file)."""
+    if config.ticket is None:
+        return (lambda seed, weights: ({}, (weights, {}))), {}
+    ticket = Ticket.load(config.ticket)
+    if ticket.shapes != problem.model.weights:
+        raise BadFileError(
+            f"{config.ticket} is of {ticket.config.arch} on images of {ticket.image_shape}, not of {config.arch} on "
+            f"{problem.dataset.train.images.shape[1:]}: leave out what differs"
+        )
+    weights, factors = ticket.for_training()
+    kept = all(((factor == 0) | (factor == 1)).all() for factor in factors.values())
+    mask = {name: factor != 0 for name, factor in factors.items()} if kept else factors
+    return (lambda seed, random: (factors, (weights, {}))), mask
+
+
+class Train:
+    """The experiment in a run folder: writes the weights of each seed."""
+
+    def run(self, session: Session, problem: Problem) -> Rows:
+        """See `Experiment.run`."""
+        rows = session.folder.finished_rows()
+        for group, trained in groups(problem, session):
+            own = []
+            for found in trained:
+                session.options.note(group_note(found.config.seed, group, "training"))
+                own.append(self._write(session, found, group))
+            rows += own
+            session.finish(group, own)
+        return rows
+
+    def _write(self, session: Session, found: TrainedWeights, group: SeedGroup) -> dict[str, Any]:
+        config, data = found.config, found.to_bytes()
+        path = session.write(f"weights-s{config.seed}.safetensors", data)
+        return {
+            "weights": str(path),
+            "run": str(session.folder.path),
+            **{key: getattr(config, key) for key in ("arch", "dataset", "init", "seed")},
+            "density": found.density,
+            **{key: found.metrics[key] for key in ("epochs", "loss", "train_accuracy", "val_accuracy")},
+            **group.timings(),
+            "weights_bytes": len(data),
+            "device": device_kind(),
+        }

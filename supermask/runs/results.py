@@ -1,0 +1,123 @@
+"""What a run leaves behind: tickets and trained weights in files, metrics and results in its folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from supermask.config import Config, SearchConfig, TrainConfig
+from supermask.errors import BadFileError, UsageError, one_line
+from supermask.storage.atomic import read_bytes
+from supermask.storage.container import unseal
+from supermask.ticket import FORMAT, Ticket
+from supermask.weights.trained import KIND, TrainedWeights
+
+
+def load_result(path: str | Path) -> Ticket | TrainedWeights:
+    """A ticket, or the weights of a training, whichever the file holds.
+
+    Raises:
+        BadFileError: the file is missing, truncated, altered, foreign or of a newer format.
+    """
+    path = Path(path)
+    if path.is_dir() and (inside := sorted(path.glob("weights-s*.safetensors"))):
+        raise BadFileError(f"{path} is a run folder; give one of its files of weights, such as {inside[0]}")
+    if not path.is_file():
+        return Ticket.load(path)
+    document, tensors = unseal(read_bytes(path, "a ticket of supermask"), path, FORMAT)
+    if document.get("kind") == KIND:
+        return TrainedWeights.unpack(document, tensors, path)
+    return Ticket.load(path)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder, read. Needs no JAX.
+
+    Attributes:
+        path: the folder.
+        config: SearchConfig or TrainConfig, with nothing left open.
+        results: one row of result.json per seed.
+        complete: whether the run came to its end; False if it was stopped.
+    """
+
+    path: Path
+    config: Config
+    results: list[dict[str, Any]]
+    complete: bool
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """Read a run folder that is finished or was stopped.
+
+        Raises:
+            BadFileError: something in it is missing or damaged.
+        """
+        path = Path(path)
+        values = read_object(path / "config.json", "a config.json of a run")
+        result = read_object(path / "result.json", "the result of a run")
+        kind = config_class(values)
+        try:
+            return cls(path, kind.from_dict(values), list(result["results"]), bool(result["complete"]))
+        except (UsageError, KeyError, TypeError) as error:
+            raise BadFileError(f"{path} is not a whole run folder: {one_line(error)}") from error
+
+    @cached_property
+    def metrics(self) -> dict[str, np.ndarray]:
+        """metrics.jsonl as one array per column: seed, epoch, loss, train_accuracy, val_accuracy, density, ...
+
+        Raises:
+            BadFileError: it is missing or damaged.
+        """
+        file = self.path / "metrics.jsonl"
+        try:
+            rows = [json.loads(line) for line in read_bytes(file, "the metrics of a run").splitlines()]
+            return {key: np.array([row[key] for row in rows]) for key in (rows[0] if rows else ())}
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise BadFileError(f"{file} is damaged: {one_line(error)}") from error
+
+    @cached_property
+    def tickets(self) -> list[Ticket]:
+        """The ticket of each seed, in order of the seeds; [] for a training.
+
+        Raises:
+            BadFileError: one is missing or damaged.
+        """
+        return [Ticket.load(path) for path in self._files("ticket")]
+
+    @cached_property
+    def weights(self) -> list[TrainedWeights]:
+        """The trained weights of each seed, in order of the seeds; [] for a search.
+
+        Raises:
+            BadFileError: one is missing or damaged.
+        """
+        return [TrainedWeights.load(path) for path in self._files("weights")]
+
+    def _files(self, key: str) -> list[Path]:
+        return [self.path / Path(row[key]).name for row in self.results if key in row]
+
+
+def config_class(values: dict[str, Any]) -> type[Config]:
+    """Whose config.json these values are."""
+    return SearchConfig if "method" in values or "ticket" not in values else TrainConfig
+
+
+def read_object(path: Path, what: str) -> dict[str, Any]:
+    """The JSON object in a file; `what` says what should be there.
+
+    Raises:
+        BadFileError: it is missing, or is no JSON object.
+    """
+    try:
+        values = json.loads(read_bytes(path, what))
+    except (ValueError, RecursionError) as error:
+        raise BadFileError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise BadFileError(f"{path} holds a {type(values).__name__}; it should hold an object of names and values")
+    return values
