@@ -1,8 +1,8 @@
 """The file name is the registry: a new file in methods/, archs/, datasets/, exporters/ or recipes/ is all it takes.
 
 `edge-popup` is methods/edge_popup.py. A trailing number is a depth: `conv4` is archs/conv.py, which lists
-`DEPTHS`. `pkg.module:attr` names a user's own. Nothing is imported to list or describe: files are read as
-text, so `supermask list` needs no JAX.
+`DEPTHS`. `zhou2019-fc-sc` is the table `[fc-sc]` of recipes/zhou2019.toml. `pkg.module:attr` names a user's own.
+Nothing is imported to list or describe: files are read as text, so `supermask list` needs no JAX.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from supermask.errors import SupermaskError, UsageError, one_line, require
+from supermask.errors import BadFileError, SupermaskError, UsageError, one_line, require
 from supermask.types import Recipe
 
 KINDS = ("methods", "archs", "datasets", "tasks", "exporters", "recipes")
@@ -39,7 +39,14 @@ class Entry:
 
 @cache
 def names(kind: str) -> tuple[str, ...]:
-    """All valid names of one kind, sorted by family, then by depth."""
+    """All valid names of one kind, sorted by file, then by depth; recipes of one file in its order.
+
+    Raises:
+        BadFileError: a recipe file cannot be read.
+    """
+    if kind == "recipes":
+        files = sorted((ROOT / kind).glob("[!_]*.toml"))
+        return tuple(f"{path.stem}-{cell}" for path in files for cell in recipe_tables(path) if cell != "defaults")
     found: list[str] = []
     for path in sorted((ROOT / kind).glob("[!_]*.py")):
         stem = path.stem.replace("_", "-")
@@ -49,19 +56,22 @@ def names(kind: str) -> tuple[str, ...]:
 
 
 def load(kind: str, name: str) -> Any:
-    """The object behind a name: a Method class, an arch class, or the module of a dataset, an exporter or a recipe.
+    """The object behind a name: a Method or arch class, a dataset's or exporter's module, a `recipes.PublishedRecipe`.
 
     A family of several depths gives its class with the keyword `depth` still to be given, see `depth_of`.
 
     Raises:
         UsageError: no such name; the message lists the valid ones and the nearest match.
         SupermaskError: a user's own module cannot be imported.
+        BadFileError: a recipe's file is malformed.
     """
+    if kind == "recipes":
+        return importlib.import_module("supermask.recipes").read(name)
     if is_own(kind, name):
         return _load_own(kind, name)
     check_name(kind, name)
     module = importlib.import_module(f"supermask.{kind}.{_stem(kind, name)}")
-    if kind in ("datasets", "exporters", "recipes"):
+    if kind in ("datasets", "exporters"):
         return module
     return getattr(module, _class_name(_stem(kind, name)))
 
@@ -89,7 +99,13 @@ def depth_of(kind: str, name: str) -> int | None:
 
 
 def describe(kind: str, name: str) -> Entry:
-    """Docstring's first line, literal constants, and the fields of the class of that name with what is said of them."""
+    """Docstring's first line, literal constants, and the fields of the class of that name with what is said of them.
+
+    Of a recipe the summary alone: `load` reads the rest.
+    """
+    if kind == "recipes":
+        path, cell = recipe_source(name)
+        return Entry(name, str(recipe_tables(path)[cell].get("summary", "")))
     module = _parse(_path(kind, _stem(kind, name)))
     body, constants = module.body, _constants(module.body)
     own_fields: dict[str, Any] = {}
@@ -101,6 +117,33 @@ def describe(kind: str, name: str) -> Entry:
                 own_fields |= _annotated(part.body)
                 notes |= _attributes(ast.get_docstring(part) or "")
     return Entry(name, (ast.get_docstring(module) or "").split("\n")[0], constants, own_fields, notes)
+
+
+def recipe_source(name: str) -> tuple[Path, str]:
+    """The file of a recipe and the name of its table there."""
+    paper, _, cell = name.partition("-")
+    return _path("recipes", paper), cell
+
+
+@cache
+def recipe_tables(path: Path) -> dict[str, dict[str, Any]]:
+    """The tables of a recipe file by their names, `defaults` among them.
+
+    Raises:
+        BadFileError: it is no TOML file, something in it is outside of any table, or its name does not suit.
+    """
+    import tomllib  # most commands read no recipe
+
+    if "-" in path.stem:
+        raise BadFileError(f"{path}: the name of a recipe file cannot contain '-', which separates it from its tables")
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:  # what is no TOML or no UTF-8 is a ValueError
+        raise BadFileError(f"{path} is no TOML file: {one_line(error)}") from error
+    for key, table in tables.items():
+        if not isinstance(table, dict):
+            raise BadFileError(f"{path}: {key} must be a table, or be inside [defaults] or the table of a recipe")
+    return tables
 
 
 def _load_own(kind: str, name: str) -> Any:
@@ -121,7 +164,7 @@ def _class_name(stem: str) -> str:
 
 
 def _path(kind: str, name: str) -> Path:
-    return ROOT / kind / (name.replace("-", "_") + ".py")
+    return ROOT / kind / (name.replace("-", "_") + (".toml" if kind == "recipes" else ".py"))
 
 
 def _stem(kind: str, name: str) -> str:

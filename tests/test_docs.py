@@ -10,20 +10,20 @@ import pytest
 from supermask import SearchConfig, registry, search
 
 ROOT = Path(__file__).parent.parent
-EXAMPLES = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
+EXAMPLES = re.findall(r"```(?:python|toml)\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
 
-FILES = ("top_fraction", "mlp", "stripes", "csv", "nobody2026_mlp2")
+FILES = ("top_fraction", "mlp", "stripes", "csv", "nobody2026")
 
 
 @pytest.fixture
 def extended(tmp_path, monkeypatch):
     """A copy of the package with the examples of CONTRIBUTING.md in it, one file each."""
+    real = registry._path
     for kind, name, text in zip(registry.KINDS, FILES, EXAMPLES, strict=True):
         (tmp_path / kind).mkdir()
-        (tmp_path / kind / f"{name}.py").write_text(text)
+        (tmp_path / kind / real(kind, name).name).write_text(text)
         module = __import__(f"supermask.{kind}", fromlist=["x"])
         monkeypatch.setattr(module, "__path__", [*module.__path__, str(tmp_path / kind)])
-    real = registry._path
     monkeypatch.setattr(
         registry, "_path", lambda kind, name: _first(tmp_path / kind / real(kind, name).name, real(kind, name))
     )
@@ -47,7 +47,7 @@ def _first(*paths):
 
 
 def test_one_file_each_is_all_that_contributing_asks_for(extended):
-    config = SearchConfig.from_dict(registry.describe("recipes", "nobody2026-mlp2").constants["CONFIG"])
+    config = SearchConfig.from_dict(registry.load("recipes", "nobody2026-mlp2").config)
     [ticket] = search(config)
     assert ticket.config.options == {"margin": 0.01}
     assert ticket.metrics["val_accuracy"] == 1.0

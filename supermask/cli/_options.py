@@ -14,7 +14,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from supermask import registry
+from supermask import recipes
 from supermask.config import SearchConfig
 from supermask.errors import BadFileError, UsageError, require
 from supermask.masks.allocation import ALLOCATIONS
@@ -123,7 +123,7 @@ def read_config(
         extra: fields that other options were translated to; they count as typed.
         recipe: the name of one, or None.
     """
-    base = _over(_read_recipe(recipe) if recipe else {}, _read_file(file) if file else {})
+    base = _over(dict(recipes.read(recipe).config) if recipe else {}, _read_file(file) if file else {})
     asked = typed(ctx)
     given = {key: value for key, value in values.items() if key in asked}
     return SearchConfig.from_dict(_over(base, given | extra))
@@ -143,12 +143,6 @@ def _over(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
     if "options" in both:
         both["options"] = {**base.get("options", {}), **values.get("options", {})}
     return both
-
-
-def _read_recipe(name: str) -> dict[str, Any]:
-    require("recipe", name, registry.names("recipes"), " (`supermask list recipes` describes them)")
-    config: dict[str, Any] = registry.describe("recipes", name).constants["CONFIG"]
-    return config
 
 
 def _read_file(path: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -10,9 +11,10 @@ import click
 
 from supermask import registry
 from supermask.cli import _options as opt
+from supermask.recipes import PublishedRecipe
 
 KINDS = (*registry.KINDS, "inits")
-WORDS = {"EPOCHS": "epochs", "AUGMENT": "augment", "SUFFIX": "file name ends in", "TABLE": "table"}
+WORDS = {"EPOCHS": "epochs", "AUGMENT": "augment", "SUFFIX": "file name ends in"}
 
 
 @click.command()
@@ -22,7 +24,7 @@ WORDS = {"EPOCHS": "epochs", "AUGMENT": "augment", "SUFFIX": "file name ends in"
 def command(kinds: tuple[str, ...], verbose: bool, as_json: bool) -> None:
     """The names of one kind: methods, archs, datasets, exporters, recipes or inits; all kinds without KIND."""
     for kind in kinds or KINDS:
-        entries = _inits() if kind == "inits" else [registry.describe(kind, name) for name in registry.names(kind)]
+        entries = _entries(kind)
         if as_json:
             for entry in entries:
                 opt.print_json({"kind": kind, **_as_dict(entry, verbose)})
@@ -30,44 +32,54 @@ def command(kinds: tuple[str, ...], verbose: bool, as_json: bool) -> None:
             _print(kind, entries, verbose)
 
 
-def _inits() -> list[registry.Entry]:
-    from supermask.weights.inits import INITS
+def _entries(kind: str) -> Sequence[registry.Entry | PublishedRecipe]:
+    if kind == "inits":
+        from supermask.weights.inits import INITS
 
-    return [registry.Entry(name, (draw.__doc__ or "").split("\n")[0]) for name, draw in INITS.items()]
+        return [registry.Entry(name, (draw.__doc__ or "").split("\n")[0]) for name, draw in INITS.items()]
+    read = registry.load if kind == "recipes" else registry.describe
+    return [read(kind, name) for name in registry.names(kind)]
 
 
-def _as_dict(entry: registry.Entry, verbose: bool) -> dict[str, Any]:
-    named, found = {"name": entry.name, "summary": entry.summary}, entry.constants
-    if "CONFIG" not in found:
-        row = {**named, "options": entry.fields, **_paper(entry)}
-        if verbose and "recipe" in found:
-            row |= {"notes": entry.notes, "recipe": asdict(found["recipe"])}
-        return row
-    row = {**named, "options": found["CONFIG"], **_paper(entry)}
-    return row | {key.lower(): found[key] for key in ("TABLE", "PUBLISHED", "GPU_HOURS")} if verbose else row
+def _as_dict(entry: registry.Entry | PublishedRecipe, verbose: bool) -> dict[str, Any]:
+    row: dict[str, Any] = {"name": entry.name, "summary": entry.summary}
+    if isinstance(entry, PublishedRecipe):
+        row |= {"options": entry.config, "paper": entry.paper}
+        more = {"table": entry.table, "published": entry.published, "gpu_hours": entry.gpu_hours}
+        return row | more if verbose else row
+    row |= {"options": entry.fields, **_paper(entry)}
+    if verbose and "recipe" in entry.constants:
+        row |= {"notes": entry.notes, "recipe": asdict(entry.constants["recipe"])}
+    return row
 
 
 def _paper(entry: registry.Entry) -> dict[str, str]:
-    paper = entry.constants.get("paper") or entry.constants.get("PAPER")
-    return {"paper": paper} if paper else {}
+    return {"paper": entry.constants["paper"]} if entry.constants.get("paper") else {}
 
 
-def _print(kind: str, entries: list[registry.Entry], verbose: bool) -> None:
+def _print(kind: str, entries: Sequence[registry.Entry | PublishedRecipe], verbose: bool) -> None:
     from supermask.cli._tables import table
 
     click.echo(f"{kind}:")
     if not verbose:
-        rows = [[f"  {entry.name}", entry.summary] for entry in entries]
-        click.echo(table(rows))
+        click.echo(table([[f"  {entry.name}", entry.summary] for entry in entries]))
         return
     for entry in entries:
         click.echo(f"  {entry.name}\n      {entry.summary}")
-        for key, value in entry.fields.items():
-            click.echo(f"      -o {key}={str(value).lower() if isinstance(value, bool) else value}")
-            if key in entry.notes:
-                click.echo(click.wrap_text(entry.notes[key], _width(), *(" " * 10,) * 2))
-        for key, value in (_paper(entry) | _defaults(entry) | _trained(entry) | _recipe(entry)).items():
+        if isinstance(entry, PublishedRecipe):
+            facts = _of_recipe(entry)
+        else:
+            _print_options(entry)
+            facts = _paper(entry) | _defaults(entry) | _trained(entry)
+        for key, value in facts.items():
             click.echo(f"      {key}: {value}")
+
+
+def _print_options(entry: registry.Entry) -> None:
+    for key, value in entry.fields.items():
+        click.echo(f"      -o {key}={str(value).lower() if isinstance(value, bool) else value}")
+        if key in entry.notes:
+            click.echo(click.wrap_text(entry.notes[key], _width(), *(" " * 10,) * 2))
 
 
 def _defaults(entry: registry.Entry) -> dict[str, Any]:
@@ -80,18 +92,16 @@ def _trained(entry: registry.Entry) -> dict[str, Any]:
     return {"recipe": " ".join(_flags(asdict(recipe)))} if recipe and entry.constants.get("learned", True) else {}
 
 
-def _recipe(entry: registry.Entry) -> dict[str, Any]:
+def _of_recipe(recipe: PublishedRecipe) -> dict[str, Any]:
     """What a recipe claims, what it takes, and the options that it stands for."""
-    if "CONFIG" not in entry.constants:
-        return {}
-    config, published = entry.constants["CONFIG"], dict(entry.constants["PUBLISHED"])
-    source = published.pop("source")
-    values = ", ".join(f"{key.replace('_', ' ')} {value:g}" for key, value in published.items())
+    values = [f"{key.replace('_', ' ')} {value:g}" for key, value in recipe.published.items() if key != "source"]
     return {
-        "published": f"{values}; source: {source}",
-        "epochs": config["epochs"],
-        "GPU hours": f"{entry.constants['GPU_HOURS']:g} (our estimate)",
-        "options": " ".join(_flags(config)),
+        "paper": recipe.paper,
+        "table": recipe.table,
+        "published": f"{', '.join(values)}; source: {recipe.published['source']}",
+        "epochs": recipe.config["epochs"],
+        "GPU hours": f"{recipe.gpu_hours:g} (our estimate)",
+        "options": " ".join(_flags(recipe.config)),
     }
 
 
@@ -99,7 +109,7 @@ def _width() -> int:
     return min(120, shutil.get_terminal_size((120, 24)).columns)
 
 
-def _flags(config: dict[str, Any]) -> list[str]:
+def _flags(config: Mapping[str, Any]) -> list[str]:
     flags = []
     for key, value in config.items():
         name = f"--{key.replace('_', '-')}"

@@ -19,6 +19,7 @@ from supermask.cli._searching import own_folder, search_in
 from supermask.cli._trackers import Trackers
 from supermask.config import SearchConfig
 from supermask.errors import InterruptionError, StoppedError, SupermaskError, UsageError, require
+from supermask.recipes import PublishedRecipe
 from supermask.runtime.stopping import Stopping
 
 EPILOG = """\b
@@ -58,7 +59,7 @@ def command(
     cells = _cells(table)
     if not 0 < budget <= 1:
         raise UsageError(f"budget is {budget}; it must be above 0 and at most 1")
-    configs = [SearchConfig.from_dict({**cell.constants["CONFIG"], **values}) for cell in cells]
+    configs = [SearchConfig.from_dict({**cell.config, **values}) for cell in cells]
     configs = [config.replace(epochs=_epochs(cell, budget)) for cell, config in zip(cells, configs, strict=True)]
     opt.choose_device(device, values["devices"])
     rows: list[dict[str, Any]] = []
@@ -86,26 +87,22 @@ def command(
             _print(table, rows)
 
 
-def _cells(table: str) -> list[registry.Entry]:
+def _cells(table: str) -> list[PublishedRecipe]:
     """The recipes of a table."""
-    entries = [registry.describe("recipes", name) for name in registry.names("recipes")]
-    tables = dict.fromkeys(entry.constants["TABLE"] for entry in entries)
+    cells: list[PublishedRecipe] = [registry.load("recipes", name) for name in registry.names("recipes")]
+    tables = dict.fromkeys(cell.table for cell in cells)
     require("table", table, tables, " (`supermask list recipes -v` describes their cells)")
-    return [entry for entry in entries if entry.constants["TABLE"] == table]
+    return [cell for cell in cells if cell.table == table]
 
 
-def _epochs(cell: registry.Entry, budget: float) -> int:
+def _epochs(cell: PublishedRecipe, budget: float) -> int:
     """A fraction of the published epochs, in whole rounds if the recipe has them."""
-    unit = cell.constants.get("EPOCHS_PER_ROUND", 1)
-    return max(1, round(budget * cell.constants["CONFIG"]["epochs"] / unit)) * unit
+    unit = cell.epochs_per_round
+    return max(1, round(budget * cell.config["epochs"] / unit)) * unit
 
 
-def _published(cell: registry.Entry) -> dict[str, Any]:
-    return {
-        "paper": cell.constants["PAPER"],
-        "epochs": cell.constants["CONFIG"]["epochs"],
-        **cell.constants["PUBLISHED"],
-    }
+def _published(cell: PublishedRecipe) -> dict[str, Any]:
+    return {"paper": cell.paper, "epochs": cell.config["epochs"], **cell.published}
 
 
 def _run(

@@ -1,1 +1,122 @@
-"""Published configurations, one a file: literal constants that are read without importing them."""
+"""Published configurations as data: one TOML file per paper, one table in it per published result.
+
+`zhou2019-fc-sc` is the table `[fc-sc]` of zhou2019.toml; what it leaves out is in `[defaults]` of the same file.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from typing import Any
+
+from supermask import registry
+from supermask.config import SearchConfig
+from supermask.errors import BadFileError, UsageError, require
+
+SOURCES = ("paper", "readme", "code", "third party", "figure", "memory (unverified)")
+QUANTITIES = ("test_accuracy", "density", "bits_per_parameter")
+
+
+@dataclass(frozen=True)
+class PublishedRecipe:
+    """A published result and the search that stands for it.
+
+    Attributes:
+        name: what `search --recipe` takes.
+        summary: one line, as `supermask list recipes` prints it.
+        paper: authors, year and arXiv number.
+        table: what `supermask reproduce` takes; all results of a published table share it.
+        config: fields of `SearchConfig`, in their order there.
+        published: `test_accuracy`, and where given `density` and `bits_per_parameter`; `source`, one of SOURCES, says
+            where we have them from.
+        gpu_hours: our estimate for one search.
+        notes: where this tool and the publication differ.
+        epochs_per_round: a search of fewer epochs is cut to a multiple of this.
+    """
+
+    name: str
+    summary: str
+    paper: str
+    table: str
+    config: Mapping[str, Any]
+    published: Mapping[str, Any]
+    gpu_hours: float
+    notes: str = ""
+    epochs_per_round: int = 1
+
+
+def read(name: str) -> PublishedRecipe:
+    """The recipe of that name.
+
+    Raises:
+        UsageError: there is none.
+        BadFileError: its file is no TOML file, or a key is missing, unknown or of the wrong kind; the message names
+            file, table and key.
+    """
+    require("recipe", name, registry.names("recipes"), " (`supermask list recipes` describes them)")
+    path, cell = registry.recipe_source(name)
+    tables = registry.recipe_tables(path)
+    try:
+        return PublishedRecipe(name, **_checked(_laid_over(tables.get("defaults", {}), tables[cell])))
+    except UsageError as error:
+        raise BadFileError(f"{path}: [{cell}]: {error}") from error
+
+
+def _laid_over(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` over `base`, tables inside them key by key."""
+    both = {
+        key: _laid_over(base[key], value) if isinstance(value, dict) and isinstance(base.get(key), dict) else value
+        for key, value in values.items()
+    }
+    return {**base, **both}
+
+
+def _checked(table: Mapping[str, Any]) -> dict[str, Any]:
+    items = {item.name: item for item in fields(PublishedRecipe) if item.name != "name"}
+    for key, item in items.items():
+        if key not in table and item.default is MISSING:
+            raise UsageError(f"the key {key!r} is missing")
+    for key, value in table.items():
+        require("key", key, items)
+        right, expected = _KINDS[items[key].type]
+        if not right(value):
+            raise UsageError(f"{key} is {value!r}; it must be {expected}")
+    return {
+        **table,
+        "notes": " ".join(table.get("notes", "").split()),
+        "config": _checked_config(table["config"]),
+        "published": _checked_result(table["published"]),
+    }
+
+
+def _checked_config(values: Mapping[str, Any]) -> dict[str, Any]:
+    for key in ("arch", "dataset", "method", "epochs"):
+        if key not in values:
+            raise UsageError(f"the key 'config.{key}' is missing")
+    SearchConfig.from_dict(values)
+    return {item.name: values[item.name] for item in fields(SearchConfig) if item.name in values}
+
+
+def _checked_result(values: Mapping[str, Any]) -> dict[str, Any]:
+    for key in ("test_accuracy", "source"):
+        if key not in values:
+            raise UsageError(f"the key 'published.{key}' is missing")
+    for key, value in values.items():
+        require("key of published", key, (*QUANTITIES, "source"))
+        if key != "source" and not _is_positive(value):
+            raise UsageError(f"published.{key} is {value!r}; it must be a number above 0")
+    require("published.source", values["source"], SOURCES)
+    return {key: values[key] for key in (*QUANTITIES, "source") if key in values}
+
+
+def _is_positive(value: Any) -> bool:
+    return type(value) in (int, float) and 0 < value < math.inf
+
+
+_KINDS: dict[Any, tuple[Any, str]] = {
+    "str": (lambda value: isinstance(value, str), "text"),
+    "int": (lambda value: type(value) is int and value > 0, "a whole number above 0"),
+    "float": (_is_positive, "a number above 0"),
+    "Mapping[str, Any]": (lambda value: isinstance(value, dict), "a table"),
+}

@@ -45,10 +45,9 @@ def test_finds_a_network_under_any_allocation(options):
     ("fields", "least", "densest"),
     [
         ({"epochs": 50}, 0.970, 0.5),
-        (registry.describe("recipes", "zhou2019-fc-dwr-sc").constants["CONFIG"] | {"epochs": 200}, 0.975, 0.5),
+        (registry.load("recipes", "zhou2019-fc-dwr-sc").config | {"epochs": 200}, 0.975, 0.5),
         (
-            registry.describe("recipes", "koster2022-fc").constants["CONFIG"]
-            | {"options": {"threshold": 0.4, "decay": 3e-4}},
+            registry.load("recipes", "koster2022-fc").config | {"options": {"threshold": 0.4, "decay": 3e-4}},
             0.965,
             0.10,
         ),

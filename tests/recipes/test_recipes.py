@@ -1,4 +1,4 @@
-"""Recipes: every file says what it claims and can be run; `search --recipe` and `reproduce` take them at their word."""
+"""Recipes: each says what it claims and can be run; `search --recipe` and `reproduce` take them at their word."""
 
 import contextlib
 import io
@@ -29,14 +29,26 @@ ROW_KEYS = (
     *("test_accuracy_std", "density", "density_std", "bits_per_parameter", "bits_per_parameter_std", "run", "tickets"),
     "published",
 )
-TINY = '''"""LeNet-300-100 on digits, {name}."""
+TINY = """
+[defaults]
+paper = "Nobody 2026"
+table = "tiny-table"
+gpu_hours = 0.001
+config = { arch = "lenet300", dataset = "digits", width = 0.1, epochs = 4 }
 
-PAPER = "Nobody 2026"
-TABLE = "{table}"
-CONFIG = {{"arch": "lenet300", "dataset": "digits", "method": "{method}", "width": 0.1, "epochs": {epochs}}}
-PUBLISHED = {{"test_accuracy": 0.9, {more}"source": "{source}"}}
-GPU_HOURS = 0.001
-'''
+[coin]
+summary = "LeNet-300-100 on digits, bernoulli."
+config.method = "bernoulli"
+published = { test_accuracy = 0.9, source = "memory (unverified)" }
+
+[popup]
+summary = "LeNet-300-100 on digits, edge-popup."
+config.method = "edge-popup"
+published = { test_accuracy = 0.9, density = 0.5, source = "figure" }
+"""
+LONG = (
+    TINY.replace("tiny-table", "long-table").replace("[coin]", "[a]").replace("[popup]", "[b]\nconfig.epochs = 1000000")
+)
 
 
 def call(*words):
@@ -84,18 +96,13 @@ def here(tmp_path, monkeypatch):
 
 @pytest.fixture
 def tiny(tmp_path, monkeypatch):
-    """A registry with three recipes of its own, two of them the cells of `tiny-table`."""
+    """A registry with four recipes of its own, two of them the cells of `tiny-table`."""
     root = tmp_path / "registry"
     (root / "recipes").mkdir(parents=True)
     for kind in set(registry.KINDS) - {"recipes"}:
         (root / kind).symlink_to(registry.ROOT / kind)
-    popup = {"name": "edge-popup", "method": "edge-popup", "source": "figure", "more": '"density": 0.5, '}
-    coin = {"name": "bernoulli", "method": "bernoulli", "source": "memory (unverified)", "more": ""}
-    long = coin | {"name": "a search without end", "table": "long-table", "epochs": 10**6}
-    cells = {"tiny_popup": popup, "tiny_coin": coin, "long_b": long, "long_a": popup | {"table": "long-table"}}
-    for stem, words in cells.items():
-        text = TINY.format(**{"table": "tiny-table", "epochs": 4} | words)
-        (root / "recipes" / f"{stem}.py").write_text(text)
+    (root / "recipes" / "tiny.toml").write_text(TINY)
+    (root / "recipes" / "long.toml").write_text(LONG)
     monkeypatch.setattr(registry, "ROOT", root)
     registry.names.cache_clear()
     yield root
@@ -107,18 +114,21 @@ def tiny(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_recipe_says_what_it_claims(name):
-    found = registry.describe("recipes", name).constants
-    assert set(found) - {"EPOCHS_PER_ROUND"} == {"PAPER", "TABLE", "CONFIG", "PUBLISHED", "GPU_HOURS"}
+    recipe = registry.load("recipes", name)
+    assert recipe.name == name
     author = name.split("-")[0]
-    assert found["TABLE"].startswith(f"{author}-")
-    assert author[-4:] in found["PAPER"]
-    assert "arXiv" in found["PAPER"]
-    published = found["PUBLISHED"]
+    assert recipe.table.startswith(f"{author}-")
+    assert author[-4:] in recipe.paper
+    assert "arXiv" in recipe.paper
+    assert recipe.summary == registry.describe("recipes", name).summary
+    assert "\n" not in recipe.summary
+    assert recipe.notes
+    published = recipe.published
     assert published["source"] in SOURCES
     assert {"test_accuracy", "source"} <= set(published) <= {"test_accuracy", "density", "bits_per_parameter", "source"}
     assert all(0 < value <= 1 for key, value in published.items() if key != "source")
-    assert 0 < found["GPU_HOURS"] < 100
-    assert found["CONFIG"]["epochs"] % found.get("EPOCHS_PER_ROUND", 1) == 0
+    assert 0 < recipe.gpu_hours < 100
+    assert recipe.config["epochs"] % recipe.epochs_per_round == 0
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -126,7 +136,8 @@ def test_every_recipe_is_a_whole_and_valid_config(name):
     from supermask.engine.problem import resolve
     from supermask.resolve import make_method
 
-    values = registry.describe("recipes", name).constants["CONFIG"]
+    recipe = registry.load("recipes", name)
+    values = recipe.config
     assert set(values) | {"density"} == FIXED | {"density"}
     resolved = resolve(SearchConfig.from_dict(values))
     method = make_method(resolved)
@@ -135,15 +146,100 @@ def test_every_recipe_is_a_whole_and_valid_config(name):
     assert {key: getattr(resolved, key) for key in FIXED - {"options"}} == {
         key: values[key] for key in FIXED - {"options"}
     }
-    rounds = registry.describe("recipes", name).constants.get("EPOCHS_PER_ROUND", 1)
-    assert values["options"].get("local_epochs", 1) == rounds
+    assert values["options"].get("local_epochs", 1) == recipe.epochs_per_round
 
 
 def test_figures_that_nobody_verified_are_marked():
-    sources = {name: registry.describe("recipes", name).constants["PUBLISHED"]["source"] for name in NAMES}
+    sources = {name: registry.load("recipes", name).published["source"] for name in NAMES}
     assert sources["zhou2019-fc-sc"] == sources["zhou2019-fc-dwr-init"] == "memory (unverified)"
     assert sources["ramanujan2020-conv8"] == "figure"
     assert sources["zhou2019-fc-dwr-sc"] == sources["ramanujan2020-conv4"] == "third party"
+
+
+def test_the_cells_of_zhou_2019():
+    """Names of four parts, an option changed in a table inside a table, the file's order."""
+    cells = [name for name in NAMES if name.startswith("zhou2019-")]
+    assert [cell.removeprefix("zhou2019-") for cell in cells] == [
+        *("conv2-dwr-sc", "conv4-dwr-sc", "conv6-dwr-sc", "fc-dwr-init", "fc-dwr-sc", "fc-init", "fc-sc"),
+    ]
+    recipes = [registry.load("recipes", cell) for cell in cells]
+    assert [recipe.config["options"]["rescale"] for recipe in recipes] == [True] * 5 + [False] * 2
+    assert [recipe.config["learning_rate"] for recipe in recipes] == [100.0, 50.0, 20.0] + [100.0] * 4
+    assert [recipe.published["test_accuracy"] for recipe in recipes] == [0.66, 0.725, 0.765, 0.978, 0.98, 0.953, 0.964]
+
+
+# Files of a user's own
+
+
+def test_a_table_goes_over_the_defaults_key_by_key(tiny):
+    (tiny / "recipes" / "own2026.toml").write_text(
+        TINY + '[signed]\nsummary = "Own."\nepochs_per_round = 2\ntable = "own-table"\n'
+        'config = { epochs = 6, method = "signed", options = { decay = 0.1 } }\n'
+        'published = { source = "paper", test_accuracy = 1 }\nnotes = """\nTwo\nlines.\n"""\n'
+    )
+    assert registry.names("recipes")[-1] == "tiny-popup"
+    assert "own2026-signed" in registry.names("recipes")
+    recipe = registry.load("recipes", "own2026-signed")
+    assert (recipe.paper, recipe.table, recipe.gpu_hours) == ("Nobody 2026", "own-table", 0.001)
+    assert list(recipe.config) == ["arch", "dataset", "method", "options", "width", "epochs"]
+    assert (recipe.config["arch"], recipe.config["epochs"], recipe.config["width"]) == ("lenet300", 6, 0.1)
+    assert (recipe.epochs_per_round, recipe.notes) == (2, "Two lines.")
+    assert registry.load("recipes", "own2026-coin").config["epochs"] == 4
+    assert dry("--recipe", "own2026-signed")["options"] == {"threshold": 0.4, "decay": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("[coin]", "[coin", ["TOML", "line 8"]),
+        ("[defaults]", "defaults = 1\n[more]", ["defaults", "must be a table"]),
+        ("[defaults]", "epochs = 1\n[defaults]", ["epochs", "must be a table"]),
+        ("gpu_hours = 0.001", "", ["[coin]", "'gpu_hours' is missing"]),
+        ("gpu_hours = 0.001", "gpu_hours = true", ["[coin]", "gpu_hours is True", "a number above 0"]),
+        ("gpu_hours = 0.001", "gpu_hours = nan", ["[coin]", "gpu_hours is nan"]),
+        ("gpu_hours = 0.001", "gpu_hours = 1\nepochs_per_round = 0", ["epochs_per_round is 0", "a whole number"]),
+        ("gpu_hours = 0.001", "gpu_hour = 0.001", ["[coin]", "'gpu_hours' is missing"]),
+        ("[coin]", "[coin]\nnote = 1", ["[coin]", "unknown key 'note'", "did you mean notes?"]),
+        ("[coin]", "[coin]\nname = 'other'", ["[coin]", "unknown key 'name'"]),
+        ('"Nobody 2026"', "2026", ["[coin]", "paper is 2026", "text"]),
+        ('config.method = "bernoulli"', "config = 3", ["[coin]", "config is 3", "a table"]),
+        ('config.method = "bernoulli"', "", ["[coin]", "'config.method' is missing"]),
+        ("epochs = 4", "epochs = 0.5", ["[coin]", "epochs is 0.5", "a whole number"]),
+        ("width = 0.1", "widht = 0.1", ["[coin]", "unknown config key 'widht'"]),
+        ("width = 0.1", "width = 0", ["[coin]", "width is 0"]),
+        (
+            "{ test_accuracy = 0.9, source",
+            "{ accuracy = 0.9, source",
+            ["[coin]", "'published.test_accuracy' is missing"],
+        ),
+        ("0.9, source", "90, acuracy = 1, source", ["[coin]", "unknown key of published 'acuracy'"]),
+        ("0.9, source", "'0.9', source", ["[coin]", "published.test_accuracy is '0.9'"]),
+        ("memory (unverified)", "memory", ["[coin]", "published.source 'memory'", "memory (unverified)"]),
+    ],
+)
+def test_a_malformed_file_is_one_line_that_names_file_and_key(tiny, old, new, expected):
+    path = tiny / "recipes" / "tiny.toml"
+    assert old in TINY
+    path.write_text(TINY.replace(old, new, 1))
+    for words in (("list", "recipes"), ("search", "--recipe", "tiny-coin", "--dry-run"), ("reproduce", "tiny-table")):
+        registry.names.cache_clear()
+        registry.recipe_tables.cache_clear()
+        line = refused(*words, code=3)
+        assert [word for word in (str(path), *expected) if word not in line] == []
+
+
+def test_a_file_that_cannot_be_a_recipe_file_is_named(tiny):
+    for name, content, expected in (
+        ("with-dash.toml", b"", "cannot contain '-'"),
+        ("latin1.toml", b'[fc]\nsummary = "\xe9"\n', "TOML"),
+    ):
+        path = tiny / "recipes" / name
+        path.write_bytes(content)
+        registry.names.cache_clear()
+        line = refused("search", "--recipe", "tiny-coin", code=3)
+        assert str(path) in line
+        assert expected in line
+        path.unlink()
 
 
 # list
@@ -313,9 +409,9 @@ def test_more_seeds_show_their_spread(tiny):
 def test_a_budget_is_cut_to_whole_rounds():
     from supermask.cli.reproduce import _epochs
 
-    cell = registry.describe("recipes", "isik2023-conv6")
+    cell = registry.load("recipes", "isik2023-conv6")
     assert [_epochs(cell, budget) for budget in (1.0, 0.02, 0.011, 1e-9)] == [600, 12, 6, 3]
-    assert _epochs(registry.describe("recipes", "ramanujan2020-conv4"), 1e-9) == 1
+    assert _epochs(registry.load("recipes", "ramanujan2020-conv4"), 1e-9) == 1
 
 
 @pytest.mark.parametrize(
