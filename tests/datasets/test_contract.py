@@ -18,6 +18,7 @@ def test_contract(name, tmp_path):
             module.load(tmp_path)
         return
     dataset = module.load(tmp_path)
+    assert dataset.task == "classification"
     for split in (dataset.train, dataset.test):
         assert split.images.dtype == np.uint8
         assert split.images.ndim == 4
