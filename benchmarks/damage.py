@@ -28,7 +28,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable
 from contextlib import redirect_stdout, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -123,7 +123,8 @@ def kinds(folder: Path) -> dict[str, Kind]:
     npz = registry.load("datasets", "npz")
     add("npz", folder / "data.npz", lambda: npz.load(folder, str(folder / "data.npz")))
 
-    mnist = registry.load("datasets", "mnist")
+    mnist = registry.load("datasets", "mnist").load
+    mnist = replace(mnist, train=(*images.shape, 1), test=(*images.shape, 1))
     for name, pack in (("IDX", lambda data: data), ("IDX, gzip", gzip.compress)):
         base = folder / name / "mnist"
         base.mkdir(parents=True)
@@ -133,9 +134,10 @@ def kinds(folder: Path) -> dict[str, Kind]:
                 suffix = ".gz" if pack is gzip.compress else ""
                 (base / f"{part}-{kind}-ubyte{suffix}").write_bytes(pack(head + array.tobytes()))
         first, *others = sorted(base.glob("train-images*")) + sorted(base.glob("t*"))[:-1]
-        add(name, first, lambda base=base: mnist.load(base.parent), *others, unpacked=2 * images.size)
+        add(name, first, lambda base=base: mnist(base.parent), *others, unpacked=2 * images.size)
 
-    cifar10 = registry.load("datasets", "cifar10")
+    cifar10 = registry.load("datasets", "cifar10").load
+    cifar10 = replace(cifar10, train=(200, 32, 32, 3), test=(40, 32, 32, 3))
     pixels = dice.integers(0, 256, (40, 3072)).astype(np.uint8)
     few = labels[:40]
     binary, pickled = folder / "binary" / "cifar-10-batches-bin", folder / "pickled" / "cifar-10-batches-py"
@@ -146,7 +148,7 @@ def kinds(folder: Path) -> dict[str, Kind]:
         (pickled / name).write_bytes(pickle.dumps({b"data": pixels, b"labels": few.tolist()}, protocol=2))
     for name, base in (("CIFAR-10", binary), ("CIFAR-10, pickled", pickled)):
         first, *others = sorted(base.iterdir())
-        add(name, first, lambda base=base: cifar10.load(base.parent), *others)
+        add(name, first, lambda base=base: cifar10(base.parent), *others)
 
     from PIL import Image
 

@@ -1,5 +1,6 @@
-"""One dataset per file; the file's name is the dataset's name.
+"""One dataset per file; the file's name, with dashes, is the dataset's name.
 
-A dataset file holds a docstring (first line: what it is; then the source), the literals `EPOCHS` and `AUGMENT`, and
-`load(data_dir, argument="") -> Dataset`. Modules that start with an underscore are shared by several files.
+A dataset file holds a docstring (the first line is what `supermask list` prints; then the source), the literals
+`EPOCHS` and `AUGMENT`, and `load`: a function, or the declaration of a source in a known format (`IdxSource`,
+`CifarSource`), called as `load(data_dir, argument="") -> Dataset`. Modules that start with an underscore are shared.
 """

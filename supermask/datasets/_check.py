@@ -1,8 +1,8 @@
-"""What every dataset file owes: no argument it does not take, and a Dataset whose parts agree."""
+"""Checks that all datasets share: no argument where none is taken, and a Dataset whose parts agree."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def check(dataset: Dataset, source: object) -> Dataset:
-    """The dataset itself, if all its parts agree: every dataset file ends with this.
+    """Return the dataset if all its parts agree. Every dataset ends with this call.
 
     `source` is the file or folder that the message names.
 
@@ -49,18 +49,38 @@ def check(dataset: Dataset, source: object) -> Dataset:
     splits = {"train": dataset.train, "test": dataset.test}
     if dataset.validation is not None:
         splits["validation"] = dataset.validation
+    size = dataset.train.images.shape[1:]
     for name, split in splits.items():
         _check_split(split, len(dataset.classes), f"{source}: the {name} split")
-        if split.images.shape[1:] != dataset.train.images.shape[1:]:
+        if split.images.shape[1:] != size:
             raise BadFileError(
-                f"{source}: {name} images are {_size(split)} and train images {_size(dataset.train)}; they must agree"
+                f"{source}: {name} images are {times(split.images.shape[1:])} and train images {times(size)}; "
+                "all splits must have the same image size"
             )
-    channels = dataset.train.images.shape[3]
+    channels = size[-1]
     if len(dataset.mean) != channels or len(dataset.std) != channels or not _usable(dataset.mean, dataset.std):
         raise BadFileError(
             f"{source}: mean {dataset.mean} and std {dataset.std} must be {channels} finite numbers each, std above 0"
         )
     return dataset
+
+
+def check_shape(images: np.ndarray, shape: tuple[int, ...], path: Path) -> None:
+    """Compare the images of one file with the shape that the dataset declares.
+
+    Raises:
+        BadFileError: they differ.
+    """
+    if images.shape != shape:
+        raise BadFileError(
+            f"{path} has images of shape {times(images.shape)}; they must be {times(shape)} (for data of another "
+            "shape, use npz:PATH)"
+        )
+
+
+def times(shape: Sequence[int]) -> str:
+    """A shape as people write it: 60000x28x28."""
+    return "x".join(str(length) for length in shape)
 
 
 def _check_split(split: Split, classes: int, what: str) -> None:
@@ -83,7 +103,3 @@ def _check_split(split: Split, classes: int, what: str) -> None:
 
 def _usable(mean: tuple[float, ...], std: tuple[float, ...]) -> bool:
     return bool(np.isfinite(mean).all() and np.isfinite(std).all() and min(std) > 0)
-
-
-def _size(split: Split) -> str:
-    return "x".join(str(length) for length in split.images.shape[1:])

@@ -1,4 +1,4 @@
-"""The IDX format of MNIST and of the sets made after it: four files, gzipped or not.
+"""The IDX format of MNIST and of the datasets modelled on it: four files, gzipped or not.
 
 Source of the format: http://yann.lecun.com/exdb/mnist/ (LeCun, Cortes, Burges).
 """
@@ -15,13 +15,13 @@ from typing import IO
 
 import numpy as np
 
-from supermask.datasets._check import check, no_argument, reading
+from supermask.datasets._check import check, check_shape, no_argument, reading, times
 from supermask.datasets._fetch import Remote, fetch
 from supermask.datasets._stats import mean_std
 from supermask.errors import BadFileError
 from supermask.types import Dataset, Split
 
-_LIMIT = 1 << 30  # bytes of one file's content; MNIST has 47 MB, the largest set made after it 0.5 GB
+_LIMIT = 1 << 30  # bytes of one file's content; MNIST has 47 MB, the largest dataset modelled on it 0.5 GB
 _CHUNK = 1 << 20
 _DTYPES = {0x09: "int8", 0x0B: "int16", 0x0C: "int32", 0x0D: "float32", 0x0E: "float64"}
 _GZIP = b"\x1f\x8b"
@@ -29,53 +29,77 @@ _GZIP = b"\x1f\x8b"
 
 @dataclass(frozen=True)
 class IdxSource:
-    """Where one dataset's four files are.
+    """A dataset in four IDX files. Call it to load the dataset.
 
     Attributes:
-        name: as registered; also the folder in data_dir.
-        torchvision: the folder that torchvision makes, with `raw` inside.
+        name: as registered; data_dir/name is the first folder to be searched, and the one that is fetched into.
         classes: names of the labels 0, 1, ...
-        mirrors: URLs that a file's name is appended to.
+        train, test: shape of the images, (n, height, width, 1).
         files: train images, train labels, test images, test labels.
-        mean, std: as published; computed from train where None.
-        loose: whether files that lie in data_dir itself are meant (several sets use the same four names).
+        mirrors: URLs that a file's name is appended to, tried in this order.
+        folders: further folders to search, relative to data_dir; `.` is data_dir itself.
+        mean, std: as published; computed from the training images where None.
     """
 
     name: str
-    torchvision: str
     classes: tuple[str, ...]
-    mirrors: tuple[str, ...]
+    train: tuple[int, int, int, int]
+    test: tuple[int, int, int, int]
     files: tuple[Remote, Remote, Remote, Remote]
+    mirrors: tuple[str, ...]
+    folders: tuple[str, ...] = ()
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
-    loose: bool = False
 
+    def __call__(self, data_dir: Path, argument: str = "") -> Dataset:
+        """Read the four files; fetch them first if they are in none of the folders.
 
-def load_idx(source: IdxSource, data_dir: Path, argument: str = "") -> Dataset:
-    """Images uint8 (n, height, width, 1) and labels int32 (n,) of the four files, fetched if they are nowhere.
+        Returns:
+            Images uint8 of the declared shapes, labels int32 (n,).
 
-    Raises:
-        UsageError: an argument was given.
-        BadFileError: a file is damaged, or all are missing and cannot be fetched. Existing files are never replaced.
-    """
-    no_argument(source.name, argument)
-    with reading(data_dir):
-        folder = _find(source, data_dir)
-    if folder is None:
-        folder = data_dir / source.name
-        fetch(source.name, source.mirrors, source.files, folder, into=folder)
-    paths = _paths(source, folder)
-    train, test = (_split(paths[at], paths[at + 1], len(source.classes)) for at in (0, 2))
-    mean, std = source.mean, source.std
-    if mean is None or std is None:
-        mean, std = mean_std(train.images)
-    return check(Dataset(train, test, source.classes, mean, std), folder)
+        Raises:
+            UsageError: an argument was given.
+            BadFileError: a file is damaged or of another shape, or all are missing and cannot be fetched. Files that
+                exist are never replaced.
+        """
+        no_argument(self.name, argument)
+        with reading(data_dir):
+            folder = self._find(Path(data_dir))
+        if folder is None:
+            folder = Path(data_dir) / self.name
+            fetch(self.name, self.mirrors, self.files, folder, into=folder)
+        paths = self._paths(folder)
+        train = _split(paths[0], paths[1], self.train, len(self.classes))
+        test = _split(paths[2], paths[3], self.test, len(self.classes))
+        mean, std = self.mean, self.std
+        if mean is None or std is None:
+            mean, std = mean_std(train.images)
+        return check(Dataset(train, test, self.classes, mean, std), folder)
+
+    def _find(self, data_dir: Path) -> Path | None:
+        """The first folder with any of the files, else the first that exists: `_paths` then says what it lacks."""
+        folders = [data_dir / name for name in (self.name, *self.folders)]
+        holding = [folder for folder in folders if any(_path(folder, file.name) for file in self.files)]
+        empty = [folder for folder in folders if folder != data_dir and folder.exists()]
+        return next(iter(holding + empty), None)
+
+    def _paths(self, folder: Path) -> list[Path]:
+        names = [file.name for file in self.files]
+        found = {name: path for name in names if (path := _path(folder, name))}
+        missing = [name for name in names if name not in found]
+        if not found:
+            raise BadFileError(
+                f"{folder} has none of {', '.join(names)}; put them there, or remove it to have them fetched"
+            )
+        if missing:
+            raise BadFileError(f"{folder} lacks {', '.join(missing)}; {self.name} needs all of {', '.join(names)}")
+        return list(found.values())
 
 
 def read_idx(path: Path, rank: int) -> np.ndarray:
-    """The uint8 array of one IDX file, gzipped or not (told by its first bytes).
+    """The uint8 array of one IDX file, gzipped or not (its first bytes tell).
 
-    Reads at most one byte more than the header announces, so that no compressed file can fill the memory.
+    Reads at most one byte more than the header announces, so no compressed file can fill the memory.
 
     Raises:
         BadFileError: not an IDX file of unsigned bytes of this rank, truncated, longer than announced, or corrupt.
@@ -105,16 +129,16 @@ def _parse(file: IO[bytes] | gzip.GzipFile, path: Path, rank: int) -> np.ndarray
     shape = struct.unpack(f">{rank}I", header)
     size = math.prod(shape)
     if not size:  # NumPy refuses some shapes with a 0 and takes others
-        raise BadFileError(f"{path} holds no {'pixels' if rank == 3 else 'labels'}: {_times(shape)}")
+        raise BadFileError(f"{path} holds no {'pixels' if rank == 3 else 'labels'}: its shape is {times(shape)}")
     if size > _LIMIT:
-        raise BadFileError(f"{path} announces {size} bytes ({_times(shape)}), more than the limit of {_LIMIT}")
+        raise BadFileError(f"{path} announces {size} bytes ({times(shape)}), more than the limit of {_LIMIT}")
     data = bytearray()
     while len(data) <= size and (chunk := file.read(min(_CHUNK, size + 1 - len(data)))):
         data += chunk
     if len(data) < size:
-        raise BadFileError(f"{path} is truncated: it announces {size} bytes ({_times(shape)}) and holds {len(data)}")
+        raise BadFileError(f"{path} is truncated: it announces {size} bytes ({times(shape)}) and holds {len(data)}")
     if len(data) > size:
-        raise BadFileError(f"{path} has bytes after the {size} that its header announces ({_times(shape)})")
+        raise BadFileError(f"{path} has bytes after the {size} that its header announces ({times(shape)})")
     return np.frombuffer(data, np.uint8).reshape(shape)
 
 
@@ -128,42 +152,18 @@ def _wrong_magic(magic: bytes, rank: int) -> str:
     return f"has the wrong magic number {magic.hex(' ')}"
 
 
-def _split(images_path: Path, labels_path: Path, classes: int) -> Split:
-    images, labels = read_idx(images_path, 3), read_idx(labels_path, 1)
+def _split(images_path: Path, labels_path: Path, shape: tuple[int, ...], classes: int) -> Split:
+    images, labels = read_idx(images_path, 3)[..., None], read_idx(labels_path, 1)
     if len(images) != len(labels):
         raise BadFileError(
             f"{images_path} has {len(images)} images and {labels_path.name} {len(labels)} labels; the counts must agree"
         )
     if labels.max() >= classes:
         raise BadFileError(f"{labels_path} has the label {labels.max()}; labels go from 0 to {classes - 1}")
-    return Split(images[..., None], labels.astype(np.int32))
-
-
-def _find(source: IdxSource, data_dir: Path) -> Path | None:
-    """The first folder with any of the files, else the first that exists, which is then an error to report."""
-    folders = [data_dir / source.name, data_dir / source.torchvision / "raw"]
-    loose = [data_dir] if source.loose else []
-    holding = [folder for folder in folders + loose if any(_path(folder, file.name) for file in source.files)]
-    return next(iter(holding + [folder for folder in folders if folder.exists()]), None)
-
-
-def _paths(source: IdxSource, folder: Path) -> list[Path]:
-    found = [_path(folder, file.name) for file in source.files]
-    names = [file.name for file in source.files]
-    missing = [name for name, path in zip(names, found, strict=True) if path is None]
-    if len(missing) == len(names):
-        raise BadFileError(
-            f"{folder} has none of {', '.join(names)}; put them there, or remove it to have them fetched"
-        )
-    if missing:
-        raise BadFileError(f"{folder} lacks {', '.join(missing)}; {source.name} needs all of {', '.join(names)}")
-    return [path for path in found if path is not None]
+    check_shape(images, shape, images_path)
+    return Split(images, labels.astype(np.int32))
 
 
 def _path(folder: Path, name: str) -> Path | None:
-    """The file as it is distributed or unpacked."""
+    """The file as it is distributed, or unpacked."""
     return next((path for path in (folder / name, folder / name.removesuffix(".gz")) if path.is_file()), None)
-
-
-def _times(shape: tuple[int, ...]) -> str:
-    return " x ".join(str(length) for length in shape)

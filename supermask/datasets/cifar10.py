@@ -4,22 +4,19 @@ Source: Krizhevsky, "Learning multiple layers of features from tiny images", 200
 https://www.cs.toronto.edu/~kriz/cifar.html.
 """
 
-from __future__ import annotations
-
-from pathlib import Path
-
-from supermask.datasets._cifar import CifarSource, Layout, load_cifar
+from supermask.datasets._cifar import CifarSource, Layout
 from supermask.datasets._fetch import Remote
-from supermask.types import Dataset
 
 EPOCHS = 100
 AUGMENT = "crop-flip"
 
 _BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
 
-SOURCE = CifarSource(
+load = CifarSource(
     name="cifar10",
     classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+    train=(50_000, 32, 32, 3),
+    test=(10_000, 32, 32, 3),
     mean=(0.491, 0.482, 0.447),
     std=(0.247, 0.243, 0.262),
     layouts=(
@@ -46,16 +43,3 @@ SOURCE = CifarSource(
     label_bytes=(10,),
     label_key="labels",
 )
-
-
-def load(data_dir: Path, argument: str = "") -> Dataset:
-    """Official files (binary or python, unpacked or not) in data_dir or data_dir/cifar10; fetched if in neither.
-
-    Returns:
-        Images uint8 (50000, 32, 32, 3) and (10000, 32, 32, 3), labels int32 from 0 to 9.
-
-    Raises:
-        UsageError: an argument was given.
-        BadFileError: a file is damaged, or the files are missing and cannot be fetched.
-    """
-    return load_cifar(SOURCE, Path(data_dir), argument)

@@ -4,13 +4,8 @@ Source: Krizhevsky, "Learning multiple layers of features from tiny images", 200
 https://www.cs.toronto.edu/~kriz/cifar.html.
 """
 
-from __future__ import annotations
-
-from pathlib import Path
-
-from supermask.datasets._cifar import CifarSource, Layout, load_cifar
+from supermask.datasets._cifar import CifarSource, Layout
 from supermask.datasets._fetch import Remote
-from supermask.types import Dataset
 
 EPOCHS = 100
 AUGMENT = "crop-flip"
@@ -25,9 +20,11 @@ sunflower sweet_pepper table tank telephone television tiger tractor train trout
 willow_tree wolf woman worm
 """
 
-SOURCE = CifarSource(
+load = CifarSource(
     name="cifar100",
     classes=tuple(CLASSES.split()),
+    train=(50_000, 32, 32, 3),
+    test=(10_000, 32, 32, 3),
     mean=(0.5071, 0.4867, 0.4408),
     std=(0.2675, 0.2565, 0.2761),
     layouts=(
@@ -42,16 +39,3 @@ SOURCE = CifarSource(
     label_bytes=(20, 100),
     label_key="fine_labels",
 )
-
-
-def load(data_dir: Path, argument: str = "") -> Dataset:
-    """Official files (binary or python, unpacked or not) in data_dir or data_dir/cifar100; fetched if in neither.
-
-    Returns:
-        Images uint8 (50000, 32, 32, 3) and (10000, 32, 32, 3), labels int32 from 0 to 99.
-
-    Raises:
-        UsageError: an argument was given.
-        BadFileError: a file is damaged, or the files are missing and cannot be fetched.
-    """
-    return load_cifar(SOURCE, Path(data_dir), argument)

@@ -4,20 +4,14 @@ Source: Xiao, Rasul, Vollgraf, "Fashion-MNIST: a novel image dataset for benchma
 arXiv:1708.07747, 2017.
 """
 
-from __future__ import annotations
-
-from pathlib import Path
-
 from supermask.datasets._fetch import Remote
-from supermask.datasets._idx import IdxSource, load_idx
-from supermask.types import Dataset
+from supermask.datasets._idx import IdxSource
 
 EPOCHS = 20
 AUGMENT = "none"
 
-SOURCE = IdxSource(
+load = IdxSource(
     name="fashion-mnist",
-    torchvision="FashionMNIST",
     classes=(
         "T-shirt/top",
         "Trouser",
@@ -30,10 +24,8 @@ SOURCE = IdxSource(
         "Bag",
         "Ankle boot",
     ),
-    mirrors=(
-        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
-        "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
-    ),
+    train=(60_000, 28, 28, 1),
+    test=(10_000, 28, 28, 1),
     files=(
         Remote(
             "train-images-idx3-ubyte.gz", 26421880, "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"
@@ -44,17 +36,9 @@ SOURCE = IdxSource(
         ),
         Remote("t10k-labels-idx1-ubyte.gz", 5148, "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"),
     ),
+    mirrors=(
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+        "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
+    ),
+    folders=("FashionMNIST/raw",),
 )
-
-
-def load(data_dir: Path, argument: str = "") -> Dataset:
-    """Four IDX files in data_dir/fashion-mnist or data_dir/FashionMNIST/raw; fetched into the former if in none.
-
-    Returns:
-        Images uint8 (60000, 28, 28, 1) and (10000, 28, 28, 1), labels int32 from 0 to 9.
-
-    Raises:
-        UsageError: an argument was given.
-        BadFileError: a file is damaged, or the files are missing and cannot be fetched.
-    """
-    return load_idx(SOURCE, Path(data_dir), argument)

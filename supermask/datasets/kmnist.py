@@ -4,22 +4,17 @@ Source: Clanuwat, Bober-Irizar, Kitamoto, Lamb, Yamamoto, Ha, "Deep learning for
 arXiv:1812.01718, 2018; KMNIST dataset, created by CODH (CC BY-SA 4.0), adapted from the Kuzushiji dataset of NIJL.
 """
 
-from __future__ import annotations
-
-from pathlib import Path
-
 from supermask.datasets._fetch import Remote
-from supermask.datasets._idx import IdxSource, load_idx
-from supermask.types import Dataset
+from supermask.datasets._idx import IdxSource
 
 EPOCHS = 20
 AUGMENT = "none"
 
-SOURCE = IdxSource(
+load = IdxSource(
     name="kmnist",
-    torchvision="KMNIST",
     classes=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
-    mirrors=("http://codh.rois.ac.jp/kmnist/dataset/kmnist/",),
+    train=(60_000, 28, 28, 1),
+    test=(10_000, 28, 28, 1),
     files=(
         Remote(
             "train-images-idx3-ubyte.gz", 18165135, "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4"
@@ -30,17 +25,6 @@ SOURCE = IdxSource(
         ),
         Remote("t10k-labels-idx1-ubyte.gz", 5120, "20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c"),
     ),
+    mirrors=("http://codh.rois.ac.jp/kmnist/dataset/kmnist/",),
+    folders=("KMNIST/raw",),
 )
-
-
-def load(data_dir: Path, argument: str = "") -> Dataset:
-    """Four IDX files in data_dir/kmnist or data_dir/KMNIST/raw; fetched into the former if in none.
-
-    Returns:
-        Images uint8 (60000, 28, 28, 1) and (10000, 28, 28, 1), labels int32 from 0 to 9.
-
-    Raises:
-        UsageError: an argument was given.
-        BadFileError: a file is damaged, or the files are missing and cannot be fetched.
-    """
-    return load_idx(SOURCE, Path(data_dir), argument)

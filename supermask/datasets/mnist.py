@@ -4,25 +4,17 @@ Source: LeCun, Cortes, Burges, "The MNIST database of handwritten digits"; LeCun
 "Gradient-based learning applied to document recognition", Proceedings of the IEEE 86(11), 1998.
 """
 
-from __future__ import annotations
-
-from pathlib import Path
-
 from supermask.datasets._fetch import Remote
-from supermask.datasets._idx import IdxSource, load_idx
-from supermask.types import Dataset
+from supermask.datasets._idx import IdxSource
 
 EPOCHS = 20
 AUGMENT = "none"
 
-SOURCE = IdxSource(
+load = IdxSource(
     name="mnist",
-    torchvision="MNIST",
     classes=tuple("0123456789"),
-    mirrors=(
-        "https://storage.googleapis.com/cvdf-datasets/mnist/",
-        "https://ossci-datasets.s3.amazonaws.com/mnist/",
-    ),
+    train=(60_000, 28, 28, 1),
+    test=(10_000, 28, 28, 1),
     files=(
         Remote(
             "train-images-idx3-ubyte.gz", 9912422, "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"
@@ -33,20 +25,12 @@ SOURCE = IdxSource(
         ),
         Remote("t10k-labels-idx1-ubyte.gz", 4542, "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"),
     ),
+    mirrors=(
+        "https://storage.googleapis.com/cvdf-datasets/mnist/",
+        "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    ),
+    # Fashion-MNIST and KMNIST use the same file names: files that lie loose in the data folder are taken for MNIST.
+    folders=("MNIST/raw", "."),
     mean=(0.1307,),
     std=(0.3081,),
-    loose=True,
 )
-
-
-def load(data_dir: Path, argument: str = "") -> Dataset:
-    """Four IDX files in data_dir/mnist, data_dir/MNIST/raw or data_dir; fetched into data_dir/mnist if in none.
-
-    Returns:
-        Images uint8 (60000, 28, 28, 1) and (10000, 28, 28, 1), labels int32 from 0 to 9.
-
-    Raises:
-        UsageError: an argument was given.
-        BadFileError: a file is damaged, or the files are missing and cannot be fetched.
-    """
-    return load_idx(SOURCE, Path(data_dir), argument)

@@ -29,9 +29,9 @@ import pytest
 
 from supermask import registry
 from supermask.datasets import cifar10, cifar100, digits, fashion_mnist, folder, kmnist, mnist, npz
-from supermask.datasets._cifar import load_cifar
+from supermask.datasets._cifar import CifarSource
 from supermask.datasets._fetch import Remote, fetch
-from supermask.datasets._idx import load_idx, read_idx
+from supermask.datasets._idx import read_idx
 from supermask.datasets._pickle import load_dict
 from supermask.datasets._stats import mean_std
 from supermask.datasets._tar import read_members
@@ -85,18 +85,21 @@ def write_idx(at: Path, parts: dict[str, np.ndarray] | None = None, zipped: bool
     return parts
 
 
-def cifar_rows(count: int, *labels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Planes of pixels, and label columns."""
-    return images(count, 3072), np.array([labels] * count, np.uint8)
-
-
 def cifar_binary(module: Any = cifar10, count: int = 2) -> dict[str, bytes]:
-    layout = module.SOURCE.layouts[0]
+    layout = module.load.layouts[0]
     labels = (3,) if module is cifar10 else (19, 99)
     return {
         name: np.hstack([np.array([labels] * count, np.uint8), images(count, 3072)]).tobytes()
         for name in (*layout.train, layout.test)
     }
+
+
+def small(module: Any, count: int = 2) -> Any:
+    """The dataset's declaration, with the shapes of the files made here: `count` images in each file of CIFAR."""
+    shapes = ((6, 4, 5, 1), (3, 4, 5, 1))
+    if isinstance(module.load, CifarSource):
+        shapes = ((count * len(module.load.layouts[0].train), 32, 32, 3), (count, 32, 32, 3))
+    return dataclasses.replace(module.load, train=shapes[0], test=shapes[1])
 
 
 def write_files(at: Path, files: dict[str, bytes]) -> Path:
@@ -183,7 +186,7 @@ def test_no_argument_where_one_is_needed(module: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("module", [mnist, fashion_mnist, kmnist, cifar10, cifar100])
 def test_offline_names_the_url_and_the_folder(module: Any, tmp_path: Path) -> None:
-    source = module.SOURCE
+    source = module.load
     into = tmp_path if source.name.startswith("cifar") else tmp_path / source.name
     words = (f"{source.name} is not in {tmp_path}", source.mirrors[0], f"into {into}/", "SUPERMASK_OFFLINE")
     fails(lambda: module.load(tmp_path), *words)
@@ -247,7 +250,7 @@ def test_digits_are_split_for_ever(tmp_path: Path) -> None:
 @pytest.mark.parametrize("place", ["fashion-mnist", "FashionMNIST/raw"])
 def test_idx_is_read(tmp_path: Path, place: str, zipped: bool) -> None:
     parts = write_idx(tmp_path / place, zipped=zipped)
-    dataset = fashion_mnist.load(tmp_path)
+    dataset = small(fashion_mnist)(tmp_path)
     arrays = (dataset.train.images[..., 0], dataset.train.labels, dataset.test.images[..., 0], dataset.test.labels)
     for array, expected in zip(arrays, parts.values(), strict=True):
         np.testing.assert_array_equal(array, expected)
@@ -258,20 +261,28 @@ def test_idx_is_read(tmp_path: Path, place: str, zipped: bool) -> None:
 
 def test_loose_idx_files_are_mnist_and_nothing_else(tmp_path: Path) -> None:
     write_idx(tmp_path)
-    dataset = mnist.load(tmp_path)
+    dataset = small(mnist)(tmp_path)
     assert (dataset.mean, dataset.std, len(dataset.train)) == ((0.1307,), (0.3081,), 6)
-    fails(lambda: fashion_mnist.load(tmp_path), "fashion-mnist is not in")
-    fails(lambda: kmnist.load(tmp_path), "kmnist is not in")
+    fails(lambda: small(fashion_mnist)(tmp_path), "fashion-mnist is not in")
+    fails(lambda: small(kmnist)(tmp_path), "kmnist is not in")
 
 
 def test_idx_folder_that_is_empty_or_incomplete(tmp_path: Path) -> None:
     home = tmp_path / "mnist"
     home.mkdir()
-    fails(lambda: mnist.load(tmp_path), home, "none of", "train-images-idx3-ubyte.gz")
+    fails(lambda: small(mnist)(tmp_path), home, "none of", "train-images-idx3-ubyte.gz")
     write_idx(home)
     (home / "t10k-images-idx3-ubyte.gz").unlink()
-    fails(lambda: mnist.load(tmp_path), home, "lacks t10k-images-idx3-ubyte.gz;")
+    fails(lambda: small(mnist)(tmp_path), home, "lacks t10k-images-idx3-ubyte.gz;")
     assert len(list(home.iterdir())) == 3
+
+
+def test_idx_of_another_shape_than_declared(tmp_path: Path) -> None:
+    write_idx(tmp_path / "mnist")
+    path = tmp_path / "mnist" / "train-images-idx3-ubyte.gz"
+    fails(lambda: mnist.load(tmp_path), path, "6x4x5x1", "must be 60000x28x28x1", "npz:PATH")
+    source = dataclasses.replace(small(mnist), test=(4, 4, 5, 1))
+    fails(lambda: source(tmp_path), "t10k-images-idx3-ubyte.gz", "3x4x5x1", "must be 4x4x5x1")
 
 
 def damage_idx() -> Iterator[tuple[bytes, tuple[str, ...]]]:
@@ -297,12 +308,12 @@ def test_damaged_idx(tmp_path: Path, data: bytes, words: tuple[str, ...], zipped
     write_idx(tmp_path / "mnist")
     path = tmp_path / "mnist" / "train-images-idx3-ubyte.gz"
     path.write_bytes(gzip.compress(data) if zipped else data)
-    fails(lambda: mnist.load(tmp_path), tmp_path / "mnist", *words)
+    fails(lambda: small(mnist)(tmp_path), tmp_path / "mnist", *words)
 
 
 def test_idx_labels_out_of_range(tmp_path: Path) -> None:
     write_idx(tmp_path / "mnist", idx_parts() | {IDX_NAMES[3]: np.array([0, 10, 1])})
-    fails(lambda: mnist.load(tmp_path), "t10k-labels-idx1-ubyte.gz", "label 10", "from 0 to 9")
+    fails(lambda: small(mnist)(tmp_path), "t10k-labels-idx1-ubyte.gz", "label 10", "from 0 to 9")
 
 
 def test_damaged_gzip(tmp_path: Path) -> None:
@@ -311,7 +322,7 @@ def test_damaged_gzip(tmp_path: Path) -> None:
     good = path.read_bytes()
     for data in (good[:-12], good[:5], good[:60], good[:-8] + b"\0\0\0\0" + good[-4:], good + b"rest"):
         path.write_bytes(data)
-        fails(lambda: mnist.load(tmp_path), path)
+        fails(lambda: small(mnist)(tmp_path), path)
 
 
 def test_gzip_bomb_is_not_unpacked(tmp_path: Path) -> None:
@@ -335,7 +346,7 @@ def test_gzip_bomb_is_not_unpacked(tmp_path: Path) -> None:
 @pytest.mark.parametrize("inside", ["", "NAME"])
 @pytest.mark.parametrize("packed", [False, True])
 def test_binary_cifar_is_read(tmp_path: Path, module: Any, inside: str, packed: bool) -> None:
-    source = module.SOURCE
+    source = module.load
     layout, files = source.layouts[0], cifar_binary(module)
     base = tmp_path / inside.replace("NAME", source.name)
     if packed:
@@ -343,7 +354,7 @@ def test_binary_cifar_is_read(tmp_path: Path, module: Any, inside: str, packed: 
         write_files(base, {layout.archive: tar_gz({"../evil": b"x", **members})})
     else:
         write_files(base / layout.folder, files)
-    dataset = module.load(tmp_path)
+    dataset = small(module)(tmp_path)
     assert dataset.train.images.shape == (2 * len(layout.train), 32, 32, 3)
     record = np.frombuffer(files[layout.train[0]], np.uint8)[len(source.label_bytes) :]
     for channel in range(3):
@@ -364,7 +375,7 @@ def test_python_cifar_equals_binary(tmp_path: Path, protocol: int, order: Litera
         content = {b"data": table[:, 2:].copy(order), b"fine_labels": table[:, 1].tolist(), b"filenames": [b"x"]}
         pickles[name.removesuffix(".bin")] = pickle.dumps(content, protocol)
     write_files(tmp_path / "b" / "cifar-100-python", pickles)
-    one, other = cifar100.load(tmp_path / "a"), cifar100.load(tmp_path / "b")
+    one, other = small(cifar100, 3)(tmp_path / "a"), small(cifar100, 3)(tmp_path / "b")
     for part in ("train", "test"):
         np.testing.assert_array_equal(getattr(one, part).images, getattr(other, part).images)
         np.testing.assert_array_equal(getattr(one, part).labels, getattr(other, part).labels)
@@ -421,11 +432,11 @@ def test_damaged_or_hostile_pickle(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     good = pickle.dumps({"data": images(2, 3072), "labels": [1, 2]})
-    names = (*cifar10.SOURCE.layouts[1].train, "test_batch")
+    names = (*cifar10.load.layouts[1].train, "test_batch")
     home = write_files(tmp_path / "cifar-10-batches-py", dict.fromkeys(names, good))
-    assert len(cifar10.load(tmp_path).train) == 10
+    assert len(small(cifar10)(tmp_path).train) == 10
     (home / "data_batch_4").write_bytes(data)
-    fails(lambda: cifar10.load(tmp_path), home / "data_batch_4", *words)
+    fails(lambda: small(cifar10)(tmp_path), home / "data_batch_4", *words)
     assert not Path("was-here").exists()
 
 
@@ -437,19 +448,23 @@ def test_damaged_binary_cifar(tmp_path: Path) -> None:
     for data, words in (
         (good[:-1], (batch, "6145 bytes", "records of 3073")),
         (b"", (batch, "0 bytes")),
-        (good[:3073], (batch, "1 images", "data_batch_1.bin 2")),
+        (good[:3073], (batch, "1x32x32x3", "must be 2x32x32x3")),
         (b"\x0a" + good[1:], (batch, "label 10", "0 to 9")),
     ):
         batch.write_bytes(data)
-        fails(lambda: cifar10.load(tmp_path), *words)
+        fails(lambda: small(cifar10)(tmp_path), *words)
+    batch.write_bytes(good)
+    test = home / "test_batch.bin"
+    test.write_bytes(good[:3073])
+    fails(lambda: small(cifar10)(tmp_path), test, "1x32x32x3", "must be 2x32x32x3")
     batch.unlink()
-    fails(lambda: cifar10.load(tmp_path), home, "lacks data_batch_2.bin;")
+    fails(lambda: small(cifar10)(tmp_path), home, "lacks data_batch_2.bin;")
     for name in files:
         (home / name).unlink(missing_ok=True)
-    fails(lambda: cifar10.load(tmp_path), home, "none of data_batch_1.bin")
+    fails(lambda: small(cifar10)(tmp_path), home, "none of data_batch_1.bin")
     home.rmdir()
     (tmp_path / "cifar10").mkdir()
-    fails(lambda: cifar10.load(tmp_path), tmp_path / "cifar10", "none of cifar-10-batches-bin")
+    fails(lambda: small(cifar10)(tmp_path), tmp_path / "cifar10", "none of cifar-10-batches-bin")
 
 
 @pytest.mark.parametrize(("column", "label"), [(0, 20), (1, 100)])
@@ -457,7 +472,7 @@ def test_cifar100_labels_out_of_range(tmp_path: Path, column: int, label: int) -
     files = {name: bytearray(data) for name, data in cifar_binary(cifar100).items()}
     files["test.bin"][column] = label
     write_files(tmp_path / "cifar-100-binary", {name: bytes(data) for name, data in files.items()})
-    fails(lambda: cifar100.load(tmp_path), "test.bin", f"label {label};")
+    fails(lambda: small(cifar100)(tmp_path), "test.bin", f"label {label};")
 
 
 def test_damaged_archive(tmp_path: Path) -> None:
@@ -474,7 +489,7 @@ def test_damaged_archive(tmp_path: Path) -> None:
         (lacking, "lacks cifar-10-batches-bin/test_batch.bin"),
     ):
         archive.write_bytes(data)
-        fails(lambda: cifar10.load(tmp_path), archive, word)
+        fails(lambda: small(cifar10)(tmp_path), archive, word)
     assert list(tmp_path.iterdir()) == [archive]
 
 
@@ -576,6 +591,27 @@ def test_npz_member_that_lies_about_its_size(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("x_train.npy", b"no array")
     fails(lambda: npz.load(tmp_path, str(path)), path, "x_train", "damaged .npy header")
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_npz_whose_directory_lies_too_takes_no_memory(tmp_path: Path, compression: int) -> None:
+    """The header of the array and the directory of the archive agree on a gigabyte that is not there."""
+    announced = 1 << 30
+    header = io.BytesIO()
+    descr = {"descr": "|u1", "fortran_order": False, "shape": (announced // 1024, 32, 32)}
+    np.lib.format.write_array_header_1_0(header, descr)
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        archive.writestr("x_train.npy", header.getvalue() + RNG.bytes(1000))
+        archive.getinfo("x_train.npy").file_size = len(header.getvalue()) + announced
+        if compression == zipfile.ZIP_STORED:
+            archive.getinfo("x_train.npy").compress_size = len(header.getvalue()) + announced
+    tracemalloc.start()
+    try:
+        fails(lambda: npz.load(tmp_path, str(path)), path, f"announces {announced} bytes", "can be read from this file")
+        assert tracemalloc.get_traced_memory()[1] < 2 << 20
+    finally:
+        tracemalloc.stop()
 
 
 # --- folder ---------------------------------------------------------------------------------------------------------
@@ -683,17 +719,17 @@ def test_random_damage_ends_in_our_error_or_a_valid_dataset(tmp_path: Path) -> N
     write_folder(tmp_path / "set")
     write_image(tmp_path / "set" / "test" / "dog" / "2.jpg")
     content = {"data": images(2, 3072), "labels": [1, 2]}
-    names = (*cifar10.SOURCE.layouts[1].train, "test_batch")
+    names = (*cifar10.load.layouts[1].train, "test_batch")
     write_files(tmp_path / "py" / "cifar-10-batches-py", dict.fromkeys(names, pickle.dumps(content, 2)))
     members = {f"cifar-100-binary/{name}": data for name, data in cifar_binary(cifar100, 1).items()}
     write_files(tmp_path / "tar", {"cifar-100-binary.tar.gz": tar_gz(members)})
     cases: list[tuple[Path, Callable[[], Dataset]]] = [
-        (tmp_path / "mnist" / "train-images-idx3-ubyte.gz", lambda: mnist.load(tmp_path)),
+        (tmp_path / "mnist" / "train-images-idx3-ubyte.gz", lambda: small(mnist)(tmp_path)),
         (tmp_path / "a.npz", lambda: npz.load(tmp_path, str(tmp_path / "a.npz"))),
         (tmp_path / "set" / "train" / "cat" / "1.png", lambda: folder.load(tmp_path, str(tmp_path / "set"))),
         (tmp_path / "set" / "test" / "dog" / "2.jpg", lambda: folder.load(tmp_path, str(tmp_path / "set"))),
-        (tmp_path / "py" / "cifar-10-batches-py" / "data_batch_1", lambda: cifar10.load(tmp_path / "py")),
-        (tmp_path / "tar" / "cifar-100-binary.tar.gz", lambda: cifar100.load(tmp_path / "tar")),
+        (tmp_path / "py" / "cifar-10-batches-py" / "data_batch_1", lambda: small(cifar10)(tmp_path / "py")),
+        (tmp_path / "tar" / "cifar-100-binary.tar.gz", lambda: small(cifar100, 1)(tmp_path / "tar")),
     ]
     for path, load in cases:
         good, refused = path.read_bytes(), 0
@@ -773,12 +809,12 @@ def test_mnist_is_fetched_once_from_the_first_good_mirror(
     server = serve({f"/{mirror}/{name}": data for mirror, held in mirrors.items() for name, data in held.items()})
     order = ("missing", "wrong", "html", "long", "short", "good", "last")
     source = dataclasses.replace(
-        mnist.SOURCE,
+        small(mnist),
         mirrors=tuple(f"{server.url}{mirror}/" for mirror in order),
-        files=tuple(remote(name, data) for name, data in files.items()),  # type: ignore[arg-type]
+        files=tuple(remote(name, data) for name, data in files.items()),
     )
     data_dir = tmp_path / "new"
-    dataset = load_idx(source, data_dir)
+    dataset = source(data_dir)
     assert len(dataset.train) == 6
     assert [path.name for path in data_dir.iterdir()] == ["mnist"]
     assert {path.name: path.read_bytes() for path in (data_dir / "mnist").iterdir()} == files
@@ -791,7 +827,7 @@ def test_mnist_is_fetched_once_from_the_first_good_mirror(
     assert len(shown) == len(captured.err.splitlines())
     assert "missing" not in shown  # nothing came from there, so there is nothing to tell
     assert shown.count("good") == 4
-    load_idx(source, data_dir)
+    source(data_dir)
     assert len(server.asked) == 9
 
 
@@ -809,11 +845,11 @@ def test_what_a_killed_download_left_is_removed_by_the_next(
     lock = os.open(parts["alive"], os.O_RDONLY)
     fcntl.flock(lock, fcntl.LOCK_EX)
     source = dataclasses.replace(
-        mnist.SOURCE,
+        small(mnist),
         mirrors=(server.url,),
-        files=tuple(remote(name, data) for name, data in files.items()),  # type: ignore[arg-type]
+        files=tuple(remote(name, data) for name, data in files.items()),
     )
-    load_idx(source, tmp_path)
+    source(tmp_path)
     os.close(lock)
     assert {path.name for path in tmp_path.iterdir()} == {"mnist", parts["alive"].name, parts["new"].name}
 
@@ -826,13 +862,13 @@ def test_cifar_archive_is_fetched_and_written_in_the_official_layout(
     archive = tar_gz({**members, "cifar-10-batches-bin/batches.meta.txt": b"airplane\n", "../evil": b"x"})
     server = serve({"/cifar-10-binary.tar.gz": archive})
     source = dataclasses.replace(
-        cifar10.SOURCE, mirrors=(server.url,), remote=remote("cifar-10-binary.tar.gz", archive)
+        small(cifar10), mirrors=(server.url,), remote=remote("cifar-10-binary.tar.gz", archive)
     )
-    assert len(load_cifar(source, tmp_path).train) == 10
+    assert len(source(tmp_path).train) == 10
     assert [path.name for path in tmp_path.iterdir()] == ["cifar-10-batches-bin"]
     written = {path.name: path.read_bytes() for path in (tmp_path / "cifar-10-batches-bin").iterdir()}
     assert written == files | {"batches.meta.txt": b"airplane\n"}
-    load_cifar(source, tmp_path)
+    source(tmp_path)
     assert len(server.asked) == 1
 
 
@@ -892,10 +928,10 @@ def test_files_that_are_there_but_bad_are_not_fetched_over(
     write_idx(tmp_path / "mnist")
     path = tmp_path / "mnist" / "t10k-labels-idx1-ubyte.gz"
     path.write_bytes(b"bad")
-    source = dataclasses.replace(mnist.SOURCE, mirrors=(server.url,))
-    fails(lambda: load_idx(source, tmp_path), path)
+    source = dataclasses.replace(small(mnist), mirrors=(server.url,))
+    fails(lambda: source(tmp_path), path)
     path.unlink()
-    fails(lambda: load_idx(source, tmp_path), path.name)
+    fails(lambda: source(tmp_path), path.name)
     assert server.asked == []
 
 
