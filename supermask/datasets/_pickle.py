@@ -1,8 +1,8 @@
 """Pickles of arrays, strings and containers, read without trusting them.
 
-The python layout of CIFAR is pickled, and a pickle may call whatever it names. Here the few NumPy names that arrays
-are rebuilt with stand for objects of this module, every other name is refused: nothing that a file says is imported,
-called or handed to NumPy unchecked.
+The python layout of CIFAR is pickled, and a pickle may call whatever it names. Here, the few NumPy names that rebuild
+arrays are replaced by objects of this module, and every other name is refused: nothing that a file names is imported or
+called, and nothing reaches NumPy unchecked.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ _NUMBERS = {f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)} | {"b1", 
 
 
 def load_dict(data: bytes, path: Path) -> dict[str, Any]:
-    """The dictionary that `data`, the content of `path`, is the pickle of; keys as str, bytes of Python 2 as bytes.
+    """The dictionary pickled in `data`, the content of `path`. Keys become str; strings of Python 2 stay bytes.
 
     Raises:
-        BadFileError: damaged, no dictionary, or it names anything but arrays of numbers, strings and containers.
+        BadFileError: damaged, not a dictionary, or it names anything but arrays of numbers, strings and containers.
     """
     try:
         value = _Unpickler(io.BytesIO(data), encoding="bytes").load()
         if not isinstance(value, dict):
             raise pickle.UnpicklingError(f"it holds a {type(value).__name__}, not a dictionary")
         return {_text(key): item.value if isinstance(item, _Array) else item for key, item in value.items()}
-    except Exception as error:  # bytes that are no pickle can make the reader trip in any way
+    except Exception as error:  # the reader fails in all kinds of ways on bytes that are not a pickle
         raise BadFileError(f"{path} is not a pickle that can be read safely: {one_line(error)[:200]}") from error
 
 
@@ -40,12 +40,12 @@ _PythonUnpickler: Any = pickle._Unpickler
 
 
 class _Unpickler(_PythonUnpickler):
-    """The reader written in Python: the one in C allocates gigabytes when a damaged file names a large memo index."""
+    """The reader written in Python: the one in C allocates gigabytes if a damaged file names a large memo index."""
 
     dispatch: ClassVar = dict(_PythonUnpickler.dispatch)
 
     def load_bytearray8(self) -> None:
-        """Read what is there, where the original first clears as much memory as a damaged file asks for."""
+        """Read what is there; the original first allocates as much memory as a damaged file asks for."""
         (length,) = struct.unpack("<Q", self.read(8))
         self.append(bytearray(self.read(length)))
 
@@ -70,7 +70,7 @@ class _Unpickler(_PythonUnpickler):
 
 
 class _StandIn:
-    """A callable that a pickle can call but not change."""
+    """A function that a pickle can call but not change."""
 
     __slots__ = ("_call",)
 
@@ -85,7 +85,7 @@ class _StandIn:
 
 
 class _Dtype:
-    """What `numpy.dtype(code)` and its state say, if that is a plain number."""
+    """Stands for `numpy.dtype(code)` and its state; refuses everything but plain numbers."""
 
     __slots__ = ("code",)
 
@@ -102,7 +102,7 @@ class _Dtype:
 
 
 class _Array:
-    """What `_reconstruct` makes: an empty array, which its state fills."""
+    """Stands for what `_reconstruct` makes: an empty array, which its state fills."""
 
     __slots__ = ("value",)
 
@@ -116,7 +116,7 @@ class _Array:
 
 def _array(data: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
     if not isinstance(dtype, _Dtype) or not isinstance(data, (bytes, bytearray)):
-        raise pickle.UnpicklingError("it holds an array of something else than numbers")
+        raise pickle.UnpicklingError("it holds an array of something other than numbers")
     return np.frombuffer(data, np.dtype(dtype.code)).reshape(shape, order=order)
 
 

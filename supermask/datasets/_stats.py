@@ -12,8 +12,9 @@ _CHUNK = 1 << 22
 def mean_std(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Per channel, of pixels scaled to [0, 1]; `images` is uint8 (n, height, width, channels), not empty.
 
-    Counting the 256 values makes the sums whole numbers: the result depends on no order of summation, hence on no
-    machine. A channel that is constant has the standard deviation 1, so that dividing by it is harmless.
+    The 256 values are counted, which makes the sums whole numbers: the result does not depend on the order of summation
+    and is the same on every machine. A constant channel gets the standard deviation 1, so that dividing by it does no
+    harm.
     """
     pixels = images.reshape(-1, images.shape[-1])
     values = np.arange(256)
@@ -25,6 +26,6 @@ def mean_std(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
         total = len(pixels)
         first, second = int(counts @ values), int(counts @ values**2)
         mean.append(first / total / 255)
-        # Python's whole numbers do not overflow: the variance is exact up to its one division and root.
+        # Python's whole numbers do not overflow: the variance is exact but for one division and one root.
         std.append(math.sqrt((total * second - first * first) / (total * total)) / 255 or 1.0)
     return tuple(mean), tuple(std)

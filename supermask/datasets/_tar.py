@@ -1,4 +1,4 @@
-"""Known members of a .tar.gz, read into memory; nothing is ever extracted by the names in the archive."""
+"""Read known members of a .tar.gz into memory; no file is ever written to a path that the archive names."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from supermask.datasets._check import reading
 from supermask.errors import BadFileError, one_line
 
 _LIMIT = 1 << 28  # bytes of the whole content; the CIFAR archives unpack to 184 MB
+_DAMAGE = (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError, IndexError, OverflowError)
 
 
 def read_members(path: Path, names: Collection[str], limit: int = _LIMIT) -> dict[str, bytes]:
-    """The content of the regular files `names` of the archive, those that it has.
+    """The contents of those of the regular files `names` that the archive has.
 
     Raises:
-        BadFileError: no .tar.gz, damaged, or its content is larger than `limit` bytes.
+        BadFileError: not a .tar.gz, damaged, or its content is larger than `limit` bytes.
     """
     found: dict[str, bytes] = {}
     with reading(path), path.open("rb") as raw, gzip.GzipFile(fileobj=raw) as unzipped:
@@ -31,25 +32,17 @@ def read_members(path: Path, names: Collection[str], limit: int = _LIMIT) -> dic
                     stream = archive.extractfile(member) if plain and member.name in names else None
                     if stream is not None:
                         found[member.name] = stream.read(member.size)
-            while bounded.read(1 << 20):  # to the end, where gzip keeps its checksum
+            while bounded.read(1 << 20):  # on to the end, where gzip keeps its checksum
                 pass
         except BadFileError:
             raise
-        except (
-            tarfile.TarError,
-            gzip.BadGzipFile,
-            zlib.error,
-            EOFError,
-            ValueError,
-            IndexError,
-            OverflowError,
-        ) as error:
+        except _DAMAGE as error:
             raise BadFileError(f"{path} is a damaged .tar.gz archive: {one_line(error)[:200]}") from error
     return found
 
 
 class _Bounded(io.RawIOBase):
-    """The first `limit` bytes of a stream; more is an error, so that no archive keeps us busy for ever."""
+    """A stream of at most `limit` bytes; more is an error, so that no archive keeps us busy for ever."""
 
     def __init__(self, stream: gzip.GzipFile, path: Path, limit: int) -> None:
         self._stream, self._path, self._limit, self._left = stream, path, limit, limit
@@ -62,6 +55,6 @@ class _Bounded(io.RawIOBase):
         self._left -= count
         if self._left < 0:
             raise BadFileError(
-                f"{self._path} unpacks to more than {self._limit} bytes; it is no archive of this dataset"
+                f"{self._path} unpacks to more than {self._limit} bytes; it is not the archive of this dataset"
             )
         return count

@@ -22,7 +22,7 @@ _TEST = 360
 
 
 def load(data_dir: Path, argument: str = "") -> Dataset:
-    """The digits of the installed scikit-learn, split in the same way for ever; `data_dir` is not looked at.
+    """Read the digits of the installed scikit-learn, always split in the same way; `data_dir` is not used.
 
     Returns:
         Images uint8 (1437, 8, 8, 1) and (360, 8, 8, 1) with 0..16 stretched to 0..255, labels int32 from 0 to 9.
@@ -41,22 +41,23 @@ def load(data_dir: Path, argument: str = "") -> Dataset:
 
 
 def _table() -> np.ndarray:
-    """(1797, 65): pixels and label. Read from scikit-learn's own file, because importing scikit-learn takes seconds."""
+    """Pixels and label, (1797, 65), read from scikit-learn's own file, because importing scikit-learn takes seconds."""
     spec = importlib.util.find_spec("sklearn")
     for folder in (spec and spec.submodule_search_locations) or ():
         path = Path(folder, "datasets", "data", "digits.csv.gz")
         if path.is_file():
             return np.loadtxt(path, delimiter=",")
-    from sklearn.datasets import load_digits  # another layout than that of the releases known
+    from sklearn.datasets import load_digits  # a release that keeps its files elsewhere
 
     bunch = load_digits()
     return np.column_stack([bunch.data, bunch.target])
 
 
 def _held_out(labels: np.ndarray) -> np.ndarray:
-    """Which examples are test: 360, in every class its share, drawn by the raw bits of Philox with key 0.
+    """Whether each example belongs to the test split: 360 do, drawn from every class in proportion to its size.
 
-    NumPy promises the raw bits of a bit generator, but not what `Generator.permutation` makes of them.
+    They are drawn by the raw bits of Philox with key 0, because NumPy promises that the raw bits of a bit generator
+    stay the same, but not what `Generator.permutation` makes of them.
     """
     counts = np.bincount(labels)
     quota, rest = np.divmod(counts * _TEST, len(labels))
