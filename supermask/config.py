@@ -26,8 +26,8 @@ SPLITS = ("test", "validation", "train")
 CONTROLS = ("shuffled", "redrawn", "inverted", "random")
 
 
-def _option(default: Any, help: str, **more: Any) -> Any:
-    return field(default=default, metadata={"help": help, **more})
+def _option(default: Any, help: str, *, group: str, **more: Any) -> Any:
+    return field(default=default, metadata={"help": help, "group": group, **more})
 
 
 @dataclass(frozen=True)
@@ -38,44 +38,57 @@ class Config:
         UsageError: a number is out of range or a word is not one of its choices.
     """
 
-    arch: str = _option("conv4", "Network: a name of `supermask list archs`, or pkg.module:Class.")
+    arch: str = _option("conv4", "Network: a name of `supermask list archs`, or pkg.module:Class.", group="network")
     arch_options: Mapping[str, Any] = field(default_factory=dict)
     dataset: str = _option(
-        "digits", "Dataset: a name of `supermask list datasets`, npz:PATH, folder:PATH or pkg.module:load."
+        "digits",
+        "Dataset: a name of `supermask list datasets`, npz:PATH, folder:PATH or pkg.module:load.",
+        group="data",
     )
-    init: str | None = _option(None, "Distribution of the random weights.")
-    activation: str | None = _option(None, "Between the layers of the built-in networks.", choices=ACTIVATIONS)
-    width: float = _option(1.0, "Multiply every hidden width by this.")
-    image_size: int | None = _option(None, "Resize images to this height and width, in pixels.")
+    init: str | None = _option(None, "Distribution of the random weights.", group="network")
+    activation: str | None = _option(
+        None, "Between the layers of the built-in networks.", choices=ACTIVATIONS, group="network"
+    )
+    width: float = _option(1.0, "Multiply every hidden width by this.", group="network")
+    image_size: int | None = _option(None, "Resize images to this height and width, in pixels.", group="data")
     normalise: str | None = _option(
         None,
         "Pixels by the dataset's mean and deviation, to [0, 1] alone, or by each image's own.",
         choices=NORMALISATIONS,
+        group="data",
     )
     augment: str | None = _option(
-        None, "Augmentation of training images.  [default: the dataset's]", choices=AUGMENTATIONS
+        None, "Augmentation of training images.  [default: the dataset's]", choices=AUGMENTATIONS, group="data"
     )
-    validation: float = _option(0.1, "Fraction of the training images held out for validation.")
-    epochs: int | None = _option(None, "Passes over the training images.  [default: the dataset's]")
-    batch_size: int | None = _option(None, "Images per step.")
-    optimizer: str | None = _option(None, "Optimiser.", choices=OPTIMIZERS)
-    learning_rate: float | None = _option(None, "Peak learning rate.", alias="--lr")
-    momentum: float | None = _option(None, "Momentum (first-moment decay for adam).")
-    weight_decay: float | None = _option(None, "L2 decay of what is trained.")
+    validation: float = _option(0.1, "Fraction of the training images held out for validation.", group="data")
+    epochs: int | None = _option(None, "Passes over the training images.  [default: the dataset's]", group="training")
+    batch_size: int | None = _option(None, "Images per step.", group="training")
+    optimizer: str | None = _option(None, "Optimiser.", choices=OPTIMIZERS, group="training")
+    learning_rate: float | None = _option(None, "Peak learning rate.", alias="--lr", group="training")
+    momentum: float | None = _option(None, "Momentum (first-moment decay for adam).", group="training")
+    weight_decay: float | None = _option(None, "L2 decay of what is trained.", group="training")
     schedule: str | None = _option(
-        None, "Learning rate over the epochs; staircase: x 0.9 after each tenth.", choices=SCHEDULES
+        None, "Learning rate over the epochs; staircase: x 0.9 after each tenth.", choices=SCHEDULES, group="training"
     )
-    select: str = _option("last", "Epoch whose result is kept; best is by validation accuracy.", choices=SELECTIONS)
+    select: str = _option(
+        "last", "Epoch whose result is kept; best is by validation accuracy.", choices=SELECTIONS, group="training"
+    )
     precision: str = _option(
-        "f32", "Of effective weights and activations; tf32 needs an NVIDIA GPU.", choices=PRECISIONS
+        "f32", "Of effective weights and activations; tf32 needs an NVIDIA GPU.", choices=PRECISIONS, group="machine"
     )
-    conv: str = _option("auto", "Convolution: the one that suits the device, or XLA's own.", choices=CONVOLUTIONS)
-    devices: int | None = _option(None, "Devices to spread batches, or seeds, over.  [default: all GPUs, or CPU cores]")
+    conv: str = _option(
+        "auto", "Convolution: the one that suits the device, or XLA's own.", choices=CONVOLUTIONS, group="machine"
+    )
+    devices: int | None = _option(
+        None, "Devices to spread batches, or seeds, over.  [default: all GPUs, or CPU cores]", group="machine"
+    )
     micro_batch: int | None = _option(
-        None, "Images that go through the network at once, on each device.  [default: what suits the cache]"
+        None,
+        "Images that go through the network at once, on each device.  [default: what suits the cache]",
+        group="machine",
     )
-    seed: int = _option(0, "Seed of weights, scores, order and sampling.")
-    seeds: int = _option(1, "Number of runs, with seeds SEED, SEED+1, ...")
+    seed: int = _option(0, "Seed of weights, scores, order and sampling.", group="run")
+    seeds: int = _option(1, "Number of runs, with seeds SEED, SEED+1, ...", group="run")
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -155,10 +168,14 @@ class SearchConfig(Config):
         UsageError: a number is out of range or a word is not one of its choices.
     """
 
-    method: str = _option("edge-popup", "Search method: a name of `supermask list methods`, or pkg.module:Class.")
+    method: str = _option(
+        "edge-popup", "Search method: a name of `supermask list methods`, or pkg.module:Class.", group="method"
+    )
     options: Mapping[str, Any] = field(default_factory=dict)
-    density: float = _option(0.5, "Fraction of maskable weights kept.")
-    scale_by_density: bool = _option(False, "Divide the standard deviation of the weights by sqrt(density).")
+    density: float = _option(0.5, "Fraction of maskable weights kept.", group="method")
+    scale_by_density: bool = _option(
+        False, "Divide the standard deviation of the weights by sqrt(density).", group="network"
+    )
 
     @property
     def label(self) -> str:

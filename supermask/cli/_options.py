@@ -15,6 +15,7 @@ import click
 from click.core import ParameterSource
 
 from supermask import recipes
+from supermask.cli._help import GroupedOption
 from supermask.config import SearchConfig
 from supermask.errors import BadFileError, UsageError, require
 from supermask.masks.allocation import ALLOCATIONS
@@ -44,17 +45,25 @@ class Names(click.Choice[str]):
 
 
 def option(*names: str, **settings: Any) -> Callable[[F], F]:
-    """A click option with its environment variable, SUPERMASK_ and the long name."""
+    """A click option with its environment variable, SUPERMASK_ and the long name; `group` as for GroupedOption."""
     long = next(name for name in names if name.startswith("--")).split("/")[0]
     settings.setdefault("envvar", "SUPERMASK_" + long.lstrip("-").replace("-", "_").upper())
-    return click.option(*names, **settings)
+    return click.option(*names, cls=GroupedOption, **settings)
 
 
 method_option = option(
-    "-o", "--option", "pairs", multiple=True, metavar="KEY=VALUE", help="Option of the method; may be repeated."
+    "-o",
+    "--option",
+    "pairs",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Option of the method; may be repeated.",
+    group="method",
 )
 json_option = option("--json", "as_json", is_flag=True, help="Print one JSON object per line, and nothing else.")
-data_dir_option = option("--data-dir", type=PATH, help="Folder of datasets.  [default: the user's cache folder]")
+data_dir_option = option(
+    "--data-dir", type=PATH, help="Folder of datasets.  [default: the user's cache folder]", group="data"
+)
 force_option = option("--force", is_flag=True, help="Overwrite.")
 quiet_option = option("-q", "--quiet", is_flag=True, help="No progress and no notes on stderr.")
 device_option = option(
@@ -63,23 +72,26 @@ device_option = option(
     default="auto",
     show_default=True,
     help="Where to compute; auto takes a GPU if there is one.",
+    group="machine",
 )
 
 
 def topk_options(command: F) -> F:
     """Where the density goes; these stand for options of every method that keeps an exact number of weights."""
     for decorate in (
-        option("--pattern", metavar="N:M", help="Keep the best N of every M inputs of each output."),
+        option("--pattern", metavar="N:M", help="Keep the best N of every M inputs of each output.", group="method"),
         option(
             "--layer-density",
             multiple=True,
             metavar="NAME=DENSITY",
             help="Density of the layers of that name, such as 'head/*=1.0'; may be repeated.",
+            group="method",
         ),
         option(
             "--allocation",
             type=Names(ALLOCATIONS),
             help="How the density is dealt out over layers.  [default: the method's]",
+            group="method",
         ),
     ):
         command = decorate(command)
@@ -108,6 +120,7 @@ def config_options(command: F, names: Collection[str] | None = None) -> F:
             default=item.default,
             show_default=item.default is not None and kind is not bool,
             help=settings["help"],
+            group=settings["group"],
         )(command)
     return command
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -45,22 +46,21 @@ class Lines(Silent):
 
 
 class Bar(Silent):
-    """A live bar with epoch, loss, validation accuracy, density, images/s and the time left."""
+    """A live bar with epoch, loss, validation accuracy, density, images/s and the time left.
+
+    It fits the terminal, also after a resize: numbers give way first, the bar and the time left last (see `_line`).
+    Numbers are means over the seeds that are searched side by side.
+    """
 
     def __init__(self, epochs: int) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress
 
-        self._epochs, self._text = epochs, ""
+        from supermask.cli._line import Line
+
+        self._epochs = epochs
         self._seeds: tuple[int, ...] = ()
-        self._progress = Progress(
-            TextColumn("[bold]seed {task.fields[seed]}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[text]}"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-        )
+        self._progress = Progress(Line(), console=Console(stderr=True))
         self._task: Any = None
 
     def __enter__(self) -> Bar:
@@ -71,19 +71,29 @@ class Bar(Silent):
         self._progress.stop()
 
     def note(self, text: str) -> None:
-        self._progress.console.print(text, highlight=False, markup=False)
+        self._progress.console.print(text, highlight=False, markup=False, emoji=False)
 
     def steps(self, seeds: tuple[int, ...], done: int, total: int, loss: float) -> None:
+        epoch = -(-done * self._epochs // total)
         if seeds != self._seeds:
-            self._seeds, self._text = seeds, ""
-            named = f"{seeds[0]}-{seeds[-1]}" if len(seeds) > 1 else seeds[0]
-            self._task = self._progress.add_task("", total=total, seed=named, text="")
-        text = f"epoch {-(-done * self._epochs // total)}/{self._epochs}  {self._text or f'loss {loss:.4f}'}"
-        self._progress.update(self._task, completed=done, text=text)
+            self._begin(seeds, total, epoch, loss)
+        self._progress.update(self._task, completed=done, epoch=epoch, loss=loss)
+
+    def _begin(self, seeds: tuple[int, ...], total: int, epoch: int, loss: float) -> None:
+        """A new bar; the one before it stays above as a line of text."""
+        if self._seeds:
+            self._progress.console.print(self._progress.get_renderable())
+            self._progress.remove_task(self._task)
+        self._seeds = seeds
+        named = f"{seeds[0]}-{seeds[-1]}" if len(seeds) > 1 else seeds[0]
+        fields: dict[str, Any] = {"seed": named, "epoch": epoch, "epochs": self._epochs, "loss": loss}
+        self._task = self._progress.add_task("", total=total, **fields)
 
     def epoch(self, metrics: Metrics) -> None:
-        for row in rows(metrics):
-            self._text = describe(row)
+        if self._seeds:
+            names = ("loss", "val_accuracy", "density", "images_per_second")
+            means: dict[str, Any] = {name: float(getattr(metrics, name).mean()) for name in names}
+            self._progress.update(self._task, epoch=metrics.epoch, **means)
 
 
 def rows(metrics: Metrics) -> list[dict[str, Any]]:
@@ -104,7 +114,8 @@ def describe(row: dict[str, Any]) -> str:
 
 
 def reporter(quiet: bool, epochs: int) -> Silent:
-    """The one that suits stderr."""
+    """The one that suits stderr: silent if `quiet`, a bar on a terminal that can move its cursor, else plain lines."""
     if quiet:
         return Silent()
-    return Bar(epochs) if sys.stderr.isatty() else Lines(epochs)
+    live = sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+    return Bar(epochs) if live else Lines(epochs)

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from supermask.cli import _options as opt
+from supermask.cli._help import GroupedCommand
 from supermask.config import SearchConfig
 from supermask.errors import UsageError
 
@@ -28,11 +29,13 @@ FIELDS = (
 )
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @partial(opt.config_options, names=FIELDS)
 @opt.method_option
-@opt.option("--shape", default="32x32x3", show_default=True, help="Height, width and channels of the images.")
-@opt.option("--classes", type=click.IntRange(2), default=10, show_default=True, help="Number of classes.")
+@opt.option(
+    "--shape", default="32x32x3", show_default=True, help="Height, width and channels of the images.", group="data"
+)
+@opt.option("--classes", type=click.IntRange(2), default=10, show_default=True, help="Number of classes.", group="data")
 @opt.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Rounds of about 2 s to measure.")
 @opt.device_option
 @opt.json_option

@@ -14,6 +14,7 @@ import click
 
 from supermask import registry
 from supermask.cli import _options as opt
+from supermask.cli._help import GroupedCommand
 from supermask.cli._pace import Pace
 from supermask.cli._searching import own_folder, search_in
 from supermask.cli._trackers import Trackers
@@ -29,9 +30,16 @@ Examples:
 QUANTITIES = {"test_accuracy": "test accuracy", "density": "density", "bits_per_parameter": "bits/parameter"}
 
 
-@click.command(epilog=EPILOG)
+@click.command(cls=GroupedCommand, epilog=EPILOG)
 @click.argument("table")
-@opt.option("--budget", type=float, default=1.0, show_default=True, help="Fraction of the published epochs to run.")
+@opt.option(
+    "--budget",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="Fraction of the published epochs to run.",
+    group="training",
+)
 @opt.option("--seeds", type=int, default=3, show_default=True, help="Searches of each cell.")
 @partial(opt.config_options, names=("seed", "precision", "conv", "devices", "micro_batch"))
 @opt.option("--runs-dir", type=opt.PATH, default=Path("runs"), show_default=True, help="Where run folders go.")

@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from supermask.cli import _options as opt
+from supermask.cli._help import GroupedCommand
 from supermask.cli._pace import pace, pace_options, seconds
 from supermask.cli._searching import own_folder, resolved, search_in
 from supermask.cli._trackers import HELP, Trackers, tracker_options
@@ -21,18 +22,19 @@ from supermask.runtime.stopping import Stopping
 EPILOG = """\b
 Examples:
   supermask search --arch conv4
-  supermask search --arch lenet300 --dataset mnist --density 0.3 --epochs 5 --seeds 3
-  supermask search --method sigmoid -o hard=continuous --json | jq .val_accuracy
+  supermask search --arch lenet300 --dataset mnist --density 0.3 --seeds 3
+  supermask search --method sigmoid -o hard=continuous
+  supermask search --json | jq .val_accuracy
   supermask search --config runs/NAME/config.json --seed 7
   supermask search --recipe ramanujan2020-conv4 --epochs 3"""
 
 
-@click.command(epilog=EPILOG)
+@click.command(cls=GroupedCommand, epilog=EPILOG)
 @opt.config_options
 @opt.method_option
-@opt.option("--sparsity", type=float, help="Fraction of maskable weights removed: 1 - density.")
+@opt.option("--sparsity", type=float, help="Fraction of maskable weights removed: 1 - density.", group="method")
 @opt.topk_options
-@opt.option("--clients", type=int, help="fedpm: simulate this many clients and a server.")
+@opt.option("--clients", type=int, help="fedpm: simulate this many clients and a server.", group="method")
 @opt.option(
     "--recipe", metavar="NAME", help="Take defaults from a published configuration of `supermask list recipes`."
 )

@@ -1,0 +1,96 @@
+"""The one line of the live bar, fitted to the width of the terminal. Imports rich, so only the bar imports it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.progress import ProgressColumn, Task, TimeRemainingColumn
+from rich.text import Text
+
+GAP = "  "
+BAR = (10, 40)
+"""The bar takes the columns that are free, up to 40; numbers are dropped before it has fewer than 10."""
+CONCESSIONS = ("rate", "density", "epoch", "seed", "loss", "rate", "val", "epoch", "val")
+"""What gives way as the terminal gets narrower, first to last; each time it takes its next shorter form."""
+
+
+def forms(values: Mapping[str, Any]) -> dict[str, list[str]]:
+    """What stands on the line, in order: for each number its forms, the fullest first, "" last.
+
+    Args:
+        values: seed, epoch, epochs and loss; val_accuracy, density and images_per_second as soon as an epoch is done.
+    """
+    epoch = f"{values['epoch']:>{len(str(values['epochs']))}}/{values['epochs']}"
+    found = {
+        "seed": [f"seed {values['seed']}"],
+        "epoch": [f"epoch {epoch}", epoch],
+        "loss": [f"loss {values['loss']:.4f}"],
+    }
+    if "val_accuracy" in values:
+        rate = values["images_per_second"]
+        found["val"] = [f"val {values['val_accuracy']:.4f}", f"val {values['val_accuracy']:.2f}"]
+        found["density"] = [f"density {values['density']:.3f}"]
+        found["rate"] = [f"{rate:,.0f} images/s", f"{_short(rate)} img/s"]
+    return {name: [*texts, ""] for name, texts in found.items()}
+
+
+def fit(values: Mapping[str, Any], columns: int) -> list[str]:
+    """The texts, `columns` wide or less with a gap between any two; [] if there is room for none.
+
+    Args:
+        values: see `forms`.
+        columns: what the bar, the time left and their gaps leave free.
+    """
+    found = forms(values)
+    for name in ("", *CONCESSIONS):
+        if name in found:
+            del found[name][0]
+        texts = [left[0] for left in found.values() if left[0]]
+        if len(GAP.join(texts)) <= columns:
+            return texts
+    return []
+
+
+class Line(ProgressColumn):
+    """Seed, bar, epoch, loss, validation accuracy, density, images/s and the time left, on one line of any width.
+
+    The fields of the task are the values of `forms`.
+    """
+
+    def render(self, task: Task) -> _Fitted:
+        return _Fitted(task)
+
+
+class _Fitted:
+    """Looks at the width each time it is drawn, so that it follows the terminal as it is resized."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        left = TimeRemainingColumn().render(self._task)
+        free = options.max_width - len(left) - len(GAP)
+        texts = fit(self._task.fields, free - BAR[0] - len(GAP))
+        bar = max(0, min(BAR[1], free - sum(len(text) + len(GAP) for text in texts)))
+        seed = [texts.pop(0)] if texts and texts[0].startswith("seed") else []
+        parts = [*(Text(text, "bold") for text in seed), self._bar(bar, options.ascii_only), *map(Text, texts), left]
+        line = Text(GAP, no_wrap=True, overflow="crop").join(part for part in parts if part)
+        line.no_wrap, line.overflow = True, "crop"
+        yield line
+
+    def _bar(self, width: int, ascii_only: bool) -> Text:
+        """Done and to do differ in shape as well, for terminals without colour."""
+        done, rest = ("=", "-") if ascii_only else ("━", "─")
+        count = int(width * self._task.percentage / 100)
+        style = "bar.finished" if self._task.finished else "bar.complete"
+        return Text.assemble((done * count, style), (rest * (width - count), "bar.back"))
+
+
+def _short(number: float) -> str:
+    """1234 as 1.2k."""
+    for size, unit in ((1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.{0 if number >= 10 * size else 1}f}{unit}"
+    return f"{number:.0f}"
