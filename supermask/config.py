@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, Self
 
 from supermask.errors import UsageError, require
@@ -196,6 +197,18 @@ class TrainConfig(Config):
 
     ticket: str | None = None
     ticket_sha256: str | None = None
+
+    @classmethod
+    def under(cls, ticket: str | Path, found: Config) -> Self:
+        """Training under the mask of a ticket: network and data are those of the search that found it.
+
+        Args:
+            ticket: the file.
+            found: its config.
+        """
+        network = ("arch", "arch_options", "width", "activation", "init")
+        data = ("dataset", "image_size", "normalise", "augment", "validation", "seed")
+        return cls(**{name: getattr(found, name) for name in network + data}, ticket=str(ticket))
 
     @property
     def label(self) -> str:

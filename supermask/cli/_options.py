@@ -6,19 +6,18 @@ import json
 import types
 import typing
 from collections.abc import Callable, Collection
-from contextlib import suppress
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
-from supermask import recipes
 from supermask.cli._help import GroupedOption
-from supermask.config import SearchConfig
+from supermask.config import Config, SearchConfig, TrainConfig
 from supermask.errors import BadFileError, UsageError, require
 from supermask.masks.allocation import ALLOCATIONS
+from supermask.resolve import TRAINING, AnyConfig
 
 F = Callable[..., Any]
 RECIPE = (
@@ -33,6 +32,7 @@ RECIPE = (
     "schedule",
     "batch_size",
 )
+_OF_RECIPE = frozenset(asdict(TRAINING))
 PATH = click.Path(path_type=Path, readable=False)  # what cannot be read is a bad file, and no wrong word
 
 
@@ -59,6 +59,15 @@ method_option = option(
     metavar="KEY=VALUE",
     help="Option of the method; may be repeated.",
     group="method",
+)
+arch_option = option(
+    "-a",
+    "--arch-option",
+    "arch_pairs",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Option of the network; may be repeated.",
+    group="network",
 )
 json_option = option("--json", "as_json", is_flag=True, help="Print one JSON object per line, and nothing else.")
 data_dir_option = option(
@@ -103,43 +112,57 @@ def given(**values: Any) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value not in (None, "")}
 
 
-def config_options(command: F, names: Collection[str] | None = None) -> F:
-    """One option per field of SearchConfig, or per field named, with its help, choices and default."""
-    hints = typing.get_type_hints(SearchConfig)
-    for item in reversed(fields(SearchConfig)):
-        if item.name == "options" or (names is not None and item.name not in names):
+def config_options(command: F, kind: type[Config] = SearchConfig, names: Collection[str] | None = None) -> F:
+    """One option per field of a config that has a help text, or per field named, with its choices and default."""
+    hints = typing.get_type_hints(kind)
+    recipe = asdict(TRAINING) if kind is TrainConfig else None
+    for item in reversed(fields(kind)):
+        if "help" not in item.metadata or (names is not None and item.name not in names):
             continue
-        kind, settings = _plain(hints[item.name]), dict(item.metadata)
+        of, settings = _plain(hints[item.name]), dict(item.metadata)
         flags = [f"--{item.name.replace('_', '-')}"] + ([settings["alias"]] if "alias" in settings else [])
         choices = settings.get("choices")
         command = option(
             *flags,
             item.name,
-            type=Names(choices) if choices else kind,
-            is_flag=kind is bool,
+            type=Names(choices) if choices else of,
+            is_flag=of is bool,
             default=item.default,
-            show_default=item.default is not None and kind is not bool,
-            help=settings["help"],
+            show_default=item.default is not None and of is not bool,
+            help=settings["help"] + _left_open(item.name, recipe),
             group=settings["group"],
         )(command)
     return command
 
 
+def _left_open(name: str, recipe: dict[str, Any] | None) -> str:
+    """What a field of a recipe is if the call leaves it open."""
+    if name not in _OF_RECIPE:
+        return ""
+    return f"  [default: {recipe[name]}]" if recipe else "  [default: the method's]"
+
+
 def read_config(
-    ctx: click.Context, values: dict[str, Any], file: Path | None, extra: dict[str, Any], recipe: str | None = None
-) -> SearchConfig:
-    """The config of a call: what was typed or set in the environment, over a config file, a recipe, the defaults.
+    ctx: click.Context,
+    base: dict[str, Any],
+    file: Path | None,
+    values: dict[str, Any],
+    extra: dict[str, Any],
+    kind: type[AnyConfig],
+) -> AnyConfig:
+    """The config of a call: what was typed or set in the environment, over a config file, over `base`.
 
     Args:
-        values: click's value for each field of SearchConfig.
+        base: of a recipe, or of a ticket.
         file: a config.json, or None.
+        values: click's value for each field of the config.
         extra: fields that other options were translated to; they count as typed.
-        recipe: the name of one, or None.
+        kind: of the config.
     """
-    base = _over(dict(recipes.read(recipe).config) if recipe else {}, _read_file(file) if file else {})
+    base = _over(base, _read_file(file, kind) if file else {})
     asked = typed(ctx)
     given = {key: value for key, value in values.items() if key in asked}
-    return SearchConfig.from_dict(_over(base, given | extra))
+    return kind.from_dict(_over(base, given | extra))
 
 
 def typed(ctx: click.Context) -> set[str]:
@@ -153,73 +176,33 @@ def _over(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
     if values.get("method", base.get("method")) != base.get("method"):
         base = {key: value for key, value in base.items() if key not in RECIPE}
     both = {**base, **values}
-    if "options" in both:
-        both["options"] = {**base.get("options", {}), **values.get("options", {})}
+    if values.get("arch", base.get("arch")) != base.get("arch"):
+        base = {key: value for key, value in base.items() if key != "arch_options"}
+    for key in {"options", "arch_options"} & both.keys():
+        both[key] = {**base.get(key, {}), **values.get(key, {})}
     return both
 
 
-def _read_file(path: Path) -> dict[str, Any]:
+def _read_file(path: Path, kind: type[Config]) -> dict[str, Any]:
     from supermask.runs.index import read_config as read
 
     values = read(path)
     try:
-        SearchConfig.from_dict(values)
+        kind.from_dict(values)
     except UsageError as error:
         raise BadFileError(f"{path}: {error}") from error
     return values
 
 
-def parse_options(pairs: tuple[str, ...]) -> dict[str, Any]:
-    """`-o key=value` pairs; values are left as text, the method knows their types."""
+def parse_options(pairs: tuple[str, ...], flag: str = "-o") -> dict[str, Any]:
+    """`-o key=value` pairs; values are left as text, the plug-in knows their types."""
     found = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key:
-            raise UsageError(f"-o {pair!r} is not of the form key=value")
+            raise UsageError(f"{flag} {pair!r} is not of the form key=value")
         found[key.replace("-", "_")] = value
     return found
-
-
-_cpu_devices: list[str] = []
-"""How many were chosen by the last call of `choose_device`, if there was one."""
-
-
-def choose_device(device: str, count: int | None = None) -> None:
-    """Say by the environment how JAX is to set itself up when it is imported; variables that are set already win.
-
-    A CPU becomes as many devices as it has cores, or more if `count` is: two that work on halves of a batch are faster
-    than one whose threads share each matrix product.
-    """
-    import os
-
-    import platformdirs
-
-    # A second call of the same search compiles nothing. JAX trusts what it finds, so the folder is the user's own.
-    cache = os.path.join(platformdirs.user_cache_dir("supermask"), "compiled")
-    with suppress(OSError):  # a home that cannot be written to has no cache, and needs no warning
-        os.makedirs(cache, mode=0o700, exist_ok=True)
-        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", cache)
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
-    # On a shared GPU, taking three quarters of the memory at once is rude; a user who wants it says so.
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    if device == "cpu":
-        os.environ["JAX_PLATFORMS"] = "cpu"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    if os.environ.get("JAX_NUM_CPU_DEVICES") in (None, *_cpu_devices):  # else the user has set it
-        _cpu_devices[:] = [str(max(count or 1, cores or 1))]
-        os.environ["JAX_NUM_CPU_DEVICES"] = _cpu_devices[0]
-
-
-def require_device(device: str) -> None:
-    """Raise a UsageError if a GPU was asked for and JAX sees none."""
-    if device != "gpu":
-        return
-    import jax
-
-    if jax.default_backend() != "gpu":
-        raise UsageError(
-            f"--device gpu: JAX sees no GPU, only {jax.default_backend()}; install with pip install 'supermask[cuda]'"
-        )
 
 
 def print_json(value: dict[str, Any]) -> None:

@@ -3,22 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from supermask.cli import _options as opt
 from supermask.errors import UsageError
-
-
-@dataclass(frozen=True)
-class Pace:
-    """When a search saves a checkpoint.
-
-    Attributes:
-        seconds, epochs: between two checkpoints; epochs, if they are given.
-    """
-
-    seconds: float = 600.0
-    epochs: int | None = None
+from supermask.experiments.run import CheckpointPolicy
 
 
 def pace_options(command: opt.F) -> opt.F:
@@ -36,11 +24,11 @@ def pace_options(command: opt.F) -> opt.F:
     return command
 
 
-def pace(text: str) -> Pace:
-    """`10m` or `5e` as when to save checkpoints."""
+def policy(text: str) -> CheckpointPolicy:
+    """When to save checkpoints: `10m`, or `5e` for every five epochs."""
     if re.fullmatch(r"[1-9]\d*e", text):
-        return Pace(epochs=int(text[:-1]))
-    return Pace(seconds=seconds("checkpoint-every", text, "or epochs, such as 5e"))
+        return CheckpointPolicy(epochs=int(text[:-1]))
+    return CheckpointPolicy(seconds=seconds("checkpoint-every", text, "or epochs, such as 5e"))
 
 
 def seconds(name: str, text: str, more: str = "") -> float:

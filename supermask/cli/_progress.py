@@ -4,76 +4,62 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import click
 
-if TYPE_CHECKING:
-    from supermask.types import Metrics
+from supermask.config import Config
+from supermask.engine.callbacks import Callback, Metrics
+from supermask.experiments.callbacks import rows_of
 
 
-class Silent:
-    """Says nothing; the base of the others."""
-
-    def __enter__(self) -> Silent:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
-
-    def note(self, text: str) -> None:
-        pass
-
-    def steps(self, seeds: tuple[int, ...], done: int, total: int, loss: float) -> None:
-        pass
-
-    def epoch(self, metrics: Metrics) -> None:
-        pass
-
-
-class Lines(Silent):
+class Lines(Callback):
     """One plain line per epoch and seed."""
 
-    def __init__(self, epochs: int) -> None:
-        self._epochs = epochs
+    def __init__(self) -> None:
+        self._epochs = 0
 
-    def note(self, text: str) -> None:
+    def on_begin(self, folder: Path, config: Config) -> None:
+        self._epochs = int(config.epochs or 0)
+
+    def on_note(self, text: str) -> None:
         click.echo(text, err=True)
 
-    def epoch(self, metrics: Metrics) -> None:
-        for row in rows(metrics):
+    def on_epoch(self, metrics: Metrics) -> None:
+        for row in rows_of(metrics):
             click.echo(f"seed {row['seed']}  epoch {row['epoch']}/{self._epochs}  {describe(row)}", err=True)
 
 
-class Bar(Silent):
+class Bar(Callback):
     """A live bar with epoch, loss, validation accuracy, density, images/s and the time left.
 
     It fits the terminal, also after a resize: numbers give way first, the bar and the time left last (see `_line`).
     Numbers are means over the seeds that are searched side by side.
     """
 
-    def __init__(self, epochs: int) -> None:
+    def __init__(self) -> None:
         from rich.console import Console
         from rich.progress import Progress
 
         from supermask.cli._line import Line
 
-        self._epochs = epochs
+        self._epochs = 0
         self._seeds: tuple[int, ...] = ()
         self._progress = Progress(Line(), console=Console(stderr=True))
         self._task: Any = None
 
-    def __enter__(self) -> Bar:
+    def on_begin(self, folder: Path, config: Config) -> None:
+        self._epochs = int(config.epochs or 0)
         self._progress.start()
-        return self
 
-    def __exit__(self, *error: object) -> None:
+    def on_end(self) -> None:
         self._progress.stop()
 
-    def note(self, text: str) -> None:
+    def on_note(self, text: str) -> None:
         self._progress.console.print(text, highlight=False, markup=False, emoji=False)
 
-    def steps(self, seeds: tuple[int, ...], done: int, total: int, loss: float) -> None:
+    def on_steps(self, seeds: tuple[int, ...], done: int, total: int, loss: float) -> None:
         epoch = -(-done * self._epochs // total)
         if seeds != self._seeds:
             self._begin(seeds, total, epoch, loss)
@@ -89,20 +75,11 @@ class Bar(Silent):
         fields: dict[str, Any] = {"seed": named, "epoch": epoch, "epochs": self._epochs, "loss": loss}
         self._task = self._progress.add_task("", total=total, **fields)
 
-    def epoch(self, metrics: Metrics) -> None:
+    def on_epoch(self, metrics: Metrics) -> None:
         if self._seeds:
             names = ("loss", "val_accuracy", "density", "images_per_second")
             means: dict[str, Any] = {name: float(getattr(metrics, name).mean()) for name in names}
             self._progress.update(self._task, epoch=metrics.epoch, **means)
-
-
-def rows(metrics: Metrics) -> list[dict[str, Any]]:
-    """One flat dict per seed, as in metrics.jsonl."""
-    names = ("loss", "train_accuracy", "val_accuracy", "density", "images_per_second")
-    return [
-        {"seed": seed, "epoch": metrics.epoch, **{name: float(getattr(metrics, name)[i]) for name in names}}
-        for i, seed in enumerate(metrics.seeds)
-    ]
 
 
 def describe(row: dict[str, Any]) -> str:
@@ -113,9 +90,9 @@ def describe(row: dict[str, Any]) -> str:
     )
 
 
-def reporter(quiet: bool, epochs: int) -> Silent:
+def reporter(quiet: bool) -> Callback:
     """The one that suits stderr: silent if `quiet`, a bar on a terminal that can move its cursor, else plain lines."""
     if quiet:
-        return Silent()
+        return Callback()
     live = sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
-    return Bar(epochs) if live else Lines(epochs)
+    return Bar() if live else Lines()

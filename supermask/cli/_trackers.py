@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from supermask.cli import _options as opt
+from supermask.config import Config
+from supermask.engine.callbacks import Callback, Metrics
 from supermask.errors import UsageError, one_line
+from supermask.experiments.callbacks import rows_of
 
 HELP = {
     "tensorboard": "Write TensorBoard events into the run folder.",
@@ -25,26 +28,33 @@ def tracker_options(command: opt.F) -> opt.F:
     return command
 
 
-class Trackers:
-    """Those that were asked for; each that fails is left with one line."""
+class Trackers(Callback):
+    """Those that were asked for; each that fails is left with one line.
 
-    def __init__(self, wanted: dict[str, bool]) -> None:
-        self._modules = {name: _module(name) for name in HELP if wanted.get(name)}
+    Args:
+        wanted: names of files in trackers/.
+        note: takes that line.
+
+    Raises:
+        UsageError: a tracker's package is not installed.
+    """
+
+    def __init__(self, wanted: Iterable[str], note: Callable[[str], None]) -> None:
+        self._modules = {name: _module(name) for name in wanted}
         self._open: dict[str, Any] = {}
-
-    def open(self, name: str, folder: Path, config: dict[str, Any], note: Callable[[str], None]) -> None:
-        """Begin, for a run of that name."""
         self._note = note
+
+    def on_begin(self, folder: Path, config: Config) -> None:
+        name, values = _name(folder), config.to_dict()
         for kind, module in self._modules.items():
-            self._try(kind, lambda: self._open.update({kind: module.Tracker(name, folder, config)}))  # noqa: B023
+            self._try(kind, lambda: self._open.update({kind: module.Tracker(name, folder, values)}))  # noqa: B023
 
-    def log(self, row: dict[str, Any]) -> None:
-        """One row of metrics.jsonl."""
-        for kind, tracker in list(self._open.items()):
-            self._try(kind, lambda: tracker.log(row))  # noqa: B023
+    def on_epoch(self, metrics: Metrics) -> None:
+        for row in rows_of(metrics):
+            for kind, tracker in list(self._open.items()):
+                self._try(kind, lambda: tracker.log(row))  # noqa: B023
 
-    def close(self) -> None:
-        """End all."""
+    def on_end(self) -> None:
         for kind, tracker in list(self._open.items()):
             self._try(kind, tracker.close)
 
@@ -54,6 +64,11 @@ class Trackers:
         except Exception as error:
             self._open.pop(kind, None)
             self._note(f"warning: {kind} failed and is left out from here on: {one_line(error)}")
+
+
+def _name(working: Path) -> str:
+    """The run folder's own name; while it is filled, it has a hidden one."""
+    return working.name.removeprefix(".").removesuffix(".unfinished")
 
 
 def _module(name: str) -> Any:

@@ -12,6 +12,7 @@ from supermask.cli import _options as opt
 from supermask.cli._help import GroupedCommand
 from supermask.config import SearchConfig
 from supermask.errors import UsageError
+from supermask.runtime.devices import choose_device, require_device
 
 FIELDS = (
     "arch",
@@ -31,6 +32,7 @@ FIELDS = (
 
 @click.command(cls=GroupedCommand)
 @partial(opt.config_options, names=FIELDS)
+@opt.arch_option
 @opt.method_option
 @opt.option(
     "--shape", default="32x32x3", show_default=True, help="Height, width and channels of the images.", group="data"
@@ -40,13 +42,20 @@ FIELDS = (
 @opt.device_option
 @opt.json_option
 def command(
-    pairs: tuple[str, ...], shape: str, classes: int, rounds: int, device: str, as_json: bool, **values: Any
+    pairs: tuple[str, ...],
+    arch_pairs: tuple[str, ...],
+    shape: str,
+    classes: int,
+    rounds: int,
+    device: str,
+    as_json: bool,
+    **values: Any,
 ) -> None:
     """Time the steps of a search on random images: images/s, compile seconds, share of the matrix-product rate."""
-    config = SearchConfig(**values, options=opt.parse_options(pairs))
+    config = SearchConfig(**values, options=opt.parse_options(pairs), arch_options=opt.parse_options(arch_pairs, "-a"))
     size = _size(shape)
-    opt.choose_device(device, config.devices)
-    opt.require_device(device)
+    choose_device(device, config.devices)
+    require_device(device)
     from supermask.experiments.bench import bench
 
     found = asdict(bench(config, shape=size, classes=classes, rounds=rounds))

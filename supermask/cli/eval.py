@@ -9,6 +9,7 @@ import click
 
 from supermask.cli import _options as opt
 from supermask.config import CONTROLS, SPLITS
+from supermask.runtime.devices import choose_device, require_device
 
 if TYPE_CHECKING:
     from supermask.experiments.evaluate import Evaluation
@@ -39,15 +40,15 @@ def command(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Accuracy and loss of TICKET on a split, density per layer.
+    """Accuracy and loss of TICKET, or of the weights of a training, on a split; density per layer.
 
-    The validation accuracy that the search recorded is reproduced first.
+    The validation accuracy that was recorded is reproduced first.
     """
-    from supermask.ticket import Ticket
+    from supermask.runs.results import load_result
 
-    loaded = Ticket.load(ticket)
-    opt.choose_device(device)
-    opt.require_device(device)
+    loaded = load_result(ticket)
+    choose_device(device)
+    require_device(device)
     from supermask.experiments.evaluate import evaluate
 
     found = evaluate(loaded, split=split, samples=samples, control=control, data_dir=data_dir)

@@ -24,13 +24,13 @@ Examples:
 @opt.option("--force", is_flag=True, help="Overwrite an existing file.")
 @opt.json_option
 def command(ticket: Path, format_name: str, output: Path | None, force: bool, as_json: bool) -> None:
-    """Write the effective weights or the mask of TICKET in another format."""
+    """Write the effective weights or the mask of TICKET, or of the weights of a training, in another format."""
     from supermask import registry
+    from supermask.runs.results import load_result
     from supermask.storage.atomic import write_atomic
-    from supermask.ticket import Ticket
 
     exporter = registry.load("exporters", format_name)
-    loaded = Ticket.load(ticket)
+    loaded = load_result(ticket)
     path = output or ticket.with_name(ticket.stem + exporter.SUFFIX)
     if path.is_dir():
         raise UsageError(f"{path} is a folder; give -o the name of a file")

@@ -8,20 +8,24 @@ import statistics
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from supermask import registry
 from supermask.cli import _options as opt
 from supermask.cli._help import GroupedCommand
-from supermask.cli._pace import Pace
-from supermask.cli._searching import own_folder, search_in
-from supermask.cli._trackers import Trackers
+from supermask.cli._progress import reporter
 from supermask.config import SearchConfig
 from supermask.errors import InterruptionError, StoppedError, SupermaskError, UsageError, require
+from supermask.experiments.run import RunOptions, run_experiment
 from supermask.recipes import PublishedRecipe
+from supermask.resolve import resolve
+from supermask.runtime.devices import choose_device
 from supermask.runtime.stopping import Stopping
+
+if TYPE_CHECKING:
+    from supermask.experiments.run import Experiment
 
 EPILOG = """\b
 Examples:
@@ -69,20 +73,17 @@ def command(
         raise UsageError(f"budget is {budget}; it must be above 0 and at most 1")
     configs = [SearchConfig.from_dict({**cell.config, **values}) for cell in cells]
     configs = [config.replace(epochs=_epochs(cell, budget)) for cell, config in zip(cells, configs, strict=True)]
-    opt.choose_device(device, values["devices"])
+    choose_device(device, values["devices"])
     rows: list[dict[str, Any]] = []
     try:
         for cell, config in zip(cells, configs, strict=True):
             if not quiet:
                 click.echo(f"{cell.name}: cell {len(rows) + 1} of {len(cells)}", err=True)
             with Stopping() as stopping:
-                found = _run(
-                    *(cell.name, config, device, stopping),
-                    runs_dir=runs_dir,
-                    data_dir=data_dir,
-                    force=force,
-                    quiet=quiet,
+                options = RunOptions(
+                    root=runs_dir, data_dir=data_dir, device=device, force=force, callbacks=(reporter(quiet),)
                 )
+                found = _run(cell.name, config, options, stopping)
             rows.append({"table": table, "recipe": cell.name, "budget": budget, **found, "published": _published(cell)})
             if as_json:
                 opt.print_json(rows[-1])
@@ -113,39 +114,28 @@ def _published(cell: PublishedRecipe) -> dict[str, Any]:
     return {"paper": cell.paper, "epochs": cell.config["epochs"], **cell.published}
 
 
-def _run(
-    name: str,
-    config: SearchConfig,
-    device: str,
-    stopping: Stopping,
-    *,
-    runs_dir: Path,
-    data_dir: Path | None,
-    force: bool,
-    quiet: bool,
-) -> dict[str, Any]:
+def _run(name: str, config: SearchConfig, options: RunOptions, stopping: Stopping) -> dict[str, Any]:
     """Ours of one cell.
 
     Raises:
         InterruptionError, StoppedError: a signal; the run folder says where its search goes on.
         SupermaskError: of the search or the evaluation, with the cell's name.
     """
-    from supermask.resolve import filled
-
     try:
-        path = own_folder(runs_dir, config)
-        results, stopped, _ = search_in(
-            *(path, config, device, stopping, Pace(), Trackers({})),
-            data_dir=data_dir,
-            quiet=quiet,
-            force=force,
-        )
-        if stopped or stopping.wished():
-            raise stopped or stopping.error("its search is done")
-        stopping.careless = True
-        return _measured(filled(config), path, [Path(row["ticket"]) for row in results], data_dir)
+        result = run_experiment(_search, config, options, stopping)
+        if result.stopped or stopping.stop_requested():
+            raise result.stopped or stopping.error("its search is done")
+        stopping.nothing_to_lose = True
+        paths = [Path(row["ticket"]) for row in result.rows]
+        return _measured(resolve(config), result.path, paths, options.data_dir)
     except SupermaskError as error:
         raise type(error)(f"{name}: {error}") from error
+
+
+def _search() -> Experiment:
+    from supermask.experiments.search import Search
+
+    return Search()
 
 
 def _measured(config: SearchConfig, run: Path, paths: list[Path], data_dir: Path | None) -> dict[str, Any]:

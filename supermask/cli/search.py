@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
+from supermask import recipes
 from supermask.cli import _options as opt
+from supermask.cli._experiment import Call, run, run_options
 from supermask.cli._help import GroupedCommand
-from supermask.cli._pace import pace, pace_options, seconds
-from supermask.cli._searching import own_folder, resolved, search_in
-from supermask.cli._trackers import HELP, Trackers, tracker_options
 from supermask.config import SearchConfig
 from supermask.errors import UsageError
+from supermask.experiments.run import RunResult
 from supermask.resolve import facts_of
-from supermask.runtime.stopping import Stopping
+
+if TYPE_CHECKING:
+    from supermask.experiments.run import Experiment
 
 EPILOG = """\b
 Examples:
@@ -31,6 +32,7 @@ Examples:
 
 @click.command(cls=GroupedCommand, epilog=EPILOG)
 @opt.config_options
+@opt.arch_option
 @opt.method_option
 @opt.option("--sparsity", type=float, help="Fraction of maskable weights removed: 1 - density.", group="method")
 @opt.topk_options
@@ -38,42 +40,21 @@ Examples:
 @opt.option(
     "--recipe", metavar="NAME", help="Take defaults from a published configuration of `supermask list recipes`."
 )
-@opt.option("--config", "config_file", type=opt.PATH, help="Take defaults from this config.json of a run.")
-@opt.option("--resume", type=opt.PATH, metavar="RUN", help="Go on with this run folder: its config, its checkpoint.")
-@pace_options
-@tracker_options
-@opt.option("--out", type=opt.PATH, help="Run folder.  [default: a name of its own in --runs-dir]")
-@opt.option("--runs-dir", type=opt.PATH, default=Path("runs"), show_default=True, help="Where run folders go.")
-@opt.data_dir_option
-@opt.device_option
+@run_options
 @opt.option("--embed-weights", is_flag=True, help="Put the frozen weights into the ticket, 4 bytes each.")
-@opt.option("--dry-run", is_flag=True, help="Print the resolved config and stop.")
-@opt.option("--force", is_flag=True, help="Search anew, whatever the run folder holds.")
-@opt.quiet_option
-@opt.json_option
 @click.pass_context
 def command(
     ctx: click.Context,
+    call: Call,
     pairs: tuple[str, ...],
+    arch_pairs: tuple[str, ...],
     sparsity: float | None,
     allocation: str | None,
     layer_density: tuple[str, ...],
     pattern: str | None,
     clients: int | None,
     recipe: str | None,
-    config_file: Path | None,
-    resume: Path | None,
-    checkpoint_every: str,
-    time_limit: str | None,
-    out: Path | None,
-    runs_dir: Path,
-    data_dir: Path | None,
-    device: str,
     embed_weights: bool,
-    dry_run: bool,
-    force: bool,
-    quiet: bool,
-    as_json: bool,
     **values: Any,
 ) -> None:
     """Find a mask over frozen random weights; write a run folder, print one result per seed.
@@ -83,83 +64,52 @@ def command(
     options = opt.parse_options(pairs) | opt.given(
         allocation=allocation, layer_density=",".join(layer_density), pattern=pattern, clients=clients
     )
-    if resume is not None:
-        if out or config_file or recipe:
-            raise UsageError("--resume takes config and folder from the run: leave out --out, --config and --recipe")
-        if resume.is_file():
-            raise UsageError(f"--resume takes a run folder, and {resume} is a file: give {resume.parent}")
-        resume = resume if resume.name not in ("", "..") else resume.resolve()
-        config_file, out = _config_of(resume), resume
-    every, limit = pace(checkpoint_every), seconds("time-limit", time_limit) if time_limit else None
-    trackers = Trackers({name: values.pop(name) for name in HELP})
-    with Stopping(limit) as stopping:
-        config = opt.read_config(ctx, values, config_file, _translated(ctx, options, sparsity), recipe)
-        opt.choose_device(device, config.devices)
-        if dry_run:
-            indent = None if as_json else 2
-            click.echo(json.dumps(resolved(config, device).to_dict(), indent=indent, sort_keys=True))
-            return
-        path = out or _own_run(ctx, config, config_file) or _own_folder(ctx, runs_dir, config)
-        if path.is_symlink():
-            path = path.resolve()  # what it points to is filled, and it stays
-        if not quiet:
-            _note(ctx, config)
-        results, stopped, known = search_in(
-            *(path, config, device, stopping, every, trackers),
-            data_dir=data_dir,
-            quiet=quiet,
-            force=force,
-            embed_weights=embed_weights,
-        )
-        show([_embedded(row) for row in results] if known and embed_weights else results, as_json)
-    if stopped:
-        raise stopped
+    arch_options = opt.parse_options(arch_pairs, "-a")
+    if call.resume and recipe:
+        raise UsageError("--resume takes config and folder from the run: leave out --recipe")
+
+    def read(file: Path | None) -> SearchConfig:
+        base = dict(recipes.read(recipe).config) if recipe else {}
+        extra = opt.given(options=options or None, arch_options=arch_options or None) | _density(ctx, sparsity)
+        config = opt.read_config(ctx, base, file, values, extra, SearchConfig)
+        if not call.dry_run:
+            _note(ctx, config, call)
+        return config
+
+    def show(result: RunResult) -> None:
+        again = result.known and embed_weights
+        show_tickets([_embedded(row) for row in result.rows] if again else result.rows, call.as_json)
+
+    run(_search, call, ctx, read, show, embed_weights=embed_weights)
 
 
-def _own_run(ctx: click.Context, config: SearchConfig, config_file: Path | None) -> Path | None:
-    """The run whose config.json is given, if nothing else was asked for."""
-    if config_file is None or "runs_dir" in opt.typed(ctx) or not (config_file.parent / "result.json").is_file():
-        return None
-    from supermask.runs.index import read_config
+def _search() -> Experiment:
+    from supermask.experiments.search import Search
 
-    return config_file.parent if SearchConfig.from_dict(read_config(config_file)) == config else None
+    return Search()
 
 
-def _own_folder(ctx: click.Context, runs_dir: Path, config: SearchConfig) -> Path:
-    """A run's config.json names its devices; only who types a number of them gets a folder of its own for it."""
-    return own_folder(runs_dir, config if "devices" in opt.typed(ctx) else config.replace(devices=None))
-
-
-def _note(ctx: click.Context, config: SearchConfig) -> None:
+def _note(ctx: click.Context, config: SearchConfig, call: Call) -> None:
     """What was asked for and means nothing to the method."""
     facts = facts_of(config.method)
     if config.epochs and not facts.learned:
-        click.echo(f"note: {config.method} is not trained, so there are no epochs", err=True)
+        call.note(f"note: {config.method} is not trained, so there are no epochs")
     if opt.typed(ctx) & {"density", "sparsity"} and not facts.keeps_density:
-        click.echo(f"note: {config.method} enforces no density; it is at most where the mask starts", err=True)
+        call.note(f"note: {config.method} enforces no density; it is at most where the mask starts")
 
 
-def _config_of(path: Path) -> Path:
-    """The config.json of a run folder, or of the hidden one that a killed process left in its place."""
-    from supermask.runs.index import hidden_path
-
-    there, hidden = path / "config.json", hidden_path(path) / "config.json"
-    return hidden if hidden.is_file() and not there.is_file() else there
-
-
-def _translated(ctx: click.Context, options: dict[str, Any], sparsity: float | None) -> dict[str, Any]:
-    """Options that stand for fields of the config."""
-    extra: dict[str, Any] = {"options": options} if options else {}
-    if sparsity is not None:
-        mine, other = (ctx.get_parameter_source(name) for name in ("sparsity", "density"))
-        if mine == other:
-            raise UsageError("--density and --sparsity say the same thing (density = 1 - sparsity); give one of them")
-        if other == ParameterSource.COMMANDLINE:
-            return extra  # what was typed goes before what the environment says
-        if not 0 <= sparsity < 1:
-            raise UsageError(f"sparsity is {sparsity}; it must be at least 0 and below 1")
-        extra["density"] = round(1 - sparsity, 12)
-    return extra
+def _density(ctx: click.Context, sparsity: float | None) -> dict[str, float]:
+    """--sparsity as the density that it stands for."""
+    if sparsity is None:
+        return {}
+    mine, other = (ctx.get_parameter_source(name) for name in ("sparsity", "density"))
+    if mine == other:
+        raise UsageError("--density and --sparsity say the same thing (density = 1 - sparsity); give one of them")
+    if other == ParameterSource.COMMANDLINE:
+        return {}  # what was typed goes before what the environment says
+    if not 0 <= sparsity < 1:
+        raise UsageError(f"sparsity is {sparsity}; it must be at least 0 and below 1")
+    return {"density": round(1 - sparsity, 12)}
 
 
 def _embedded(row: dict[str, Any]) -> dict[str, Any]:
@@ -172,7 +122,7 @@ def _embedded(row: dict[str, Any]) -> dict[str, Any]:
     return row | {"ticket_bytes": Path(row["ticket"]).stat().st_size}
 
 
-def show(results: list[dict[str, Any]], as_json: bool) -> None:
+def show_tickets(results: list[dict[str, Any]], as_json: bool) -> None:
     """One line per seed on stdout."""
     for row in results:
         if as_json:

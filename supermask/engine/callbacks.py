@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
 
+    from supermask.config import Config
     from supermask.engine.snapshot import Snapshot
 
 
@@ -33,6 +36,12 @@ class Metrics:
 
 class Callback:
     """Called between compiled calls, never from inside; every function does nothing unless overridden."""
+
+    def on_begin(self, folder: Path, config: Config) -> None:
+        """A run begins, or goes on, in a folder; not called where nothing is kept."""
+
+    def on_end(self) -> None:
+        """The run that began has ended, however it did."""
 
     def on_note(self, text: str) -> None:
         """Something a user may want to read, on one line."""
@@ -60,6 +69,14 @@ class Callbacks(Callback):
 
     def __init__(self, callbacks: Iterable[Callback]) -> None:
         self._all = tuple(callbacks)
+
+    def on_begin(self, folder: Path, config: Config) -> None:
+        for callback in self._all:
+            callback.on_begin(folder, config)
+
+    def on_end(self) -> None:
+        for callback in self._all:
+            callback.on_end()
 
     def on_note(self, text: str) -> None:
         for callback in self._all:

@@ -88,9 +88,10 @@ class Snapshot:
             return {key.removeprefix(prefix): array for key, array in tensors.items() if key.startswith(prefix)}
 
         def candidates(kind: str) -> list[Candidate]:
-            parts = ("result", "model_state")
             return [
-                Candidate(*(under(f"{kind}/{i}/{part}/") for part in parts), row["metrics"], row["density"])
+                Candidate(
+                    under(f"{kind}/{i}/result/"), under(f"{kind}/{i}/model_state/"), row["metrics"], row["density"]
+                )
                 for i, row in enumerate(document[kind])
             ]
 

@@ -80,7 +80,7 @@ class Trainer:
         return fit.scored(self.steps.validation, result, model_state, samples)
 
     def _filled(self, items: Sequence[Any]) -> list[Any]:
-        return [*items, *items[-1:] * (self.sharding.seeds - len(items))]
+        return [*items, *[items[-1]] * (self.sharding.seeds - len(items))]
 
 
 class _Fit:

@@ -130,9 +130,9 @@ class _Scorer:
         """(mean loss, accuracy) per draw."""
         problem, found = self.problem, self.found
         rule, result, frozen = self._roles()
-        stacked = [problem.sharding.stack_seeds([tree]) for tree in (result, found.state, frozen)]
+        result, state, frozen = (problem.sharding.stack_seeds([tree]) for tree in (result, found.state, frozen))
         evaluator = Evaluator(problem, rule, split, problem.sharding)
-        sums = evaluator(*stacked, [found.config.seed], samples)
+        sums = evaluator(result, state, frozen, [found.config.seed], samples)
         assert sums is not None  # nobody stops it
         return (sums.loss / sums.count)[:, 0], (sums.correct / sums.count)[:, 0]
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from supermask.config import Config
+from supermask.engine.callbacks import Callback, Callbacks
 from supermask.errors import DiskError, DivergedError, SupermaskError
 from supermask.resolve import resolve
 from supermask.runs.folder import RunFolder, claimed
@@ -15,7 +17,6 @@ from supermask.runtime.devices import choose_device, require_device
 from supermask.runtime.stopping import Stopping
 
 if TYPE_CHECKING:
-    from supermask.engine.callbacks import Callback
     from supermask.engine.problem import Problem
     from supermask.engine.state import FitState
     from supermask.engine.trainer import Trainer
@@ -90,13 +91,14 @@ class Experiment(Protocol):
 
 
 def run_experiment(
-    experiment: Experiment, config: Config, options: RunOptions, stopping: Stopping | None = None
+    experiment: Callable[[], Experiment], config: Config, options: RunOptions, stopping: Stopping | None = None
 ) -> RunResult:
     """The results of a run folder: known if its run is finished, else found, on from its newest checkpoint.
 
     The folder is claimed before JAX is imported, so that others who want it hear of it soon.
 
     Args:
+        experiment: called once JAX is set up.
         stopping: turns signals into a wish to stop; None to do so for the time of this call.
 
     Raises:
@@ -150,7 +152,7 @@ def _here(config: Config, options: RunOptions) -> Config:
 
 
 def _run_in(
-    folder: RunFolder, experiment: Experiment, config: Config, options: RunOptions, stopping: Stopping
+    folder: RunFolder, experiment: Callable[[], Experiment], config: Config, options: RunOptions, stopping: Stopping
 ) -> RunResult:
     """Run in a claimed folder and close it; see `run_experiment`."""
     from supermask.engine.problem import load_problem
@@ -165,14 +167,18 @@ def _run_in(
     for complaint in folder.complaints:
         options.note(f"warning: {complaint}; the checkpoint before it is used")
     session = Session(folder, options, stopping)
+    callbacks = Callbacks(options.callbacks)
     try:
-        rows = experiment.run(session, problem)
+        callbacks.on_begin(folder.working, config)
+        rows = experiment().run(session, problem)
     except (DivergedError, DiskError) as error:
         done = folder.finished_rows()
         if isinstance(error, DivergedError) and done:
             folder.close(done, complete=False)
         last = folder.last_checkpoint()
         raise type(error)(f"{error}; the last good checkpoint is {last}" if last else str(error)) from None
+    finally:
+        callbacks.on_end()
     folder.close(rows, complete=session.goes_on is None)
     if session.goes_on is None:
         return RunResult(folder.path, rows)

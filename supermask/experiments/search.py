@@ -59,7 +59,7 @@ def search(
         problem = load_problem(on_this_machine(resolve(config)), folder)
         return [ticket for group in groups(problem, Unsaved(tuple(callbacks))) for ticket in group.tickets]
     options = run if isinstance(run, RunOptions) else RunOptions(Path(run), data_dir=folder, callbacks=tuple(callbacks))
-    result = run_experiment(Search(), config, options)
+    result = run_experiment(Search, config, options)
     if result.stopped:
         raise result.stopped
     return [Ticket.load(row["ticket"]) for row in result.rows]
@@ -112,8 +112,9 @@ def _single_draw(candidate: Candidate) -> dict[str, float]:
 def _ticket(
     problem: Problem, seed: int, candidate: Candidate, metrics: dict[str, float], found: dict[str, str]
 ) -> Ticket:
-    config = problem.config
+    config, method = problem.config, problem.method
     assert isinstance(config, SearchConfig)
+    assert method is not None
     return Ticket(
         config=config.replace(seed=seed, seeds=1),
         shapes=problem.model.weights,
@@ -122,7 +123,7 @@ def _ticket(
         state=candidate.model_state,
         fingerprint=found,
         metrics=metrics,
-        transforms=type(problem.method).effective is not Method.effective,
+        transforms=type(method).effective is not Method.effective,
         versions=versions(),
     )
 

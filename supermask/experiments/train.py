@@ -44,17 +44,10 @@ def train(
         problem = load_problem(on_this_machine(resolve(config)), folder)
         return [found for _, trained in groups(problem, Unsaved(tuple(callbacks))) for found in trained]
     options = run if isinstance(run, RunOptions) else RunOptions(Path(run), data_dir=folder, callbacks=tuple(callbacks))
-    result = run_experiment(Train(), config, options)
+    result = run_experiment(Train, config, options)
     if result.stopped:
         raise result.stopped
     return [TrainedWeights.load(row["weights"]) for row in result.rows]
-
-
-def like(ticket: Ticket, path: str | Path) -> TrainConfig:
-    """The config of training under a ticket's mask: its network and data, and `path` as where the ticket is."""
-    names = ("arch", "arch_options", "dataset", "init", "activation", "width", "image_size", "normalise", "augment")
-    same = {name: getattr(ticket.config, name) for name in (*names, "validation", "precision", "conv", "seed")}
-    return TrainConfig(**same, ticket=str(path))
 
 
 def groups(problem: Problem, phases: Phases) -> Iterator[tuple[SeedGroup, list[TrainedWeights]]]:

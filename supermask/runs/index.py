@@ -74,7 +74,7 @@ def finished(path: Path, config: Config) -> list[dict[str, Any]] | None:
 
 def _moved(row: dict[str, Any], run: Path) -> dict[str, Any]:
     """The row, its paths as they are now that the run folder may have been moved."""
-    paths = {key: str(run / Path(row[key]).name) for key in ("ticket", "weights") if key in row}
+    paths: dict[str, Any] = {key: str(run / Path(row[key]).name) for key in ("ticket", "weights") if key in row}
     return {**row, **paths, "run": str(run)}
 
 

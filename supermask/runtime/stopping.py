@@ -22,8 +22,8 @@ class Stopping:
     """A context in which signals do not kill but ask; `stop_requested` says whether to stop.
 
     Attributes:
-        nothing_to_lose: nothing would be lost by ending at once, so that a signal does: at the start, and while data are read
-            and programs compiled. Ctrl-C pressed twice ends at once, whatever is lost.
+        nothing_to_lose: whether a signal may end the process at once: at the start, and while data are read and
+            programs compiled. Ctrl-C pressed twice ends it at once, whatever is lost.
         clean_up: called before that.
     """
 

@@ -47,8 +47,8 @@ def draw(init: str, seed: int, shapes: Shapes, density: float = 1.0) -> Tree:
 
 def of_config(config: Config, seed: int, shapes: Shapes) -> Tree:
     """The frozen weights of a resolved config, of a seed of its own."""
-    scaled = isinstance(config, SearchConfig) and config.scale_by_density
-    return draw(str(config.init), seed, shapes, config.density if scaled else 1.0)
+    density = config.density if isinstance(config, SearchConfig) and config.scale_by_density else 1.0
+    return draw(str(config.init), seed, shapes, density)
 
 
 def kaiming_normal(stream: np.random.Philox, shape: tuple[int, ...]) -> np.ndarray:

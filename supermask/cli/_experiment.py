@@ -1,0 +1,162 @@
+"""What search and train share: the options of a run, its config, and its results on stdout."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from supermask.cli import _options as opt
+from supermask.cli._pace import pace_options, policy, seconds
+from supermask.cli._progress import reporter
+from supermask.cli._trackers import HELP, Trackers, tracker_options
+from supermask.config import Config
+from supermask.errors import UsageError
+from supermask.experiments.run import RunOptions, RunResult, run_experiment, run_path
+from supermask.resolve import resolve
+from supermask.runs.index import hidden_path, read_config
+from supermask.runs.results import config_class
+from supermask.runtime.devices import choose_device
+from supermask.runtime.stopping import Stopping
+
+if TYPE_CHECKING:
+    from supermask.experiments.run import Experiment
+
+
+@dataclass(frozen=True)
+class Call:
+    """What was said of the run itself, in every command that fills a run folder."""
+
+    config_file: Path | None
+    resume: Path | None
+    out: Path | None
+    runs_dir: Path
+    data_dir: Path | None
+    device: str
+    checkpoint_every: str
+    time_limit: str | None
+    dry_run: bool
+    force: bool
+    quiet: bool
+    as_json: bool
+    trackers: tuple[str, ...]
+
+    def note(self, text: str) -> None:
+        """On stderr, unless it is to be quiet."""
+        if not self.quiet:
+            click.echo(text, err=True)
+
+
+def run_options(command: opt.F) -> opt.F:
+    """The options of a run; the command gets them as one `call`."""
+
+    @functools.wraps(command)
+    def with_call(*args: Any, **values: Any) -> Any:
+        trackers = tuple(name for name in HELP if values.pop(name))
+        own = {item.name: values.pop(item.name) for item in fields(Call) if item.name != "trackers"}
+        return command(*args, call=Call(**own, trackers=trackers), **values)
+
+    decorated: opt.F = with_call
+    for decorate in reversed(
+        (
+            opt.option("--config", "config_file", type=opt.PATH, help="Take defaults from this config.json of a run."),
+            opt.option(
+                "--resume", type=opt.PATH, metavar="RUN", help="Go on with this run folder: its config, its checkpoint."
+            ),
+            pace_options,
+            tracker_options,
+            opt.option("--out", type=opt.PATH, help="Run folder.  [default: a name of its own in --runs-dir]"),
+            opt.option(
+                "--runs-dir", type=opt.PATH, default=Path("runs"), show_default=True, help="Where run folders go."
+            ),
+            opt.data_dir_option,
+            opt.device_option,
+            opt.option("--dry-run", is_flag=True, help="Print the resolved config and stop."),
+            opt.option("--force", is_flag=True, help="Start anew, whatever the run folder holds."),
+            opt.quiet_option,
+            opt.json_option,
+        )
+    ):
+        decorated = decorate(decorated)
+    return decorated
+
+
+def run(
+    experiment: Callable[[], Experiment],
+    call: Call,
+    ctx: click.Context,
+    read: Callable[[Path | None], Config],
+    show: Callable[[RunResult], None],
+    **more: Any,
+) -> None:
+    """Run an experiment in its folder, or show what is known of it; `--dry-run` prints its config alone.
+
+    Args:
+        read: the config of the call, over a config file.
+        show: prints the results; also of a run that was stopped, before its error ends the command.
+        more: fields of RunOptions.
+    """
+    config_file, out = _resumed(call) if call.resume is not None else (call.config_file, call.out)
+    checkpoints = policy(call.checkpoint_every)
+    limit = seconds("time-limit", call.time_limit) if call.time_limit else None
+    progress = reporter(call.quiet)
+    trackers = Trackers(call.trackers, progress.on_note)
+    with Stopping(limit) as stopping:
+        config = read(config_file)
+        if call.dry_run:
+            _print_config(config, call)
+            return
+        options = RunOptions(
+            path=out or _own_run(ctx, config, config_file) or _own_folder(ctx, call.runs_dir, config),
+            data_dir=call.data_dir,
+            device=call.device,
+            force=call.force,
+            checkpoints=checkpoints,
+            callbacks=(progress, trackers),
+            **more,
+        )
+        result = run_experiment(experiment, config, options, stopping)
+        show(result)
+    if result.stopped:
+        raise result.stopped
+
+
+def _print_config(config: Config, call: Call) -> None:
+    choose_device(call.device, config.devices)
+    config = resolve(config)
+    from supermask.engine.problem import on_this_machine
+
+    indent = None if call.as_json else 2
+    click.echo(json.dumps(on_this_machine(config).to_dict(), indent=indent, sort_keys=True))
+
+
+def _resumed(call: Call) -> tuple[Path, Path]:
+    """(config file, run folder) of --resume."""
+    path = call.resume
+    assert path is not None
+    if call.out or call.config_file:
+        raise UsageError("--resume takes config and folder from the run: leave out --out and --config")
+    if path.is_file():
+        raise UsageError(f"--resume takes a run folder, and {path} is a file: give {path.parent}")
+    path = path if path.name not in ("", "..") else path.resolve()
+    # A killed process left its config in the hidden folder.
+    there, hidden = path / "config.json", hidden_path(path) / "config.json"
+    return (hidden if hidden.is_file() and not there.is_file() else there), path
+
+
+def _own_run(ctx: click.Context, config: Config, config_file: Path | None) -> Path | None:
+    """The run whose config.json is given, if nothing else was asked for."""
+    if config_file is None or "runs_dir" in opt.typed(ctx) or not (config_file.parent / "result.json").is_file():
+        return None
+    values = read_config(config_file)
+    return config_file.parent if config_class(values).from_dict(values) == config else None
+
+
+def _own_folder(ctx: click.Context, runs_dir: Path, config: Config) -> Path:
+    """A run's config.json names its devices; only who types a number of them gets a folder of its own for it."""
+    return run_path(runs_dir, config if "devices" in opt.typed(ctx) else config.replace(devices=None))

@@ -1,0 +1,73 @@
+"""supermask train: the weights themselves."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from supermask.cli import _options as opt
+from supermask.cli._experiment import Call, run, run_options
+from supermask.cli._help import GroupedCommand
+from supermask.config import TrainConfig
+from supermask.experiments.run import RunResult
+
+if TYPE_CHECKING:
+    from supermask.experiments.run import Experiment
+
+EPILOG = """\b
+Examples:
+  supermask train --arch lenet300 --dataset mnist --epochs 5 --seeds 3
+  supermask train --ticket runs/NAME/ticket-s0.safetensors
+  supermask train --arch mypkg.nets:MyNet -a hidden=64 --json | jq .val_accuracy"""
+
+
+@click.command(cls=GroupedCommand, epilog=EPILOG)
+@partial(opt.config_options, kind=TrainConfig)
+@opt.arch_option
+@opt.option(
+    "--ticket",
+    type=opt.PATH,
+    help="Train under the mask of this ticket, from its weights, on its network and data.",
+    group="method",
+)
+@run_options
+@click.pass_context
+def command(ctx: click.Context, call: Call, arch_pairs: tuple[str, ...], ticket: Path | None, **values: Any) -> None:
+    """Train the weights of a network, dense or under a ticket's mask; write a run folder, print one result per seed.
+
+    The same call again answers with the finished run's result, or goes on from where the training was stopped.
+    """
+    arch_options = opt.parse_options(arch_pairs, "-a")
+
+    def read(file: Path | None) -> TrainConfig:
+        return opt.read_config(ctx, _of_ticket(ticket), file, values, opt.given(arch_options=arch_options), TrainConfig)
+
+    def show(result: RunResult) -> None:
+        for row in result.rows:
+            if call.as_json:
+                opt.print_json(row)
+            else:
+                click.echo(
+                    f"{row['weights']}  val {row['val_accuracy']:.4f}  train {row['train_accuracy']:.4f}  "
+                    f"density {row['density']:.4f}  epochs {row['epochs']}  {row['weights_bytes']:,} bytes"
+                )
+
+    run(_train, call, ctx, read, show)
+
+
+def _of_ticket(path: Path | None) -> dict[str, Any]:
+    """Network and data of the ticket, as defaults."""
+    if path is None:
+        return {}
+    from supermask.ticket import Ticket
+
+    return TrainConfig.under(path, Ticket.load(path).config).to_dict()
+
+
+def _train() -> Experiment:
+    from supermask.experiments.train import Train
+
+    return Train()
