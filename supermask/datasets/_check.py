@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,16 +66,18 @@ def check(dataset: Dataset, source: object) -> Dataset:
     return dataset
 
 
-def check_shape(images: np.ndarray, shape: tuple[int, ...], path: Path) -> None:
-    """Compare the images of one file with the shape that the dataset declares.
+def note_shape(where: str, noun: str, shape: Sequence[int], official: Sequence[int]) -> None:
+    """Say in one line on stderr that images are not those of the official files, but an extract or a stand-in.
 
-    Raises:
-        BadFileError: they differ.
+    Args:
+        where, noun: whose images they are, such as a path, and what it is: a file or a split.
+        shape, official: (n, height, width, channels). Nothing is said if they are equal.
     """
-    if images.shape != shape:
-        raise BadFileError(
-            f"{path} has images of shape {times(images.shape)}; they must be {times(shape)} (for data of another "
-            "shape, use npz:PATH)"
+    if tuple(shape) != tuple(official):
+        print(
+            f"note: {where} has {shape[0]:,} image{'s' * (shape[0] != 1)} of {times(shape[1:])}; "
+            f"the official {noun} has {official[0]:,} of {times(official[1:])}",
+            file=sys.stderr,
         )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from supermask.datasets._check import check, check_shape, no_argument, reading
+from supermask.datasets._check import check, no_argument, note_shape, reading
 from supermask.datasets._fetch import Remote, fetch
 from supermask.datasets._pickle import load_dict
 from supermask.datasets._tar import read_members
@@ -50,7 +50,8 @@ class CifarSource:
     Attributes:
         name: as registered; the files are searched for in data_dir and in data_dir/name.
         classes: names of the labels 0, 1, ...
-        train, test: shape of the images, (n, height, width, 3).
+        train, test: shape of the official images, (n, height, width, 3). Files with another number of images are read
+            as well.
         mean, std: as published.
         layouts: in order of preference; the first one is fetched.
         mirrors: URLs that the archive's name is appended to, tried in this order.
@@ -77,12 +78,13 @@ class CifarSource:
         """Read the official files (binary or python, unpacked or not); fetch them first if they are nowhere.
 
         Returns:
-            Images uint8 of the declared shapes, labels int32 (n,).
+            Images uint8 (n, height, width, 3), labels int32 (n,). A line on stderr says where their number is not the
+            official one.
 
         Raises:
             UsageError: an argument was given.
-            BadFileError: a file is damaged or of another shape, or all are missing and cannot be fetched. Files that
-                exist are never replaced.
+            BadFileError: a file is damaged, or all are missing and cannot be fetched. Files that exist are never
+                replaced.
         """
         no_argument(self.name, argument)
         with reading(data_dir):
@@ -91,18 +93,23 @@ class CifarSource:
         archived = _members(layout, path) if path.is_file() else None
         if archived is None:
             self._check_complete(layout, path)
-        images_per_file = self.train[0] // len(layout.train)
 
-        def read(name: str, count: int) -> Split:
+        def read(name: str) -> Split:
             data = _read(path / name) if archived is None else archived[name]
-            split = (self._parse_pickle if layout.pickled else self._parse_binary)(data, path / name)
-            check_shape(split.images, (count, *self.train[1:]), path / name)
-            return split
+            return (self._parse_pickle if layout.pickled else self._parse_binary)(data, path / name)
 
-        parts = [read(name, images_per_file) for name in layout.train]
+        parts = [read(name) for name in layout.train]
+        for name, part in zip(layout.train, parts, strict=True):
+            if len(part) != len(parts[0]):  # nothing else shows that a file was cut between two records
+                raise BadFileError(
+                    f"{path / name} has {len(part)} images and {layout.train[0]} {len(parts[0])}; "
+                    "all batches must have the same number"
+                )
         train = Split(np.concatenate([part.images for part in parts]), np.concatenate([part.labels for part in parts]))
-        test = read(layout.test, self.test[0])
-        return check(Dataset(train, test, self.classes, self.mean, self.std), path)
+        dataset = check(Dataset(train, read(layout.test), self.classes, self.mean, self.std), path)
+        note_shape(f"{path}: the train split", "split", train.images.shape, self.train)
+        note_shape(f"{path}: the test split", "split", dataset.test.images.shape, self.test)
+        return dataset
 
     def _find(self, data_dir: Path) -> tuple[Layout, Path] | None:
         """The first archive, or folder with any of the files, else the first folder, whose lack is then reported."""

@@ -15,7 +15,7 @@ from typing import IO
 
 import numpy as np
 
-from supermask.datasets._check import check, check_shape, no_argument, reading, times
+from supermask.datasets._check import check, no_argument, note_shape, reading, times
 from supermask.datasets._fetch import Remote, fetch
 from supermask.datasets._stats import mean_std
 from supermask.errors import BadFileError
@@ -34,7 +34,7 @@ class IdxSource:
     Attributes:
         name: as registered; data_dir/name is the first folder to be searched, and the one that is fetched into.
         classes: names of the labels 0, 1, ...
-        train, test: shape of the images, (n, height, width, 1).
+        train, test: shape of the official images, (n, height, width, 1). Files with other images are read as well.
         files: train images, train labels, test images, test labels.
         mirrors: URLs that a file's name is appended to, tried in this order.
         folders: further folders to search, relative to data_dir; `.` is data_dir itself.
@@ -55,12 +55,13 @@ class IdxSource:
         """Read the four files; fetch them first if they are in none of the folders.
 
         Returns:
-            Images uint8 of the declared shapes, labels int32 (n,).
+            Images uint8 (n, height, width, 1), labels int32 (n,). A line on stderr says where their number or size is
+            not the official one.
 
         Raises:
             UsageError: an argument was given.
-            BadFileError: a file is damaged or of another shape, or all are missing and cannot be fetched. Files that
-                exist are never replaced.
+            BadFileError: a file is damaged, or all are missing and cannot be fetched. Files that exist are never
+                replaced.
         """
         no_argument(self.name, argument)
         with reading(data_dir):
@@ -69,12 +70,15 @@ class IdxSource:
             folder = Path(data_dir) / self.name
             fetch(self.name, self.mirrors, self.files, folder, into=folder)
         paths = self._paths(folder)
-        train = _split(paths[0], paths[1], self.train, len(self.classes))
-        test = _split(paths[2], paths[3], self.test, len(self.classes))
+        train = _split(paths[0], paths[1], len(self.classes))
+        test = _split(paths[2], paths[3], len(self.classes))
         mean, std = self.mean, self.std
         if mean is None or std is None:
             mean, std = mean_std(train.images)
-        return check(Dataset(train, test, self.classes, mean, std), folder)
+        dataset = check(Dataset(train, test, self.classes, mean, std), folder)
+        note_shape(str(paths[0]), "file", train.images.shape, self.train)
+        note_shape(str(paths[2]), "file", test.images.shape, self.test)
+        return dataset
 
     def _find(self, data_dir: Path) -> Path | None:
         """The first folder with any of the files, else the first that exists: `_paths` then says what it lacks."""
@@ -152,7 +156,7 @@ def _wrong_magic(magic: bytes, rank: int) -> str:
     return f"has the wrong magic number {magic.hex(' ')}"
 
 
-def _split(images_path: Path, labels_path: Path, shape: tuple[int, ...], classes: int) -> Split:
+def _split(images_path: Path, labels_path: Path, classes: int) -> Split:
     images, labels = read_idx(images_path, 3)[..., None], read_idx(labels_path, 1)
     if len(images) != len(labels):
         raise BadFileError(
@@ -160,7 +164,6 @@ def _split(images_path: Path, labels_path: Path, shape: tuple[int, ...], classes
         )
     if labels.max() >= classes:
         raise BadFileError(f"{labels_path} has the label {labels.max()}; labels go from 0 to {classes - 1}")
-    check_shape(images, shape, images_path)
     return Split(images, labels.astype(np.int32))
 
 

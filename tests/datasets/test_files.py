@@ -29,7 +29,6 @@ import pytest
 
 from supermask import registry
 from supermask.datasets import cifar10, cifar100, digits, fashion_mnist, folder, kmnist, mnist, npz
-from supermask.datasets._cifar import CifarSource
 from supermask.datasets._fetch import Remote, fetch
 from supermask.datasets._idx import read_idx
 from supermask.datasets._pickle import load_dict
@@ -92,14 +91,6 @@ def cifar_binary(module: Any = cifar10, count: int = 2) -> dict[str, bytes]:
         name: np.hstack([np.array([labels] * count, np.uint8), images(count, 3072)]).tobytes()
         for name in (*layout.train, layout.test)
     }
-
-
-def small(module: Any, count: int = 2) -> Any:
-    """The dataset's declaration, with the shapes of the files made here: `count` images in each file of CIFAR."""
-    shapes = ((6, 4, 5, 1), (3, 4, 5, 1))
-    if isinstance(module.load, CifarSource):
-        shapes = ((count * len(module.load.layouts[0].train), 32, 32, 3), (count, 32, 32, 3))
-    return dataclasses.replace(module.load, train=shapes[0], test=shapes[1])
 
 
 def write_files(at: Path, files: dict[str, bytes]) -> Path:
@@ -250,7 +241,7 @@ def test_digits_are_split_for_ever(tmp_path: Path) -> None:
 @pytest.mark.parametrize("place", ["fashion-mnist", "FashionMNIST/raw"])
 def test_idx_is_read(tmp_path: Path, place: str, zipped: bool) -> None:
     parts = write_idx(tmp_path / place, zipped=zipped)
-    dataset = small(fashion_mnist)(tmp_path)
+    dataset = fashion_mnist.load(tmp_path)
     arrays = (dataset.train.images[..., 0], dataset.train.labels, dataset.test.images[..., 0], dataset.test.labels)
     for array, expected in zip(arrays, parts.values(), strict=True):
         np.testing.assert_array_equal(array, expected)
@@ -261,28 +252,40 @@ def test_idx_is_read(tmp_path: Path, place: str, zipped: bool) -> None:
 
 def test_loose_idx_files_are_mnist_and_nothing_else(tmp_path: Path) -> None:
     write_idx(tmp_path)
-    dataset = small(mnist)(tmp_path)
+    dataset = mnist.load(tmp_path)
     assert (dataset.mean, dataset.std, len(dataset.train)) == ((0.1307,), (0.3081,), 6)
-    fails(lambda: small(fashion_mnist)(tmp_path), "fashion-mnist is not in")
-    fails(lambda: small(kmnist)(tmp_path), "kmnist is not in")
+    fails(lambda: fashion_mnist.load(tmp_path), "fashion-mnist is not in")
+    fails(lambda: kmnist.load(tmp_path), "kmnist is not in")
 
 
 def test_idx_folder_that_is_empty_or_incomplete(tmp_path: Path) -> None:
     home = tmp_path / "mnist"
     home.mkdir()
-    fails(lambda: small(mnist)(tmp_path), home, "none of", "train-images-idx3-ubyte.gz")
+    fails(lambda: mnist.load(tmp_path), home, "none of", "train-images-idx3-ubyte.gz")
     write_idx(home)
     (home / "t10k-images-idx3-ubyte.gz").unlink()
-    fails(lambda: small(mnist)(tmp_path), home, "lacks t10k-images-idx3-ubyte.gz;")
+    fails(lambda: mnist.load(tmp_path), home, "lacks t10k-images-idx3-ubyte.gz;")
     assert len(list(home.iterdir())) == 3
 
 
-def test_idx_of_another_shape_than_declared(tmp_path: Path) -> None:
-    write_idx(tmp_path / "mnist")
-    path = tmp_path / "mnist" / "train-images-idx3-ubyte.gz"
-    fails(lambda: mnist.load(tmp_path), path, "6x4x5x1", "must be 60000x28x28x1", "npz:PATH")
-    source = dataclasses.replace(small(mnist), test=(4, 4, 5, 1))
-    fails(lambda: source(tmp_path), "t10k-images-idx3-ubyte.gz", "3x4x5x1", "must be 4x4x5x1")
+def test_idx_of_another_shape_than_the_official_one_is_read_and_noted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_idx(tmp_path / "mnist", zipped=False)
+    home = tmp_path / "mnist"
+    assert mnist.load(tmp_path).train.images.shape == (6, 4, 5, 1)
+    train, test = (home / name for name in (IDX_NAMES[0], IDX_NAMES[2]))
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines() == [
+        f"note: {train} has 6 images of 4x5x1; the official file has 60,000 of 28x28x1",
+        f"note: {test} has 3 images of 4x5x1; the official file has 10,000 of 28x28x1",
+    ]
+    dataclasses.replace(mnist.load, train=(6, 4, 5, 1), test=(1, 4, 5, 1))(tmp_path)
+    assert capsys.readouterr().err == f"note: {test} has 3 images of 4x5x1; the official file has 1 of 4x5x1\n"
+    write_idx(home, {IDX_NAMES[3]: np.array([0])}, zipped=False)
+    fails(lambda: mnist.load(tmp_path), test, "3 images", "1 labels")
+    assert capsys.readouterr().err == ""  # the error is the only line
 
 
 def damage_idx() -> Iterator[tuple[bytes, tuple[str, ...]]]:
@@ -308,12 +311,12 @@ def test_damaged_idx(tmp_path: Path, data: bytes, words: tuple[str, ...], zipped
     write_idx(tmp_path / "mnist")
     path = tmp_path / "mnist" / "train-images-idx3-ubyte.gz"
     path.write_bytes(gzip.compress(data) if zipped else data)
-    fails(lambda: small(mnist)(tmp_path), tmp_path / "mnist", *words)
+    fails(lambda: mnist.load(tmp_path), tmp_path / "mnist", *words)
 
 
 def test_idx_labels_out_of_range(tmp_path: Path) -> None:
     write_idx(tmp_path / "mnist", idx_parts() | {IDX_NAMES[3]: np.array([0, 10, 1])})
-    fails(lambda: small(mnist)(tmp_path), "t10k-labels-idx1-ubyte.gz", "label 10", "from 0 to 9")
+    fails(lambda: mnist.load(tmp_path), "t10k-labels-idx1-ubyte.gz", "label 10", "from 0 to 9")
 
 
 def test_damaged_gzip(tmp_path: Path) -> None:
@@ -322,7 +325,7 @@ def test_damaged_gzip(tmp_path: Path) -> None:
     good = path.read_bytes()
     for data in (good[:-12], good[:5], good[:60], good[:-8] + b"\0\0\0\0" + good[-4:], good + b"rest"):
         path.write_bytes(data)
-        fails(lambda: small(mnist)(tmp_path), path)
+        fails(lambda: mnist.load(tmp_path), path)
 
 
 def test_gzip_bomb_is_not_unpacked(tmp_path: Path) -> None:
@@ -354,7 +357,7 @@ def test_binary_cifar_is_read(tmp_path: Path, module: Any, inside: str, packed: 
         write_files(base, {layout.archive: tar_gz({"../evil": b"x", **members})})
     else:
         write_files(base / layout.folder, files)
-    dataset = small(module)(tmp_path)
+    dataset = module.load(tmp_path)
     assert dataset.train.images.shape == (2 * len(layout.train), 32, 32, 3)
     record = np.frombuffer(files[layout.train[0]], np.uint8)[len(source.label_bytes) :]
     for channel in range(3):
@@ -375,7 +378,7 @@ def test_python_cifar_equals_binary(tmp_path: Path, protocol: int, order: Litera
         content = {b"data": table[:, 2:].copy(order), b"fine_labels": table[:, 1].tolist(), b"filenames": [b"x"]}
         pickles[name.removesuffix(".bin")] = pickle.dumps(content, protocol)
     write_files(tmp_path / "b" / "cifar-100-python", pickles)
-    one, other = small(cifar100, 3)(tmp_path / "a"), small(cifar100, 3)(tmp_path / "b")
+    one, other = cifar100.load(tmp_path / "a"), cifar100.load(tmp_path / "b")
     for part in ("train", "test"):
         np.testing.assert_array_equal(getattr(one, part).images, getattr(other, part).images)
         np.testing.assert_array_equal(getattr(one, part).labels, getattr(other, part).labels)
@@ -434,10 +437,28 @@ def test_damaged_or_hostile_pickle(
     good = pickle.dumps({"data": images(2, 3072), "labels": [1, 2]})
     names = (*cifar10.load.layouts[1].train, "test_batch")
     home = write_files(tmp_path / "cifar-10-batches-py", dict.fromkeys(names, good))
-    assert len(small(cifar10)(tmp_path).train) == 10
+    assert len(cifar10.load(tmp_path).train) == 10
     (home / "data_batch_4").write_bytes(data)
-    fails(lambda: small(cifar10)(tmp_path), home / "data_batch_4", *words)
+    fails(lambda: cifar10.load(tmp_path), home / "data_batch_4", *words)
     assert not Path("was-here").exists()
+
+
+def test_cifar_of_another_number_of_images_is_read_and_noted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = cifar_binary()
+    home = write_files(tmp_path / "cifar-10-batches-bin", files | {"test_batch.bin": files["test_batch.bin"][:3073]})
+    dataset = cifar10.load(tmp_path)
+    assert (len(dataset.train), len(dataset.test)) == (10, 1)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    test = f"note: {home}: the test split has 1 image of 32x32x3; the official split has 10,000 of 32x32x3"
+    assert captured.err.splitlines() == [
+        f"note: {home}: the train split has 10 images of 32x32x3; the official split has 50,000 of 32x32x3",
+        test,
+    ]
+    dataclasses.replace(cifar10.load, train=(10, 32, 32, 3))(tmp_path)
+    assert capsys.readouterr().err == test + "\n"
 
 
 def test_damaged_binary_cifar(tmp_path: Path) -> None:
@@ -448,23 +469,19 @@ def test_damaged_binary_cifar(tmp_path: Path) -> None:
     for data, words in (
         (good[:-1], (batch, "6145 bytes", "records of 3073")),
         (b"", (batch, "0 bytes")),
-        (good[:3073], (batch, "1x32x32x3", "must be 2x32x32x3")),
+        (good[:3073], (batch, "1 images", "data_batch_1.bin 2", "same number")),
         (b"\x0a" + good[1:], (batch, "label 10", "0 to 9")),
     ):
         batch.write_bytes(data)
-        fails(lambda: small(cifar10)(tmp_path), *words)
-    batch.write_bytes(good)
-    test = home / "test_batch.bin"
-    test.write_bytes(good[:3073])
-    fails(lambda: small(cifar10)(tmp_path), test, "1x32x32x3", "must be 2x32x32x3")
+        fails(lambda: cifar10.load(tmp_path), *words)
     batch.unlink()
-    fails(lambda: small(cifar10)(tmp_path), home, "lacks data_batch_2.bin;")
+    fails(lambda: cifar10.load(tmp_path), home, "lacks data_batch_2.bin;")
     for name in files:
         (home / name).unlink(missing_ok=True)
-    fails(lambda: small(cifar10)(tmp_path), home, "none of data_batch_1.bin")
+    fails(lambda: cifar10.load(tmp_path), home, "none of data_batch_1.bin")
     home.rmdir()
     (tmp_path / "cifar10").mkdir()
-    fails(lambda: small(cifar10)(tmp_path), tmp_path / "cifar10", "none of cifar-10-batches-bin")
+    fails(lambda: cifar10.load(tmp_path), tmp_path / "cifar10", "none of cifar-10-batches-bin")
 
 
 @pytest.mark.parametrize(("column", "label"), [(0, 20), (1, 100)])
@@ -472,7 +489,7 @@ def test_cifar100_labels_out_of_range(tmp_path: Path, column: int, label: int) -
     files = {name: bytearray(data) for name, data in cifar_binary(cifar100).items()}
     files["test.bin"][column] = label
     write_files(tmp_path / "cifar-100-binary", {name: bytes(data) for name, data in files.items()})
-    fails(lambda: small(cifar100)(tmp_path), "test.bin", f"label {label};")
+    fails(lambda: cifar100.load(tmp_path), "test.bin", f"label {label};")
 
 
 def test_damaged_archive(tmp_path: Path) -> None:
@@ -489,7 +506,7 @@ def test_damaged_archive(tmp_path: Path) -> None:
         (lacking, "lacks cifar-10-batches-bin/test_batch.bin"),
     ):
         archive.write_bytes(data)
-        fails(lambda: small(cifar10)(tmp_path), archive, word)
+        fails(lambda: cifar10.load(tmp_path), archive, word)
     assert list(tmp_path.iterdir()) == [archive]
 
 
@@ -724,12 +741,12 @@ def test_random_damage_ends_in_our_error_or_a_valid_dataset(tmp_path: Path) -> N
     members = {f"cifar-100-binary/{name}": data for name, data in cifar_binary(cifar100, 1).items()}
     write_files(tmp_path / "tar", {"cifar-100-binary.tar.gz": tar_gz(members)})
     cases: list[tuple[Path, Callable[[], Dataset]]] = [
-        (tmp_path / "mnist" / "train-images-idx3-ubyte.gz", lambda: small(mnist)(tmp_path)),
+        (tmp_path / "mnist" / "train-images-idx3-ubyte.gz", lambda: mnist.load(tmp_path)),
         (tmp_path / "a.npz", lambda: npz.load(tmp_path, str(tmp_path / "a.npz"))),
         (tmp_path / "set" / "train" / "cat" / "1.png", lambda: folder.load(tmp_path, str(tmp_path / "set"))),
         (tmp_path / "set" / "test" / "dog" / "2.jpg", lambda: folder.load(tmp_path, str(tmp_path / "set"))),
-        (tmp_path / "py" / "cifar-10-batches-py" / "data_batch_1", lambda: small(cifar10)(tmp_path / "py")),
-        (tmp_path / "tar" / "cifar-100-binary.tar.gz", lambda: small(cifar100, 1)(tmp_path / "tar")),
+        (tmp_path / "py" / "cifar-10-batches-py" / "data_batch_1", lambda: cifar10.load(tmp_path / "py")),
+        (tmp_path / "tar" / "cifar-100-binary.tar.gz", lambda: cifar100.load(tmp_path / "tar")),
     ]
     for path, load in cases:
         good, refused = path.read_bytes(), 0
@@ -809,9 +826,11 @@ def test_mnist_is_fetched_once_from_the_first_good_mirror(
     server = serve({f"/{mirror}/{name}": data for mirror, held in mirrors.items() for name, data in held.items()})
     order = ("missing", "wrong", "html", "long", "short", "good", "last")
     source = dataclasses.replace(
-        small(mnist),
+        mnist.load,
+        train=(6, 4, 5, 1),
+        test=(3, 4, 5, 1),
         mirrors=tuple(f"{server.url}{mirror}/" for mirror in order),
-        files=tuple(remote(name, data) for name, data in files.items()),
+        files=tuple(remote(name, data) for name, data in files.items()),  # type: ignore[arg-type]
     )
     data_dir = tmp_path / "new"
     dataset = source(data_dir)
@@ -845,9 +864,9 @@ def test_what_a_killed_download_left_is_removed_by_the_next(
     lock = os.open(parts["alive"], os.O_RDONLY)
     fcntl.flock(lock, fcntl.LOCK_EX)
     source = dataclasses.replace(
-        small(mnist),
+        mnist.load,
         mirrors=(server.url,),
-        files=tuple(remote(name, data) for name, data in files.items()),
+        files=tuple(remote(name, data) for name, data in files.items()),  # type: ignore[arg-type]
     )
     source(tmp_path)
     os.close(lock)
@@ -861,9 +880,7 @@ def test_cifar_archive_is_fetched_and_written_in_the_official_layout(
     members = {f"cifar-10-batches-bin/{name}": data for name, data in files.items()}
     archive = tar_gz({**members, "cifar-10-batches-bin/batches.meta.txt": b"airplane\n", "../evil": b"x"})
     server = serve({"/cifar-10-binary.tar.gz": archive})
-    source = dataclasses.replace(
-        small(cifar10), mirrors=(server.url,), remote=remote("cifar-10-binary.tar.gz", archive)
-    )
+    source = dataclasses.replace(cifar10.load, mirrors=(server.url,), remote=remote("cifar-10-binary.tar.gz", archive))
     assert len(source(tmp_path).train) == 10
     assert [path.name for path in tmp_path.iterdir()] == ["cifar-10-batches-bin"]
     written = {path.name: path.read_bytes() for path in (tmp_path / "cifar-10-batches-bin").iterdir()}
@@ -928,7 +945,7 @@ def test_files_that_are_there_but_bad_are_not_fetched_over(
     write_idx(tmp_path / "mnist")
     path = tmp_path / "mnist" / "t10k-labels-idx1-ubyte.gz"
     path.write_bytes(b"bad")
-    source = dataclasses.replace(small(mnist), mirrors=(server.url,))
+    source = dataclasses.replace(mnist.load, mirrors=(server.url,))
     fails(lambda: source(tmp_path), path)
     path.unlink()
     fails(lambda: source(tmp_path), path.name)
