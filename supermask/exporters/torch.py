@@ -26,7 +26,7 @@ def encode(ticket: Any) -> bytes:
     arrays, flattened = ticket.effective(), _flattened(ticket)
     channels = _last_channels(ticket)
     state = {}
-    for name, array in (arrays | ticket.stats).items():
+    for name, array in (arrays | ticket.state).items():
         if name == flattened:
             rows = array.reshape(-1, channels, array.shape[1])  # pixels, channels, out
             array = rows.transpose(1, 0, 2).reshape(array.shape)
