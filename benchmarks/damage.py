@@ -74,7 +74,7 @@ def kinds(folder: Path) -> dict[str, Kind]:
         shapes=shapes,
         image_shape=(8, 8, 1),
         mask={name: dice.random(shape) < 0.5 for name, shape in shapes.items()},
-        stats={},
+        state={},
         fingerprint=fingerprint(of_config(config, 0, shapes)),
         metrics={"loss": 1.0, "train_accuracy": 0.5, "val_accuracy": 0.5, "epochs": 1},
         versions={"supermask": "0"},

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field, fields
 import pytest
 
 from supermask import registry
-from supermask import resolve as resolving
 from supermask.config import SearchConfig
-from supermask.engine.problem import resolve
 from supermask.errors import SupermaskError, UsageError
+from supermask.resolve import facts_of, make_method, resolve
 from supermask.types import Method
 
 
@@ -96,7 +95,7 @@ def test_described_fields_are_the_real_ones():
 @pytest.mark.parametrize("name", registry.names("methods"))
 def test_what_is_read_of_a_method_is_what_its_class_says(name):
     """So that a config can be filled, and its run folder named, without JAX."""
-    real, facts = registry.load("methods", name), resolving.facts_of(name)
+    real, facts = registry.load("methods", name), facts_of(name)
     hints = typing.get_type_hints(real)
     own = {item.name: (hints[item.name], item.default) for item in fields(real) if item.name != "density"}
     assert dict(facts.options) == own
@@ -119,20 +118,23 @@ class Own(Method):
     def __post_init__(self):
         object.__setattr__(self, "word", self.word.lower())
 
+    def init(self, key, weights, context):
+        raise AssertionError("never called")
+
     def mask(self, scores, weights, *, key, progress):
-        raise NotImplementedError
+        raise AssertionError("never called")
 
     def harden(self, scores, weights):
-        raise NotImplementedError
+        raise AssertionError("never called")
 
 
 def test_options_of_a_method_of_ones_own():
     name = f"{__name__}:Own"
     config = SearchConfig(method=name, options={"needed": "3", "limit": "4"})
-    assert resolving.filled(config).options == {"steps": (1, 2), "limit": 4, "rate": 0.5, "word": "A", "needed": 3}
-    assert resolving.make_method(config) == Own(needed=3, limit=4)
-    assert resolve(config).options["word"] == "a"  # as the method has settled it
-    assert resolving.make_method(config.replace(options={"needed": 3, "limit": None, "steps": (5,)})).steps == (5,)
+    # "A" is "a" as the method has settled it.
+    assert resolve(config).options == {"steps": (1, 2), "limit": 4, "rate": 0.5, "word": "a", "needed": 3}
+    assert make_method(config) == Own(needed=3, limit=4)
+    assert make_method(config.replace(options={"needed": 3, "limit": None, "steps": (5,)})).steps == (5,)
     for options, words in (
         ({}, ("needs the option needed", "-o needed=VALUE")),
         ({"needed": "x"}, ("option needed is 'x'", "a whole number")),
@@ -140,13 +142,13 @@ def test_options_of_a_method_of_ones_own():
         ({"needed": 1, "made": 1}, ("unknown option", "'made'")),
     ):
         with pytest.raises(UsageError) as caught:
-            resolving.filled(config.replace(options=options))
+            resolve(config.replace(options=options))
         assert all(word in str(caught.value) for word in words)
 
 
 @pytest.mark.parametrize("name", registry.names("datasets"))
 def test_what_is_read_of_a_dataset_is_what_its_module_says(name):
-    real, found = registry.load("datasets", name), resolving.filled(SearchConfig(dataset=name))
+    real, found = registry.load("datasets", name), resolve(SearchConfig(dataset=name))
     assert (found.epochs, found.augment) == (real.EPOCHS, real.AUGMENT)
 
 
@@ -164,13 +166,13 @@ def test_what_cannot_be_read_without_being_run_is_refused(tmp_path, monkeypatch,
 
 
 def test_a_filled_config_leaves_nothing_open_but_what_the_machine_decides():
-    config = resolving.filled(SearchConfig(dataset="mnist", method="signed", options={"decay": "0.25"}))
+    config = resolve(SearchConfig(dataset="mnist", method="signed", options={"decay": "0.25"}))
     assert config.options == {"threshold": 0.4, "decay": 0.25}
     assert (config.epochs, config.augment, config.optimizer) == (20, "none", "nesterov")
     open_still = {key for key, value in config.to_dict().items() if value is None}
     assert open_still == {"devices", "micro_batch", "image_size"}
-    assert resolving.filled(config) == config
-    assert resolving.filled(SearchConfig(method="random", epochs=3)).epochs == 0
+    assert resolve(config) == config
+    assert resolve(SearchConfig(method="random", epochs=3)).epochs == 0
 
 
 @pytest.mark.parametrize("kind", registry.KINDS)

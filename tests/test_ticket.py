@@ -24,6 +24,7 @@ from supermask.config import SearchConfig
 from supermask.errors import BadFileError
 from supermask.ticket import Ticket
 from supermask.weights import inits
+from supermask.weights.layers import as_factors
 from supermask.weights.shapes import fingerprint
 
 SHAPES = {"body/bias": (5,), "body/kernel": (3, 5), "head/kernel": (5, 2), "norm/scale": (5,)}
@@ -55,7 +56,7 @@ def make_ticket(dtype="bool", **changes):
         shapes=SHAPES,
         image_shape=(1, 3, 1),
         mask=make_mask(dtype),
-        stats={},
+        state={},
         fingerprint=fingerprint(weights),
         metrics={"loss": 0.5, "train_accuracy": 0.75, "val_accuracy": 0.625, "epochs": 2},
         versions={"supermask": "0.1", "jax": "0.10"},
@@ -105,12 +106,12 @@ def refusal(path, data):
 @pytest.mark.parametrize("dtype", KINDS)
 def test_what_is_saved_is_loaded(tmp_path, dtype, embedded):
     stats = {"norm/mean": np.float32([0.5, -1, 2, 0, 3]), "norm/var": np.arange(5, dtype=np.float32)}
-    ticket = make_ticket(dtype, stats=stats, transforms=True)
+    ticket = make_ticket(dtype, state=stats, transforms=True)
     ticket = ticket.embed_weights() if embedded else ticket
     path = ticket.save(tmp_path / "t.safetensors")
     loaded = Ticket.load(path)
     assert_trees_equal(loaded.mask, ticket.mask)
-    assert_trees_equal(loaded.stats, stats)
+    assert_trees_equal(loaded.state, stats)
     assert_trees_equal(loaded.weights(), inits.draw("kaiming-normal", 7, SHAPES))
     assert (loaded.embedded is not None) == embedded
     for name in ("config", "shapes", "image_shape", "fingerprint", "metrics", "transforms", "versions"):
@@ -355,7 +356,7 @@ def test_numbers_against_numpy(dtype):
     weights = inits.draw("kaiming-normal", 7, SHAPES)
     expected = {n: a.astype(np.float64) / (255 if dtype == "uint8" else 1) for n, a in ticket.mask.items()}
     kept = {name: array if dtype == "uint8" else array != 0 for name, array in expected.items()}
-    for name, array in ticket.expected_mask().items():
+    for name, array in as_factors(ticket.mask).items():
         assert array.dtype == np.float32
         np.testing.assert_allclose(array, expected[name], rtol=1e-7)
     effective = ticket.effective()
@@ -414,7 +415,7 @@ def test_conv4_ticket_is_small():
         shapes=shapes,
         image_shape=(32, 32, 3),
         mask=make_mask("bool", shapes),
-        stats={},
+        state={},
         fingerprint=fingerprint(weights),
         metrics={"loss": 1.0, "train_accuracy": 0.5, "val_accuracy": 0.5, "epochs": 1},
         versions={"supermask": "0.1.0", "jax": "0.10.0", "numpy": "2.0.0"},

@@ -7,22 +7,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import problem_of
 
 import supermask
 from supermask import registry
-from supermask.archs._adapt import adapt
-from supermask.engine.problem import build, initial_stats
+from supermask.archs._build import build_model, check_outputs
+from supermask.engine.problem import initial_state
 from supermask.errors import SupermaskError, UsageError
 from supermask.nn.conv import convolution
+from supermask.resolve import make_arch
 from supermask.weights.inits import draw
 
 CIFAR, MNIST = (32, 32, 3), (28, 28, 1)
 
 
 def model(name, image_shape=CIFAR, classes=10, width=1.0):
-    depth = registry.depth_of("archs", name)
-    made = registry.load("archs", name)
-    return adapt(made, convolution(), image_shape=image_shape, classes=classes, width=width, depth=depth)
+    arch, options = make_arch(supermask.SearchConfig(arch=name, width=width))
+    example = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
+    found = build_model(arch, options, example, classes, convolution())
+    check_outputs(found, name, example, (2, classes))
+    return found
 
 
 @pytest.mark.parametrize("name", registry.names("archs"))
@@ -31,13 +35,14 @@ def test_contract(name):
     assert list(net.weights) == sorted(net.weights)
     weights = draw("kaiming-normal", 0, net.weights)
     x = jnp.asarray(np.random.default_rng(0).normal(size=(3, 16, 16, 3)), jnp.float32)
-    logits, stats = net.apply(weights, initial_stats(net.stats), x, True)
+    key = jax.random.key(0)
+    logits, state = net.apply(weights, initial_state(net.state), x, train=True, key=key)
     assert logits.shape == (3, 7)
     assert logits.dtype == jnp.float32
-    assert stats.keys() == net.stats.keys()
+    assert state.keys() == net.state.keys()
     assert np.isfinite(logits).all()
-    single, _ = net.apply(weights, initial_stats(net.stats), x[:1], False)
-    if not net.stats:
+    single, _ = net.apply(weights, initial_state(net.state), x[:1], train=False, key=None)
+    if not net.state:
         np.testing.assert_allclose(single, logits[:1], rtol=1e-4, atol=1e-5)
 
 
@@ -111,6 +116,30 @@ OWN = """
             super().__init__(image_shape, classes, rngs)
             self.drop = nnx.Dropout(0.5, rngs=rngs)
 
+        def __call__(self, x):
+            return super().__call__(self.drop(x))
+
+    class Cache(nnx.Variable):
+        pass
+
+    class Caching(MyNet):
+        def __init__(self, image_shape, classes, rngs):
+            super().__init__(image_shape, classes, rngs)
+            self.held = Cache(jnp.zeros(3))
+
+    class Needy(nnx.Module):
+        def __init__(self, image_shape, classes, hidden, rngs, scale=1.0, bias: bool = True):
+            size = image_shape[0] * image_shape[1] * image_shape[2]
+            self.scale, self.bias = scale, bias
+            self.first = nnx.Linear(size, hidden, use_bias=bias, rngs=rngs)
+            self.second = nnx.Linear(hidden, classes, use_bias=bias, rngs=rngs)
+
+        def __call__(self, x):
+            return self.second(jax.nn.relu(self.first(x.reshape(x.shape[0], -1)))) * self.scale
+
+    def needy(image_shape, classes, rngs, hidden=8):
+        return Needy(image_shape, classes, hidden, rngs)
+
     class WrongHead(nnx.Module):
         def __init__(self, rngs):
             self.head = nnx.Linear(64, 3, rngs=rngs)
@@ -126,7 +155,7 @@ OWN = """
     class Positive(Method):
         margin: float = 0.0
 
-        def init(self, key, weights):
+        def init(self, key, weights, context):
             return masks.uniform_scores(key, weights)
 
         def mask(self, scores, weights, *, key, progress):
@@ -148,8 +177,8 @@ def own(tmp_path, monkeypatch):
 def test_a_users_own_module_is_searched_evaluated_and_its_statistics_kept(own, tmp_path):
     [ticket] = supermask.search(supermask.SearchConfig(arch="ownpkg:MyNet", epochs=8))
     assert list(ticket.mask) == ["blocks/0/kernel", "blocks/1/kernel", "conv/kernel"]
-    assert ticket.stats.keys() == {"norm/mean", "norm/var"}
-    assert not np.allclose(ticket.stats["norm/var"], 1)
+    assert ticket.state.keys() == {"norm/mean", "norm/var"}
+    assert not np.allclose(ticket.state["norm/var"], 1)
     loaded = supermask.Ticket.load(ticket.save(tmp_path / "t.safetensors"))
     found = supermask.evaluate(loaded)
     assert found.reproduced
@@ -167,8 +196,9 @@ def test_a_users_own_method_is_used_with_its_options(own):
 @pytest.mark.parametrize(
     ("arch", "error", "message"),
     [
-        ("ownpkg:Dropping", UsageError, "leave out dropout"),
-        ("ownpkg:WrongHead", UsageError, r"must give logits of shape \(2, 10\)"),
+        ("ownpkg:Caching", UsageError, "held is a Cache: .*parameters, batch statistics and random streams only"),
+        ("ownpkg:Needy", UsageError, "needs the option hidden: give -a hidden=VALUE"),
+        ("ownpkg:WrongHead", UsageError, r"it must return \(2, 10\)"),
         ("ownpkg:Broken", SupermaskError, "no such thing"),
         ("ownpkg:Absent", UsageError, "no attribute 'Absent'"),
         ("nopkg:Net", SupermaskError, "cannot import 'nopkg'"),
@@ -176,12 +206,44 @@ def test_a_users_own_method_is_used_with_its_options(own):
 )
 def test_bad_modules_are_refused_on_one_line(own, arch, error, message):
     with pytest.raises(error, match=message) as caught:
-        build(supermask.SearchConfig(arch=arch))
+        problem_of(arch=arch)
     assert "\n" not in str(caught.value)
 
 
 def test_own_convolutions_take_the_fast_path(own):
-    parts = build(supermask.SearchConfig(arch="ownpkg:MyNet"))
-    weights, stats = jax.device_put((draw("kaiming-normal", 0, parts.model.weights), initial_stats(parts.model.stats)))
-    text = str(jax.make_jaxpr(lambda x: parts.model.apply(weights, stats, x, True))(jnp.zeros((2, 8, 8, 1))))
+    model = problem_of(arch="ownpkg:MyNet").model
+    weights, state = jax.device_put((draw("kaiming-normal", 0, model.weights), initial_state(model.state)))
+    apply = lambda x: model.apply(weights, state, x, train=True, key=jax.random.key(0))  # noqa: E731
+    text = str(jax.make_jaxpr(apply)(jnp.zeros((2, 8, 8, 1))))
     assert "conv_general_dilated" not in text
+
+
+def test_options_reach_a_users_own_class_and_function(own):
+    shapes = problem_of(
+        arch="ownpkg:Needy", arch_options={"hidden": "24", "scale": "0.5", "bias": "false"}
+    ).model.weights
+    assert shapes == {"first/kernel": (64, 24), "second/kernel": (24, 10)}
+    assert problem_of(arch="ownpkg:needy", arch_options={"hidden": 12}).model.weights["first/kernel"] == (64, 12)
+    with pytest.raises(UsageError, match=r"unknown option of needy 'hiden': did you mean hidden\?"):
+        problem_of(arch="ownpkg:needy", arch_options={"hiden": 12})
+    with pytest.raises(UsageError, match="unknown option of conv4 'hidden': there are none"):
+        problem_of(arch="conv4", arch_options={"hidden": 12})
+
+
+def test_a_network_with_dropout_is_searched_and_evaluated(own):
+    config = supermask.SearchConfig(arch="ownpkg:Dropping", epochs=2)
+    [ticket], [again] = supermask.search(config), supermask.search(config)
+    assert ticket.to_bytes() == again.to_bytes()
+    assert ticket.state.keys() == {"norm/mean", "norm/var"}
+    assert supermask.evaluate(ticket).reproduced
+
+
+def test_dropout_draws_from_the_key_in_training_and_not_in_evaluation(own):
+    model = problem_of(arch="ownpkg:Dropping").model
+    weights, state = jax.device_put((draw("kaiming-normal", 0, model.weights), initial_state(model.state)))
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 8, 8, 1)), jnp.float32)
+    trained = lambda seed: model.apply(weights, state, x, train=True, key=jax.random.key(seed))[0]  # noqa: E731
+    np.testing.assert_array_equal(trained(1), trained(1))
+    assert not np.array_equal(trained(1), trained(2))
+    one, other = (model.apply(weights, state, x, train=False, key=None)[0] for _ in range(2))
+    np.testing.assert_array_equal(one, other)

@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
-from folders import open_run
+from helpers import open_run
 from safetensors.numpy import load_file
 
 import supermask
@@ -391,7 +391,7 @@ def test_options_of_the_method_are_merged_into_those_of_the_file():
 
 
 def test_option_of_the_method_equal_to_its_default_is_the_same_run():
-    from supermask.engine.problem import resolve
+    from supermask.resolve import resolve
 
     plain = resolve(SearchConfig(method="sigmoid"))
     typed = resolve(SearchConfig(method="sigmoid", options={"temperature": "1"}))

@@ -4,12 +4,13 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
+from helpers import problem_of
 
 import supermask
-from supermask.engine.problem import build
-from supermask.engine.programs import Programs, side_by_side
-from supermask.engine.sharding import Layout
+from supermask.core import mask_search
+from supermask.engine.sharding import Sharding
 from supermask.errors import UsageError
+from supermask.experiments.bench import SteadySteps
 
 STEPS = 20
 
@@ -30,12 +31,12 @@ def losses(seeds=1, **fields):
     """The summed loss of each of 20 steps, (steps, seeds), and the scores after them."""
     # Signed constants cancel to zero exactly on an even background, where rounding would decide the ReLU's slope.
     fields = {"arch": "conv2", "width": 0.1, "batch_size": 32, "epochs": 1, "init": "kaiming-normal"} | fields
-    parts = build(supermask.SearchConfig(**fields))
-    programs = Programs(parts, seeds)
-    state = programs.begin(range(seeds), [parts.weights(seed) for seed in range(seeds)])
-    programs.begin_epoch(state, 1)
-    found = np.array([programs.advance(state, step, step + 1)[0] for step in range(STEPS)])
-    return np.diff(found, axis=0, prepend=0), jax.device_get(state.inner.trained)
+    problem = problem_of(**fields)
+    run, found = SteadySteps(problem, mask_search(problem.method), seeds), []
+    for step in range(STEPS):
+        run.seconds(1, first=step)
+        found.append(np.asarray(run.state.sums.loss, float))
+    return np.diff(np.array(found), axis=0, prepend=0), jax.device_get(run.state.train.trainable)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +51,7 @@ def test_twenty_steps_lose_the_same(other):
 
 
 def test_batch_statistics_are_of_the_whole_batch_on_any_number_of_devices():
-    arch = "tests.test_devices:WithBatchNorm"
+    arch = "tests.engine.test_devices:WithBatchNorm"
     two, one = (losses(arch=arch, devices=devices, width=1.0)[0] for devices in (2, 1))
     np.testing.assert_allclose(two / 32, one / 32, atol=1e-3)
     with pytest.raises(UsageError, match="batch statistics"):
@@ -77,12 +78,12 @@ def test_seeds_that_do_not_fill_the_devices_are_all_found():
 
 def test_which_seeds_lie_side_by_side():
     def laid(**fields):
-        return side_by_side(build(supermask.SearchConfig(**{"width": 0.1} | fields)))
+        return problem_of(**{"width": 0.1} | fields).side_by_side().seeds
 
     assert laid(arch="conv2", seeds=1) == 1
     assert laid(arch="conv2", seeds=2) == laid(arch="conv2", seeds=9) == 2
     assert laid(arch="lenet300", seeds=2, devices=1) == 1
-    assert laid(arch="tests.test_devices:WithBatchNorm", seeds=4) == 1
+    assert laid(arch="tests.engine.test_devices:WithBatchNorm", seeds=4) == 1
 
 
 def test_bfloat16_is_near_float32_and_scores_stay_float32():
@@ -106,7 +107,7 @@ def test_bfloat16_is_near_float32_and_scores_stay_float32():
 )
 def test_what_cannot_be(fields, words):
     with pytest.raises(UsageError, match=words):
-        build(supermask.SearchConfig(**{"arch": "conv2", "width": 0.1} | fields))
+        problem_of(**{"arch": "conv2", "width": 0.1} | fields)
 
 
 def test_a_ticket_of_two_devices_evaluates_on_one(monkeypatch):
@@ -117,8 +118,9 @@ def test_a_ticket_of_two_devices_evaluates_on_one(monkeypatch):
     assert supermask.evaluate(ticket).reproduced
 
 
-def test_layout_gives_every_device_its_share():
-    layout = Layout(shares=2)
-    program = jax.jit(layout.program(lambda x: layout.share(x) - jax.lax.axis_index("devices"), (False,)))
+def test_every_device_has_its_shard_of_a_batch():
+    sharding = Sharding(num_shards=2)
+    shard = lambda x: sharding.local_shard(x) - jax.lax.axis_index("devices")  # noqa: E731
+    program = jax.jit(sharding.program(shard, own=0))
     shards = program(np.arange(4)).addressable_shards
     assert sorted(np.asarray(s.data)[0].tolist() for s in shards) == [[0, 1], [1, 2]]

@@ -36,7 +36,7 @@ def make(kind="bool", shapes=SHAPES, arch="conv2", image_shape=(4, 4, 2), **conf
         shapes=shapes,
         image_shape=image_shape,
         mask={name: draws[kind](shape) for name, shape in shapes.items()},
-        stats={},
+        state={},
         fingerprint=fingerprint(weights),
         metrics={"val_accuracy": 0.5},
         transforms=config.get("method") == "bernoulli",

@@ -6,11 +6,11 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import problem_of
 from safetensors.numpy import load
 
 import supermask
 from supermask import registry
-from supermask.engine.problem import build
 
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
@@ -46,9 +46,9 @@ def test_logits_agree(arch, channels, tmp_path):
     state = load(registry.load("exporters", "torch").encode(ticket))
     net = Conv(state)
     net.load_state_dict({name: torch.from_numpy(weight) for name, weight in state.items()})
-    parts = build(config)
-    x = parts.prepare(jnp.asarray(images))
-    ours = np.asarray(parts.model.apply(ticket.effective(), ticket.stats, x, False)[0])
+    problem = problem_of(config)
+    x = problem.pipeline.normalise(jnp.asarray(images))
+    ours = np.asarray(problem.model.apply(ticket.effective(), ticket.state, x, train=False, key=None)[0])
     with torch.no_grad():
         theirs = net(torch.from_numpy(np.array(x).transpose(0, 3, 1, 2).copy())).numpy()
     assert np.abs(ours).max() > 0.01
@@ -64,9 +64,9 @@ def test_the_network_of_the_readme_gives_the_same_logits(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {}
     exec(example, names)
-    parts = build(config)
-    x = np.asarray(parts.prepare(jnp.asarray(parts.dataset.test.images[:50])))
-    ours = np.asarray(parts.model.apply(ticket.effective(), ticket.stats, x, False)[0])
+    problem = problem_of(config)
+    x = np.asarray(problem.pipeline.normalise(jnp.asarray(problem.dataset.test.images[:50])))
+    ours = np.asarray(problem.model.apply(ticket.effective(), ticket.state, x, train=False, key=None)[0])
     with torch.no_grad():
         theirs = names["net"](torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).numpy()
     np.testing.assert_allclose(ours, theirs, atol=1e-4)

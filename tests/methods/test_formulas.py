@@ -1,5 +1,7 @@
 """The formulas of the methods that carry state, transform weights or look at the network, each against NumPy."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 
 from supermask import core, masks, registry
 from supermask.errors import UsageError
-from supermask.types import Clock, Network
+from supermask.types import Clock, InitContext
 from supermask.weights.inits import draw
 from supermask.weights.shapes import fans
 
@@ -25,25 +27,32 @@ def make(name, **options):
 
 def begun(method, init=None):
     weights = {key: jnp.asarray(w) for key, w in draw(init or method.recipe.init, 1, SHAPES).items()}
-    return weights, method.init(KEY, weights)
+    return weights, method.init(KEY, weights, None)
 
 
-def product(method, scores, weights, progress=0.4):
-    mask = method.mask(scores, weights, key=KEY, progress=jnp.float32(progress))
-    return core.effective(method, weights, mask)
+def product(method, scores, weights, progress=0.4, state=None):
+    """Effective weights as a step makes them."""
+    clock = SimpleNamespace(progress=jnp.float32(progress))
+    state = method.init_state(scores, weights) if state is None else state
+    return core.mask_search(method).weights(scores, state, weights, KEY, clock)[0]
 
 
-def score_gradient(method, scores, weights, progress=0.4):
-    return jax.vjp(lambda s: product(method, s, weights, progress), scores)[1](UPSTREAM)[0]
+def score_gradient(method, scores, weights, progress=0.4, state=None):
+    return jax.vjp(lambda s: product(method, s, weights, progress, state), scores)[1](UPSTREAM)[0]
 
 
-def settle(method, scores, weights, before=None, **clock):
+def updated(method, scores, weights, before=None, state=None, **clock):
+    """(scores, state) after the optimiser's update."""
     key = jax.random.fold_in(KEY, clock["step"])
-    moved = method.settle(scores, before or scores, weights, key=key, clock=Clock(**clock))
-    assert {key: (a.shape, a.dtype) for key, a in moved.items()} == {
-        key: (a.shape, a.dtype) for key, a in scores.items()
-    }
-    return moved
+    state = method.init_state(scores, weights) if state is None else state
+    moved, after = method.after_update(scores, state, before or scores, weights, key=key, clock=Clock(**clock))
+    described = lambda tree: jax.tree.map(lambda a: (a.shape, a.dtype), tree)  # noqa: E731
+    assert described((moved, after)) == described((scores, state))
+    return moved, after
+
+
+def moved_scores(*args, **more):
+    return updated(*args, **more)[0]
 
 
 def clock_of(step, steps_per_epoch=10, total_steps=100):
@@ -86,19 +95,19 @@ def test_iterand_draws_removed_weights_again_and_the_ticket_knows_which():
     weights, scores = begun(method, "kaiming-uniform")
     kept = {key: np.asarray(m) > 0 for key, m in method.harden(scores, weights).items()}
     for step in (0, 3, 5, 98):
-        unmoved = settle(method, scores, weights, **clock_of(step))
-        assert all(np.array_equal(unmoved[key], scores[key]) for key in scores)
-    current = scores
+        _, state = updated(method, scores, weights, **clock_of(step))
+        assert all(not np.any(state[key]) for key in SHAPES)
     for step in (4, 9, 14):
-        current = settle(method, current, weights, **clock_of(step))
+        same, state = updated(method, scores, weights, state=state, **clock_of(step))
+        assert same is scores
     for key in SHAPES:
-        generation = np.asarray(current[key + ":generation"])
+        generation = np.asarray(state[key])
         assert (generation[kept[key]] == 0).all()
         assert generation[~kept[key]].mean() == pytest.approx(1.5, abs=0.4)  # three events at 1/2
         assert generation.max() == 3
     # A weight that was drawn again and now is kept has its new value, in training and in the ticket.
-    turned = current | {key: -current[key] for key in SHAPES}
-    in_training, hard = product(method, turned, weights), method.harden(turned, weights)
+    turned = {key: -scores[key] for key in SHAPES}
+    in_training, hard = product(method, turned, weights, state=state), method.harden(turned, weights, state=state)
     ticket = method.effective(weights, {key: m.astype(jnp.float32) for key, m in hard.items()})
     for key in SHAPES:
         assert hard[key].dtype == jnp.int8
@@ -115,19 +124,19 @@ def test_iterand_draws_removed_weights_again_and_the_ticket_knows_which():
 def test_iterand_draws_nothing_again_that_annealing_still_keeps():
     method = make("iterand", density=0.1, anneal=1.0, period=1, rate=1.0)
     weights, scores = begun(method, "kaiming-uniform")
-    moved = settle(method, scores, weights, **clock_of(0))
+    _, state = updated(method, scores, weights, **clock_of(0))
     mask = method.mask(scores, weights, key=KEY, progress=jnp.float32(0))
     for key in SHAPES:
-        np.testing.assert_array_equal(np.asarray(moved[key + ":generation"]) == 0, np.asarray(mask[key][0]) == 1)
+        np.testing.assert_array_equal(np.asarray(state[key]) == 0, np.asarray(mask[key]) == 1)
 
 
 def test_iterand_gradient_is_g_times_the_weight_as_it_is_now():
     method = make("iterand", density=0.4, period=1, rate=1.0)
     weights, scores = begun(method, "kaiming-uniform")
-    scores = settle(method, scores, weights, **clock_of(0))
-    gradient = score_gradient(method, {key: scores[key] for key in scores}, weights)
+    scores, state = updated(method, scores, weights, **clock_of(0))
+    gradient = score_gradient(method, scores, weights, state=state)
     for key in SHAPES:
-        now = masks.redrawn(weights[key], scores[key + ":generation"])
+        now = masks.redrawn(weights[key], state[key])
         np.testing.assert_allclose(gradient[key], UPSTREAM[key] * now, rtol=1e-6)
 
 
@@ -145,7 +154,7 @@ def test_gem_miner_freezes_down_to_the_density_geometrically(epochs, density):
     active_before = size
     for step in range(epochs * per_epoch):
         moved = {key: s - 0.01 for key, s in scores.items()}
-        scores = settle(method, moved, weights, scores, **clock_of(step, per_epoch, epochs * per_epoch))
+        scores = moved_scores(method, moved, weights, scores, **clock_of(step, per_epoch, epochs * per_epoch))
         active = sum(int((np.asarray(s) >= 0).sum()) for s in scores.values())
         assert active <= active_before
         turn = min((step + 1) // per_epoch // period, freezes)
@@ -161,7 +170,7 @@ def test_gem_miner_rounds_clips_and_penalises():
     method = make("gem-miner", strength=0.5)
     weights, _ = begun(method)
     scores = {key: jnp.asarray(RANDOM.uniform(-0.2, 1.2, shape), jnp.float32) for key, shape in SHAPES.items()}
-    inside = settle(method, scores, weights, {key: jnp.abs(s) for key, s in scores.items()}, **clock_of(0))
+    inside = moved_scores(method, scores, weights, {key: jnp.abs(s) for key, s in scores.items()}, **clock_of(0))
     mask = method.mask(inside, weights, key=KEY, progress=jnp.float32(0))
     gradient = score_gradient(method, inside, weights)
     for key in SHAPES:
@@ -170,7 +179,7 @@ def test_gem_miner_rounds_clips_and_penalises():
         np.testing.assert_allclose(gradient[key], UPSTREAM[key] * weights[key], rtol=1e-6)
     expected = 0.5 * sum((np.asarray(s, np.float64) ** 2).sum() for s in inside.values())
     assert float(method.penalty(inside, progress=jnp.float32(0))) == pytest.approx(expected, rel=1e-5)
-    frozen = settle(method, inside, weights, dict.fromkeys(SHAPES, jnp.float32(-1)), **clock_of(0))
+    frozen = moved_scores(method, inside, weights, dict.fromkeys(SHAPES, jnp.float32(-1)), **clock_of(0))
     assert all((np.asarray(s) == -1).all() for s in frozen.values())
     assert float(method.penalty(frozen, progress=jnp.float32(0))) == 0
 
@@ -204,9 +213,9 @@ def test_continuous_sparsification(rounds):
     effective = method.effective(weights, {key: m.astype(jnp.float32) for key, m in hard.items()})
     for key in SHAPES:
         np.testing.assert_allclose(effective[key], np.where(scores[key] > 0, weights[key] / 0.3, 0), rtol=1e-5)
-    events = [step for step in range(99) if bool(jnp.asarray(method.restarts(Clock(**clock_of(step, 9, 99)))))]
+    events = [step for step in range(99) if bool(jnp.asarray(method.resets_optimizer(Clock(**clock_of(step, 9, 99)))))]
     assert events == ([] if rounds == 1 else [32, 65])
-    moved = settle(method, scores, weights, **clock_of(32, 9, 99))
+    moved = moved_scores(method, scores, weights, **clock_of(32, 9, 99))
     for key in SHAPES:
         reset = np.minimum(50 * np.asarray(scores[key]), masks.logit(0.3))
         np.testing.assert_allclose(moved[key], scores[key] if rounds == 1 else reset, rtol=1e-6)
@@ -234,7 +243,7 @@ def test_hard_concrete_gates_open_as_often_as_the_penalty_says():
         final = np.clip(1.2 / (1 + np.exp(-log_alpha)) - 0.1, 0, 1)
         np.testing.assert_allclose(method.harden(scores, weights)["k"], final, rtol=1e-5)
         np.testing.assert_array_equal(make("hard-concrete", hard="binary").harden(scores, weights)["k"], final >= 0.5)
-    clamped = settle(method, {"k": jnp.asarray([[-9.0, 0.5, 9.0]])}, weights, **clock_of(0))["k"]
+    clamped = moved_scores(method, {"k": jnp.asarray([[-9.0, 0.5, 9.0]])}, weights, **clock_of(0))["k"]
     np.testing.assert_allclose(clamped, [[-np.log(100), 0.5, np.log(100)]], rtol=1e-6)
 
 
@@ -267,7 +276,7 @@ def test_signed_keeps_hides_and_inverts():
         np.testing.assert_allclose(gradient[key], UPSTREAM[key] * weights[key], rtol=1e-6)
     before = {key: s + 1 for key, s in scores.items()}
     for step, tenths in ((0, 0), (9, 0), (10, 1), (99, 9)):
-        moved = settle(method, scores, weights, before, **clock_of(step))
+        moved = moved_scores(method, scores, weights, before, **clock_of(step))
         for key in SHAPES:
             expected = np.asarray(scores[key]) - 0.01 * 0.9**tenths * np.asarray(before[key])
             np.testing.assert_allclose(moved[key], expected, rtol=1e-5, atol=1e-6)
@@ -346,11 +355,12 @@ def test_fedpm_server_takes_the_mode_of_what_clients_sent():
     # 3 clients of 2 steps a pass: 6 steps an epoch, 4 steps a client, 12 a round.
     server = {key: np.asarray(scores[key]) for key in SHAPES}
     votes = {key: np.zeros(shape) for key, shape in SHAPES.items()}
+    state = method.init_state(scores, weights)
     for step in range(24):
         ends = (step + 1) % 4 == 0
-        moved = scores | {key: scores[key] + 0.5 for key in SHAPES}
-        settled = settle(method, moved, weights, scores, **clock_of(step, 6, 24))
-        assert bool(method.restarts(Clock(**clock_of(step, 6, 24)))) == ends
+        moved = {key: scores[key] + 0.5 for key in SHAPES}
+        settled, state = updated(method, moved, weights, scores, state, **clock_of(step, 6, 24))
+        assert bool(method.resets_optimizer(Clock(**clock_of(step, 6, 24)))) == ends
         if not ends:
             assert all(np.array_equal(settled[key], moved[key]) for key in moved)
         else:
@@ -361,8 +371,8 @@ def test_fedpm_server_takes_the_mode_of_what_clients_sent():
                     mode = np.clip(votes[key] / 3, 0.01, 0.99)
                     server[key], votes[key] = np.log(mode / (1 - mode)), np.zeros(SHAPES[key])
                 np.testing.assert_allclose(settled[key], server[key], rtol=1e-5, atol=1e-6)
-                np.testing.assert_array_equal(settled[key + ":votes"], votes[key])
-            probability = np.asarray(method.harden(settled, weights)["dense1/kernel"]) / 255
+                np.testing.assert_array_equal(state["votes"][key], votes[key])
+            probability = np.asarray(method.harden(settled, weights, state=state)["dense1/kernel"]) / 255
             np.testing.assert_allclose(probability, 1 / (1 + np.exp(-server["dense1/kernel"])), atol=0.003)
         scores = settled
 
@@ -405,7 +415,7 @@ def two_layers(weights):
     return (jnp.ones((1, 6), jnp.float32) @ weights["a/kernel"] @ weights["b/kernel"]).sum()
 
 
-NETWORK = Network(loss=quadratic, response=two_layers)
+CONTEXT = InitContext(loss=quadratic, response=two_layers)
 
 
 def numpy_top(values, count):
@@ -422,7 +432,7 @@ def test_snip_and_grasp_rank_by_their_formulas(name):
     gradient = hessian @ w + np.asarray(LINEAR, np.float64)
     rank = np.abs(w * gradient) if name == "snip" else w * (hessian @ gradient)
     method = make(name, density=0.25)
-    mask = method.harden(method.start(KEY, weights, NETWORK), weights)["dense1/kernel"]
+    mask = method.harden(method.init(KEY, weights, CONTEXT), weights)["dense1/kernel"]
     np.testing.assert_array_equal(np.ravel(mask), numpy_top(rank, 50))
 
 
@@ -440,7 +450,7 @@ def test_synflow_prunes_in_rounds_and_keeps_a_path():
         count = max(1, round(0.05 ** (i / 20) * 360))
         chosen = numpy_top(np.concatenate([flow_a.ravel(), flow_b.ravel()]), count)
         keep_a, keep_b = chosen[:240].reshape(a.shape), chosen[240:].reshape(b.shape)
-    mask = method.harden(method.start(KEY, weights, NETWORK), weights)
+    mask = method.harden(method.init(KEY, weights, CONTEXT), weights)
     np.testing.assert_array_equal(mask["a/kernel"], keep_a)
     np.testing.assert_array_equal(mask["b/kernel"], keep_b)
     assert two_layers({key: jnp.asarray(m, jnp.float32) for key, m in mask.items()}) > 0

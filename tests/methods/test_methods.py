@@ -9,7 +9,7 @@ import pytest
 
 from supermask import core, registry
 from supermask.errors import UsageError
-from supermask.types import Method, Network
+from supermask.types import Clock, InitContext, Method
 from supermask.weights.inits import draw
 
 pytestmark = pytest.mark.usefixtures("strict")
@@ -23,7 +23,7 @@ def make(name, **options) -> Method:
 
 
 # A smooth stand-in for a network: its loss and response are known functions of the weights.
-NETWORK = Network(
+CONTEXT = InitContext(
     loss=lambda w, temperature: sum(jnp.sum(jnp.sin(3 * a) + a**3) for a in w.values()) / temperature,
     response=lambda w: sum(jnp.sum(jnp.abs(a) ** 1.5) for a in w.values()),
 )
@@ -31,11 +31,18 @@ NETWORK = Network(
 
 def setting(method):
     weights = draw(method.recipe.init, 1, SHAPES)
-    return weights, method.start(KEY, {key: jnp.asarray(w) for key, w in weights.items()}, NETWORK)
+    return weights, method.init(KEY, {key: jnp.asarray(w) for key, w in weights.items()}, CONTEXT)
 
 
 def in_training(method, scores, weights, progress=0.4):
     return method.mask(scores, weights, key=KEY, progress=jnp.float32(progress))
+
+
+def product(method, scores, weights, progress=0.4):
+    """Effective weights as a step makes them."""
+    clock = Clock(jnp.float32(progress * 10**6), 1, 10**6 + 1)
+    state = method.init_state(scores, weights)
+    return core.mask_search(method).weights(scores, state, weights, KEY, clock)[0]
 
 
 every = pytest.mark.parametrize("name", registry.names("methods"))
@@ -63,8 +70,9 @@ def test_scores_and_masks_have_the_structure_of_the_weights(name):
     for tree in ({key: scores[key] for key in SHAPES}, mask, method.effective(weights, mask)):
         # An axis in front is a method's own affair.
         assert {key: value.shape[-len(SHAPES[key]) :] for key, value in tree.items()} == SHAPES
-    assert all(key in SHAPES or ":" in key for key in scores)
+    assert scores.keys() == hard.keys() == mask.keys() == SHAPES.keys()
     assert all(value.dtype == jnp.float32 for tree in (scores, mask) for value in tree.values())
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(method.init_state(scores, weights)))
     assert {str(value.dtype) for value in hard.values()} <= {"bool", "int8", "float32", "uint8"}
     assert len({value.dtype for value in hard.values()}) == 1
     assert all(np.isfinite(np.asarray(value)).all() for value in mask.values())
@@ -88,10 +96,9 @@ def test_gradient_is_finite_and_reaches_every_layer(name):
     weights, scores = setting(method)
 
     def total(scores):
-        mask = in_training(method, scores, weights)
-        product = core.effective(method, weights, mask)
+        found = product(method, scores, weights)
         return sum(
-            jnp.sum(product[key] ** 2 * (1 + jnp.arange(product[key].size).reshape(SHAPES[key]).astype(jnp.float32)))
+            jnp.sum(found[key] ** 2 * (1 + jnp.arange(found[key].size).reshape(SHAPES[key]).astype(jnp.float32)))
             for key in SHAPES
         )
 
@@ -166,10 +173,7 @@ def test_effective_takes_numpy_and_jax_alike(name):
 
 
 def score_gradient(method, scores, weights, upstream, progress=0.4):
-    def product(scores):
-        return core.effective(method, weights, in_training(method, scores, weights, progress))
-
-    return jax.vjp(product, scores)[1](upstream)[0]
+    return jax.vjp(lambda s: product(method, s, weights, progress), scores)[1](upstream)[0]
 
 
 @pytest.fixture
@@ -310,13 +314,15 @@ def test_magnitude_keeps_the_largest_weights_and_refuses_equal_ones():
     size = np.abs(weights["dense1/kernel"])
     assert size[mask].min() >= size[~mask].max()
     with pytest.raises(Exception, match="magnitude cannot rank conv1/kernel"):
-        method.init(KEY, draw("signed-constant", 0, SHAPES))
+        method.init(KEY, draw("signed-constant", 0, SHAPES), CONTEXT)
 
 
 def test_random_masks_differ_between_keys():
     method = make("random")
     weights, _ = setting(method)
-    one, two = (method.harden(method.init(jax.random.key(i), weights), weights)["dense1/kernel"] for i in (0, 1))
+    one, two = (
+        method.harden(method.init(jax.random.key(i), weights, CONTEXT), weights)["dense1/kernel"] for i in (0, 1)
+    )
     assert not np.array_equal(one, two)
 
 

@@ -133,7 +133,7 @@ def test_every_recipe_says_what_it_claims(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_recipe_is_a_whole_and_valid_config(name):
-    from supermask.engine.problem import resolve
+    from supermask.resolve import resolve
     from supermask.resolve import make_method
 
     recipe = registry.load("recipes", name)
@@ -381,7 +381,7 @@ def test_reproduce_for_humans_continues_where_it_was_stopped(tiny, here, monkeyp
     def never(*args, **kwargs):
         raise AssertionError("a finished cell is answered from its run folder")
 
-    monkeypatch.setattr("supermask.cli._searching._search_into", never)
+    monkeypatch.setattr("supermask.experiments.run._run_in", never)
     monkeypatch.setattr("supermask.experiments.evaluate.evaluate", never)
     assert call(*words, "-q") == (0, out, "")
     rows = answer(*words, "--json", "-q")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import pytest
-from folders import open_run
+from helpers import open_run
 
 from supermask.config import SearchConfig
 from supermask.errors import BadFileError, RunFolderError, SupermaskError, UsageError
@@ -65,7 +65,7 @@ def make_ticket(seed=7):
         shapes=shapes,
         image_shape=(1, 5, 1),
         mask={"head/kernel": np.random.default_rng(seed).random((5, 2)) < 0.5},
-        stats={},
+        state={},
         fingerprint=fingerprint(inits.draw("kaiming-normal", seed, shapes)),
         metrics={"val_accuracy": 0.5},
     )

@@ -448,7 +448,7 @@ def test_other_training_images_are_refused():
 
 
 def test_tickets_stay_where_a_stranger_takes_the_folder_meanwhile(tmp_path):
-    from folders import open_run
+    from helpers import open_run
 
     from supermask.errors import RunFolderError
     from supermask.runs.index import hidden_path

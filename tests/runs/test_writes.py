@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from folders import open_run
+from helpers import open_run
 
 from supermask.config import SearchConfig
 from supermask.runs import checkpoints
@@ -170,7 +170,7 @@ def ticket(accuracy):
         shapes=SHAPES,
         image_shape=(8, 8, 1),
         mask={name: np.ones(shape, bool) for name, shape in SHAPES.items()},
-        stats={},
+        state={},
         fingerprint=fingerprint(of_config(CONFIG, 0, SHAPES)),
         metrics={"loss": 1.0, "train_accuracy": 0.5, "val_accuracy": accuracy, "epochs": 2},
     )
