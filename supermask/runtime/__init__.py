@@ -1,1 +1,1 @@
-"""The process: signals, standard streams, stopping, and how JAX is to find its devices."""
+"""The process itself: its signals, its standard streams, and when it has to stop."""

@@ -1,4 +1,4 @@
-"""The signals that ask a search to stop, from the first moment of the process on."""
+"""The signals that ask a search to stop, handled from the first moment of the process."""
 
 from __future__ import annotations
 
@@ -12,40 +12,54 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1
 
 
 def obeyed() -> list[int]:
-    """All but those that are ignored, which stay so: SIGHUP under nohup, SIGINT of a script's background job."""
+    """The members of SIGNALS that this process should handle.
+
+    A signal that is ignored when the process starts stays ignored: nohup does this with SIGHUP, and a shell script
+    with the SIGINT of its background jobs.
+    """
     return [number for number in SIGNALS if signal.getsignal(number) not in (signal.SIG_IGN, None)]
 
 
 def obey_from_the_start() -> None:
-    """End at once, with the exit code of a search that was stopped, until someone else sees to these signals.
+    """Make every obeyed signal end the process at once, with the exit code of a stopped search.
 
-    Python's own answers would be a traceback or a death that no script knows how to read.
+    This holds until another handler is installed. Python's own handlers would print a traceback or let the process be
+    killed, and a script could tell neither from a crash.
     """
     for number in obeyed():
-        signal.signal(number, _leave)
+        signal.signal(number, _exit_now)
 
 
 def ignore() -> None:
-    """Let the outcome stand that there is, while Python ends."""
+    """Ignore further signals while Python shuts down, so that they cannot change the exit code."""
     for number in obeyed():
         signal.signal(number, signal.SIG_IGN)
 
 
 def stopped(number: int | None, what: str) -> SupermaskError:
-    """The error to end with after a signal, or after the time limit if there was none; `what` was done about it."""
+    """The error with which a stopped search ends: InterruptionError after Ctrl-C, else StoppedError.
+
+    Args:
+        number: the signal that came; None if the time limit was reached.
+        what: what became of the progress; it ends the message.
+    """
     kind = InterruptionError if number == signal.SIGINT else StoppedError
     cause = "time limit reached" if number is None else f"stopped by {signal.Signals(number).name}"
     return kind(f"{'interrupted' if kind is InterruptionError else cause}; {what}")
 
 
 def end(error: SupermaskError) -> None:
-    """End the process here: an exception would break into whatever runs, an import or a compilation."""
+    """Print the error on stderr and end the process with its exit code.
+
+    Nothing is raised, because an exception would surface in the middle of whatever is running, such as an import or a
+    compilation.
+    """
     try:
-        cursor = "\x1b[?25h" if os.isatty(2) else ""  # a progress bar hides it
+        cursor = "\x1b[?25h" if os.isatty(2) else ""  # shows the cursor, which a progress bar hides
         os.write(2, f"{cursor}supermask: {error}\n".encode())
-    finally:  # whatever has become of stderr
+    finally:  # even if stderr cannot be written
         os._exit(error.exit_code)
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
+def _exit_now(number: int, frame: FrameType | None) -> None:
     end(stopped(number, "nothing was lost"))

@@ -1,4 +1,4 @@
-"""Standard streams that may be closed, full, or have lost their reader: none of it may end a search."""
+"""Standard streams that may be closed, full or without a reader; none of this may end a search."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from contextlib import suppress
 from typing import Any
 
 
-class _Patient:
-    """A stream that takes everything; what cannot be written is not missed."""
+class _Forgiving:
+    """A text stream whose writes never fail: what cannot be written is dropped."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -28,11 +28,15 @@ class _Patient:
 
 
 def secure() -> None:
-    """Open the three descriptors that are closed, so that no file takes their place, and make stderr patient."""
+    """Make sure that stdin, stdout and stderr are open, and that writing to stderr never fails.
+
+    A closed one is opened on the null device. Otherwise the next file to be opened would get its descriptor, and
+    messages would be written into that file.
+    """
     for handle in (0, 1, 2):
         try:
             os.fstat(handle)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest that is free
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor, which is this one
     sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
-    sys.stderr = _Patient(sys.stderr or os.fdopen(2, "w", closefd=False))
+    sys.stderr = _Forgiving(sys.stderr or os.fdopen(2, "w", closefd=False))

@@ -1,4 +1,4 @@
-"""Signals and the time limit as a wish to stop, which a search obeys between two compiled calls."""
+"""Signals and the time limit as requests to stop, which a search obeys between two compiled calls."""
 
 from __future__ import annotations
 
@@ -15,33 +15,39 @@ from supermask.errors import SupermaskError
 from supermask.runtime import signals
 
 GRACE = 2.0
-"""Seconds that compiled code may keep Python from ending by itself while there is nothing to lose."""
+"""Seconds to wait for compiled code to return, so that Python can end by itself, before the process is ended."""
 
 
 class Stopping:
-    """A context in which signals do not kill but ask; `stop_requested` says whether to stop.
+    """A context in which a signal does not kill the process but requests a stop; `stop_requested` tells.
+
+    A second Ctrl-C ends the process at once, whatever is lost.
+
+    Args:
+        seconds: the time limit, counted from here; None for no limit.
 
     Attributes:
-        nothing_to_lose: whether a signal may end the process at once: at the start, and while data are read and
-            programs compiled. Ctrl-C pressed twice ends it at once, whatever is lost.
-        clean_up: called before that.
+        nothing_to_lose: a signal or the time limit may end the process at once. True until the first step, while data
+            are read and programs compiled: until then there is no progress to lose. Whoever makes progress sets it to
+            False.
+        clean_up: called before the process is ended at once.
     """
 
     def __init__(self, seconds: float | None = None) -> None:
         self._deadline = None if seconds is None else time.monotonic() + seconds
         self._number: int | None = None
         self._old: dict[int, Any] = {}
-        self._old_fd, self._left = -1, threading.Event()
-        self._timer = threading.Timer(seconds, self._time_is_over) if seconds is not None else None
+        self._old_fd, self._exited = -1, threading.Event()
+        self._timer = threading.Timer(seconds, self._time_limit_reached) if seconds is not None else None
         self.nothing_to_lose = True
         self.clean_up: Callable[[], None] = lambda: None
 
     def stop_requested(self) -> bool:
-        """Whether a signal came or the time is over."""
+        """Whether a signal came or the time limit was reached."""
         return self._number is not None or (self._deadline is not None and time.monotonic() > self._deadline)
 
     def error(self, what: str) -> SupermaskError:
-        """The error to end with, after `what` was done about the search's state."""
+        """The error to end with; `what` says what became of the progress and ends the message."""
         return signals.stopped(self._number, what)
 
     def __enter__(self) -> Stopping:
@@ -49,9 +55,10 @@ class Stopping:
             self._timer.daemon = True
             self._timer.start()
         if threading.current_thread() is not threading.main_thread():
-            return self  # Python lets no other thread have a say in signals
+            return self  # Python lets only the main thread set handlers
         self._old = {number: signal.signal(number, self._handle) for number in signals.obeyed()}
-        # Python obeys a signal once compiled code returns; the byte that is written here at once wakes a thread.
+        # Python calls a handler only after compiled code returns. The signal's number, however, is written to this
+        # socket at once, where a thread waits for it.
         receive, send = socket.socketpair()
         send.setblocking(False)
         self._sockets = receive, send
@@ -62,7 +69,7 @@ class Stopping:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._left.set()
+        self._exited.set()
         if self._timer is not None:
             self._timer.cancel()
         if not self._old:
@@ -70,30 +77,31 @@ class Stopping:
         signal.set_wakeup_fd(self._old_fd)
         for number, old in self._old.items():
             signal.signal(number, old)
-        self._sockets[1].close()  # ends the thread
+        self._sockets[1].close()  # ends the thread that watches
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         again = self._number is not None and number == signal.SIGINT
         self._number = self._number or number
         if again or self.nothing_to_lose:
-            self._leave()
+            self._end_now()
 
-    def _time_is_over(self) -> None:
-        if self.nothing_to_lose and not self._left.is_set():
-            self._leave()
+    def _time_limit_reached(self) -> None:
+        if self.nothing_to_lose and not self._exited.is_set():
+            self._end_now()
 
     def _watch(self, receive: socket.socket) -> None:
         seen: list[int] = []
         while data := receive.recv(1):
             seen.append(data[0])
             at_once = self.nothing_to_lose or seen.count(signal.SIGINT) > 1
-            if data[0] in self._old and at_once and not self._left.wait(GRACE):
+            if data[0] in self._old and at_once and not self._exited.wait(GRACE):
                 self._number = self._number or data[0]
-                self._leave()
+                self._end_now()
         receive.close()
 
-    def _leave(self) -> None:
-        error = self.error("nothing was lost" if self.nothing_to_lose else "at once")
+    def _end_now(self) -> None:
+        lost = "nothing" if self.nothing_to_lose else "progress since the last checkpoint"
+        error = self.error(f"{lost} was lost")
         with suppress(Exception):
             self.clean_up()
         signals.end(error)
