@@ -1,1 +1,1 @@
-"""Layers that suit the backend."""
+"""Layers and numeric types that suit the backend."""

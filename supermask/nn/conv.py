@@ -1,12 +1,13 @@
-"""The convolution that suits the backend; every net calls it.
+"""The convolution that suits the backend; every network calls it.
 
-On an accelerator cuDNN's and the TPU's own convolutions are the fast ones. XLA's CPU backend turns a convolution inside
-a loop into a naive one, fifty times slower (jax-ml/jax issue 12868), so there it is written as matrix multiplications.
+On an accelerator, the convolutions of cuDNN and of the TPU are the fast ones. XLA's CPU backend compiles a convolution
+inside a loop to naive code that is fifty times slower (jax-ml/jax issue 12868), so on a CPU a convolution is written as
+matrix products.
 """
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -17,22 +18,40 @@ from supermask.nn import winograd
 Padding = str | Sequence[tuple[int, int]]
 Pair = tuple[int, int]
 _NHWC = lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
-_FEW_CHANNELS = 8  # a guess between the 3 of an image and the 16 of narrow nets: the crossing was not measured
+_FEW_CHANNELS = 8  # a guess between the 3 of an image and the 16 of narrow networks; the break-even was not measured
 
 
 class Convolution(Protocol):
     """What `nnx.Conv(conv_general_dilated=...)` takes."""
 
     def __call__(
-        self, inputs: Array, kernel: Array, strides: Sequence[int], padding: Padding, **options: object
+        self, inputs: Array, kernel: Array, strides: Sequence[int], padding: Padding, **options: Any
     ) -> Array: ...
 
 
-def convolution(mode: str = "auto") -> Convolution:
-    """A function with the signature of `lax.conv_general_dilated`, for NHWC inputs and HWIO kernels.
+class _Options(NamedTuple):
+    """The keyword options of `lax.conv_general_dilated`, with the same defaults."""
 
-    `auto` asks for the default backend when it is traced: XLA's own convolution on an accelerator; on a CPU Winograd
-    F(4x4, 3x3) for 3x3 kernels of stride 1 and matrix products for all others. `xla` is XLA's own anywhere.
+    lhs_dilation: Sequence[int] | None = None
+    rhs_dilation: Sequence[int] | None = None
+    dimension_numbers: Any = None
+    feature_group_count: int = 1
+    batch_group_count: int = 1
+    precision: Any = None
+    preferred_element_type: Any = None
+    out_sharding: Any = None
+
+
+def convolution(mode: str = "auto") -> Convolution:
+    """A function to call as `lax.conv_general_dilated`, with all arguments after the padding by keyword.
+
+    Args:
+        mode: `auto` chooses by JAX's default backend when the call is traced. On an accelerator that is XLA's own
+            convolution. On a CPU it is Winograd F(4x4, 3x3) for 3x3 kernels of stride 1, and matrix products for all
+            others, for NHWC inputs and HWIO kernels. `xla` is always XLA's own.
+
+    Raises:
+        ValueError: the mode is neither.
     """
     if mode not in ("auto", "xla"):
         raise ValueError(f"convolution mode {mode!r} is not one of auto, xla")
@@ -40,55 +59,34 @@ def convolution(mode: str = "auto") -> Convolution:
 
 
 def _convolve(
-    mode: str,
-    inputs: Array,
-    kernel: Array,
-    strides: Sequence[int],
-    padding: Padding,
-    lhs_dilation: Sequence[int] | None = None,
-    rhs_dilation: Sequence[int] | None = None,
-    dimension_numbers: Any = None,
-    feature_group_count: int = 1,
-    precision: Any = None,
-    preferred_element_type: Any = None,
-    out_sharding: Any = None,
-    batch_group_count: int = 1,
+    mode: str, inputs: Array, kernel: Array, strides: Sequence[int], padding: Padding, **keywords: Any
 ) -> Array:
-    """Convolves (N, H, W, C) with (h, w, C / groups, K) -> (N, H', W', K).
+    """Convolve (N, H, W, C) with (h, w, C / groups, K) -> (N, H', W', K)."""
+    options = _Options(**keywords)
+    if mode == "xla" or not _suits_cpu(inputs, kernel, options):
+        return lax.conv_general_dilated(inputs, kernel, strides, padding, **options._asdict())
+    stride, dilation = _pair(strides), _pair(options.rhs_dilation or (1, 1))
+    pads = _pads(inputs, kernel, stride, dilation, padding)
+    out = _on_cpu(inputs, kernel, stride, pads, dilation, options.feature_group_count)
+    return out if options.preferred_element_type is None else out.astype(options.preferred_element_type)
 
-    XLA's own convolution also serves what no net here needs on a CPU: input dilation, other layouts, 1D and 3D, an
-    output sharding, batch groups, and types other than float32 and bfloat16.
+
+def _suits_cpu(inputs: Array, kernel: Array, options: _Options) -> bool:
+    """Whether `_on_cpu` should compute this convolution: the backend is a CPU, and `_on_cpu` supports the options.
+
+    It does not support what no network here needs: input dilation, other layouts, 1D and 3D, an output sharding, batch
+    groups, and types other than float32 and bfloat16.
     """
-    ours = (
-        mode == "auto"
-        and jax.default_backend() == "cpu"
+    return (
+        jax.default_backend() == "cpu"
         and inputs.ndim == 4
-        and _is_nhwc(inputs, kernel, dimension_numbers)
-        and set(lhs_dilation or (1,)) == {1}
-        and batch_group_count == 1
-        and out_sharding is None
+        and _is_nhwc(inputs, kernel, options.dimension_numbers)
+        and set(options.lhs_dilation or (1,)) == {1}
+        and options.batch_group_count == 1
+        and options.out_sharding is None
         and inputs.dtype == kernel.dtype
         and inputs.dtype in (jnp.float32, jnp.bfloat16)
     )
-    if not ours:
-        return lax.conv_general_dilated(
-            inputs,
-            kernel,
-            strides,
-            padding,
-            lhs_dilation,
-            rhs_dilation,
-            dimension_numbers,
-            feature_group_count,
-            batch_group_count,
-            precision,
-            preferred_element_type,
-            out_sharding,
-        )
-    stride, dilation = _pair(strides), _pair(rhs_dilation or (1, 1))
-    pads = _pads(inputs, kernel, stride, dilation, padding)
-    out = _on_cpu(inputs, kernel, stride, pads, dilation, feature_group_count)
-    return out if preferred_element_type is None else out.astype(preferred_element_type)
 
 
 conv_general_dilated = convolution("auto")
@@ -122,7 +120,7 @@ def _on_cpu(x: Array, kernel: Array, stride: Pair, pads: winograd.Pads, dilation
 
 
 def _windows(x: Array, size: tuple[int, ...], stride: Pair, pads: winograd.Pads, dilation: Pair) -> list[Array]:
-    """For each position of the kernel, the (N, H', W', C) inputs that it meets."""
+    """For each position of the kernel, row by row, the (N, H', W', C) inputs that it is multiplied by."""
     x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), (*pads[0], 0), (*pads[1], 0), (0, 0, 0)))
     n, h, w, c = x.shape
     out_h, out_w = (
@@ -138,16 +136,17 @@ def _windows(x: Array, size: tuple[int, ...], stride: Pair, pads: winograd.Pads,
 
 
 def _by_patches(x: Array, kernel: Array, stride: Pair, pads: winograd.Pads, dilation: Pair) -> Array:
-    """im2col: the windows side by side, one matrix multiplication. A 1x1 kernel has one window, which is the input."""
+    """im2col: the windows side by side and one matrix product; a 1x1 kernel has a single window."""
     windows = _windows(x, kernel.shape[:2], stride, pads, dilation)
     patches = jnp.concatenate(windows, axis=-1) if len(windows) > 1 else windows[0]
     matrix = kernel.reshape(-1, kernel.shape[-1])
-    out = patches.reshape(-1, len(matrix)) @ matrix  # with more axes, the kernel's gradient is transposed by a copy
+    # The product is of two matrices: with more axes, XLA would transpose the kernel's gradient by a copy.
+    out = patches.reshape(-1, len(matrix)) @ matrix
     return out.reshape(*patches.shape[:3], -1)
 
 
 def _by_groups(x: Array, kernel: Array, stride: Pair, pads: winograd.Pads, dilation: Pair, groups: int) -> Array:
-    """im2col with the groups as the batch of the matrix multiplication."""
+    """im2col with one matrix product per group, batched."""
     h, w, c, k = kernel.shape
     windows = _windows(x, (h, w), stride, pads, dilation)
     grouped = kernel.reshape(h * w, c, groups, k // groups)

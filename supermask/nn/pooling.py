@@ -10,7 +10,10 @@ from supermask.nn import winograd
 
 
 def max_pool_2x2(x: Array) -> Array:
-    """(N, H, W, C) -> (N, H // 2, W // 2, C); a tie gives its gradient to the first of the window, as in PyTorch."""
+    """Max pooling over 2x2 windows, (N, H, W, C) -> (N, H // 2, W // 2, C).
+
+    Where several values of a window are the largest, the first (row by row) gets the gradient, as in PyTorch.
+    """
     n, h, w, c = x.shape
     return _max_of_windows(x[:, : h // 2 * 2, : w // 2 * 2].reshape(n, h // 2, 2, w // 2, 2, c))
 
@@ -21,7 +24,10 @@ def _max_of_windows(x: Array) -> Array:
 
 
 def _max_and_place(x: Array) -> tuple[Array, Array]:
-    """(N, H, 2, W, 2, C) -> the maxima (N, H, W, C), and which of 0, 1, 2, 3 (row by row) is the first to reach it."""
+    """(N, H, 2, W, 2, C) -> the maxima and their places in the windows, both (N, H, W, C).
+
+    A place is 0, 1, 2 or 3, row by row: that of the first value that equals the maximum.
+    """
     first, second, third, fourth = (x[:, :, i, :, j] for i in range(2) for j in range(2))
     upper, lower = jnp.maximum(first, second), jnp.maximum(third, fourth)
     upper_first = jnp.where(first >= second, 0, 1)
@@ -30,8 +36,8 @@ def _max_and_place(x: Array) -> tuple[Array, Array]:
 
 
 def _max_backward(place: Array, g: Array) -> tuple[Array]:
-    # One select over the whole input, in place of the sums over equal maxima that autodiff would write. On its own:
-    # fused with it, whatever made g would be computed four times.
+    # One select over the whole input replaces the sums over equal maxima that autodiff would produce. It is kept from
+    # being fused, because then whatever made g would be computed four times.
     def spread(g: Array) -> Array:
         hit = place[:, :, None, :, None] == jnp.arange(4, dtype=jnp.int8).reshape(1, 1, 2, 1, 2, 1)
         return jnp.where(hit, g[:, :, None, :, None], jnp.zeros((), g.dtype))

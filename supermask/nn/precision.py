@@ -1,4 +1,4 @@
-"""The precision of effective weights and activations; scores, optimiser and loss stay in float32."""
+"""The precision of effective weights and activations; scores, optimiser and loss are always float32."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ import jax.numpy as jnp
 from supermask.types import Array, Model, Tree
 
 TYPES = {"f32": (jnp.float32, "float32"), "tf32": (jnp.float32, "tensorfloat32"), "bf16": (jnp.bfloat16, "default")}
-"""Of each precision the type of the arrays, and what JAX calls the precision of their products."""
+"""For each precision, the type of the arrays and JAX's name for the precision of their products."""
 
 
 def at_precision(model: Model, precision: str) -> Model:
-    """The model with its weights and inputs cast, and its matrix products made, as asked.
+    """The model with its weights and inputs cast, and its matrix products computed, at the given precision.
+
+    Logits keep the type that the model gives them. Batch statistics and gradients are float32.
 
     Args:
-        model: float32.
-        precision: `f32` is float32 everywhere, on a GPU too, where JAX alone would round the factors of a product
-            to TF32; `tf32` lets it; `bf16` casts weights and images to bfloat16. Logits come back as the model makes
-            them, and gradients in float32.
+        model: a model with float32 weights.
+        precision: `f32` computes in float32 everywhere, even on a GPU, where JAX by default rounds the factors of a
+            product to TF32; `tf32` allows that rounding; `bf16` casts weights and images to bfloat16.
     """
     dtype, products = TYPES[precision]
 

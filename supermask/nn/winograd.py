@@ -1,14 +1,14 @@
 """3x3 convolution in Winograd's transformed domain, F(4x4, 3x3), in plain JAX.
 
 Winograd, *Arithmetic Complexity of Computations* (1980); Lavin & Gray, *Fast Algorithms for Convolutional Neural
-Networks* (2016, arXiv 1509.09308). A 4x4 tile of the output is A^T [(G g G^T) * (B^T d B)] A of a 6x6 tile d of the
-input and a 3x3 kernel g, summed over the channels: 36 multiplications for each pair of channels instead of 144.
+Networks* (2016, arXiv 1509.09308). For a 6x6 tile d of the input and a 3x3 kernel g, a 4x4 tile of the output is
+A^T [(G g G^T) * (B^T d B)] A, summed over the channels: 36 multiplications for each pair of channels instead of 144.
 
-How it is written is what XLA's CPU backend makes fast. It fuses all elementwise work up to the next matrix product and
-recomputes what a fused consumer reads more than once; an optimisation barrier does not stop it, the branch of a
-conditional does. So the first half of each transform (along the rows of the tiles) is computed in a branch, and the
-second (along their columns) is one fused sum after it. Both are sums of slices broadcast along a new axis: stacking 36
-arrays compiles seven times longer.
+The code is written in the way that XLA's CPU backend runs fast. That backend fuses all elementwise work up to the next
+matrix product, and recomputes whatever a fused consumer reads more than once. An optimisation barrier does not prevent
+this; the branch of a conditional does. So the first half of each transform (along the rows of the tiles) is computed in
+a branch, and the second half (along their columns) is one fused sum after it. Both halves are sums of slices broadcast
+along a new axis, because stacking 36 arrays takes seven times as long to compile.
 """
 
 from collections.abc import Callable
@@ -37,14 +37,14 @@ def _matrices(a: float, b: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return inputs, kernels, outputs.T
 
 
-# Lavin & Gray take the points 1 and 2. These are as exact in binary and keep the matrices' norms small: the largest
-# float32 error of a 64-channel convolution is 1.2e-6 of the largest value instead of 5.3e-6.
+# Lavin & Gray use the points 1 and 2. The points here are just as exact in binary and keep the norms of the matrices
+# small: the largest float32 error of a 64-channel convolution is 1.2e-6 of the largest value instead of 5.3e-6.
 _INPUT, _KERNEL, _OUTPUT = _matrices(5 / 8, 3 / 2)
 _KERNEL_BOTH = np.einsum("ia,jb->ijab", _KERNEL, _KERNEL).reshape(WINDOW**2, 9).astype(np.float32)
 
 
 def _combine(matrix: np.ndarray, slices: list[Array], axis: int) -> Array:
-    """Matrix times slices, along a new axis: out[..., i, ...] = sum over k of matrix[i, k] * slices[k]."""
+    """Multiply slices by a matrix, along a new axis: out[..., i, ...] = sum over k of matrix[i, k] * slices[k]."""
     shape = [1] * (slices[0].ndim + 1)
     shape[axis] = len(matrix)
     columns = [jnp.asarray(column, jnp.float32).reshape(shape) for column in matrix.T]
@@ -53,39 +53,40 @@ def _combine(matrix: np.ndarray, slices: list[Array], axis: int) -> Array:
 
 
 def on_its_own(f: Callable[[Array], Array], x: Array) -> Array:
-    """f(x), computed and stored before anything reads it: XLA fuses nothing into or out of a branch."""
+    """f(x), computed and stored before anything reads it, because XLA fuses nothing into or out of a branch."""
     out = jax.eval_shape(f, x)
     always = lax.optimization_barrier(jnp.bool_(True))
     return lax.cond(always, f, lambda _: jnp.zeros(out.shape, out.dtype), x)
 
 
-def _count(size: int) -> int:
+def _num_tiles(size: int) -> int:
     return -(-size // TILE)
 
 
-def _every_fourth(x: Array, first: int, count: int, axis: int) -> Array:
+def _one_per_tile(x: Array, first: int, count: int, axis: int) -> Array:
+    """The slice of `x` at first, first + 4, ... along an axis: the same position in each of `count` tiles."""
     return lax.slice_in_dim(x, first, first + TILE * (count - 1) + 1, TILE, axis)
 
 
 def _transform_input(x: Array, pads: Pads, size: tuple[int, int]) -> Array:
-    """(N, H, W, C) -> (36, N * tiles, C): B^T d B over 6x6 tiles that overlap by two. `size` is that of the output."""
-    rows, columns = map(_count, size)
+    """(N, H, W, C) -> (36, N * tiles, C): B^T d B of 6x6 tiles that overlap by two. `size` is the output's."""
+    rows, columns = map(_num_tiles, size)
     height, width = x.shape[1:3]
     (top, _), (left, _) = pads
     bottom, right = TILE * rows + 2 - height - top, TILE * columns + 2 - width - left
 
     def along_rows(x: Array) -> Array:
         x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), (top, bottom, 0), (left, right, 0), (0, 0, 0)))
-        return _combine(_INPUT, [_every_fourth(x, i, rows, axis=1) for i in range(WINDOW)], axis=0)
+        return _combine(_INPUT, [_one_per_tile(x, i, rows, axis=1) for i in range(WINDOW)], axis=0)
 
     half = on_its_own(along_rows, x)  # (6, N, rows, padded W, C)
-    out = _combine(_INPUT, [_every_fourth(half, j, columns, axis=3) for j in range(WINDOW)], axis=1)
+    out = _combine(_INPUT, [_one_per_tile(half, j, columns, axis=3) for j in range(WINDOW)], axis=1)
     return out.reshape(WINDOW**2, -1, x.shape[-1])
 
 
 def _transform_output(product: Array, size: tuple[int, int]) -> Array:
-    """(36, N * tiles, K) -> (N, H, W, K): A^T m A."""
-    rows, columns = map(_count, size)
+    """(36, N * tiles, K) -> (N, H, W, K): A^T m A of 6x6 tiles m; `size` is (H, W)."""
+    rows, columns = map(_num_tiles, size)
     features = product.shape[-1]
 
     def along_rows(product: Array) -> Array:
@@ -100,7 +101,7 @@ def _transform_output(product: Array, size: tuple[int, int]) -> Array:
 def _transform_cotangent(g: Array) -> Array:
     """(N, H, W, K) -> (36, N * tiles, K): A g A^T, the transpose of `_transform_output`."""
     n, h, w, features = g.shape
-    rows, columns = _count(h), _count(w)
+    rows, columns = _num_tiles(h), _num_tiles(w)
 
     def along_rows(g: Array) -> Array:
         pads = ((0, 0, 0), (0, TILE * rows - h, 0), (0, TILE * columns - w, 0), (0, 0, 0))
@@ -113,12 +114,12 @@ def _transform_cotangent(g: Array) -> Array:
 
 
 def _transform_kernel(kernel: Array) -> Array:
-    """(3, 3, C, K) -> (36, C, K): G g G^T. It is small, and a plain matrix product compiles at once."""
+    """(3, 3, C, K) -> (36, C, K): G g G^T, as one matrix product, which compiles fast; the kernel is small."""
     return (jnp.asarray(_KERNEL_BOTH) @ kernel.reshape(9, -1)).reshape(WINDOW**2, *kernel.shape[2:])
 
 
 def _forward(x: Array, kernel: Array, pads: Pads) -> tuple[Array, Array]:
-    """The convolution and the transformed input, both in float32."""
+    """The convolution (N, H', W', K) and the transformed input (36, N * tiles, C), both float32."""
     height, width = (s + low + high - 2 for s, (low, high) in zip(x.shape[1:3], pads, strict=True))
     transformed = _transform_input(x.astype(jnp.float32), pads, (height, width))
     weights = _transform_kernel(kernel.astype(jnp.float32))
@@ -128,9 +129,14 @@ def _forward(x: Array, kernel: Array, pads: Pads) -> tuple[Array, Array]:
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def conv3x3(x: Array, kernel: Array, pads: Pads) -> Array:
-    """Convolves (N, H, W, C) with (3, 3, C, K), stride 1, `pads` = ((top, bottom), (left, right)) -> (N, H', W', K).
+    """Convolve (N, H, W, C) with (3, 3, C, K) at stride 1 -> (N, H', W', K), in the dtype of `x`.
 
-    bfloat16 in, bfloat16 out; everything between is float32.
+    Everything in between is float32.
+
+    Args:
+        x: the input.
+        kernel: the kernel.
+        pads: zeros around the input, ((top, bottom), (left, right)).
     """
     return _forward(x, kernel, pads)[0].astype(x.dtype)
 
