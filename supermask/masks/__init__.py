@@ -1,6 +1,6 @@
-"""The numerics of all methods: exact top-k, patterns, estimators of gradients, noise, initial scores.
+"""The numerics of all methods: exact top-k, patterns, gradient estimators, noise, initial scores.
 
-Names are imported when they are first used, so that `supermask.masks.allocation` needs no JAX.
+Each name is imported when it is first used, so that `supermask.masks.allocation` can be imported without JAX.
 """
 
 from __future__ import annotations

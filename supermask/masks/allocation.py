@@ -1,11 +1,12 @@
-"""How many weights each layer keeps: one density for the whole net, dealt out over its layers.
+"""How many weights each layer keeps: the density of the whole network, distributed over its layers.
 
 uniform      the same density in every layer.
-global       no layer has a budget of its own: all are ranked together.
-er           Erdos-Renyi: density in proportion to (in + out) / (in * out) (Mocanu et al. 2018).
-erk          the same with the kernel's height and width in both sums and products (Evci et al. 2020, arXiv 1911.11134).
-smart-ratio  density in proportion to ((L-l+1)^2 + (L-l+1)) / l^2 for layer l of L, 0.3 in the last: the form of Su et
-             al. 2020 (arXiv 2009.11094) for plain, VGG-like nets.
+global       no count per layer: the weights of all layers are ranked together.
+er           Erdos-Renyi: density proportional to (in + out) / (in * out) (Mocanu et al. 2018).
+erk          the same, with the kernel's height and width in both the sum and the product (Evci et al. 2020, arXiv
+             1911.11134).
+smart-ratio  density proportional to ((L-l+1)^2 + (L-l+1)) / l^2 for layer l of L, and 0.3 in the last: the form that
+             Su et al. 2020 (arXiv 2009.11094) give for plain networks like VGG.
 """
 
 from __future__ import annotations
@@ -23,27 +24,30 @@ LAST_OF_SMART_RATIO = 0.3
 
 
 def kept_count(density: float, size: int) -> int:
-    """How many of `size` weights a density keeps: rounded, at least one."""
+    """How many of `size` weights a density keeps: rounded, but at least one."""
     return min(size, max(1, round(density * size)))
 
 
 def allocate(
     shapes: Shapes, density: float, allocation: str = "uniform", overrides: Mapping[str, float] | None = None
 ) -> tuple[dict[str, int], int]:
-    """(weights to keep by layer, weights to keep of the layers that are ranked together).
+    """Distribute the density of the network over its layers.
 
-    All counts sum to `kept_count(density, all weights)` exactly, those of overridden layers included, and each is at
-    least one; only plain `uniform` rounds in each layer instead. The second is 0 unless `global`, which has no counts
-    but those overridden.
+    All counts together, overridden layers included, are exactly `kept_count(density, all weights)`, and each layer
+    keeps at least one weight. Plain `uniform` is the exception: without overrides it rounds in each layer.
 
     Args:
-        shapes: of the maskable weights, (..., in, out).
-        density: of the whole net.
+        shapes: shapes of the maskable weights, (..., in, out).
+        density: the density of the whole network.
         allocation: a name in ALLOCATIONS.
-        overrides: layer name -> its own density.
+        overrides: layer name -> density of that layer.
+
+    Returns:
+        The number of weights to keep by layer, and the number to keep of all other layers together. The latter is 0
+        unless the allocation is `global`, where only overridden layers have a count of their own.
 
     Raises:
-        UsageError: the overrides leave too little, or too much, for the other layers.
+        UsageError: the overrides leave too few or too many weights for the other layers.
     """
     sizes = {name: math.prod(shape) for name, shape in shapes.items()}
     counts = {name: kept_count(own, sizes[name]) for name, own in (overrides or {}).items()}
@@ -54,20 +58,20 @@ def allocate(
     least = min(1, len(rest)) if allocation == "global" else len(rest)
     if not least <= budget <= sum(rest.values()):
         raise UsageError(
-            f"density {density} of {sum(sizes.values())} weights leaves {budget} for the {len(rest)} layers "
-            f"({sum(rest.values())} weights) that have no density of their own"
+            f"density {density} of {sum(sizes.values())} weights leaves {budget} for the {len(rest)} layers without a "
+            f"density of their own; it should leave from {least} to {sum(rest.values())}"
         )
     if allocation == "global":
         return counts, budget
     shares = _SHARES[allocation](shapes, rest, budget)
-    return counts | _whole(shares, rest, budget), 0
+    return counts | _rounded(shares, rest, budget), 0
 
 
 def parse_overrides(text: str, shapes: Shapes) -> dict[str, float]:
-    """`head/*=1.0,conv1/*=0.5` -> the density of each layer named; a later pattern goes before an earlier one.
+    """Parse `head/*=1.0,conv1/*=0.5` into the density of each layer that a pattern matches; the last match counts.
 
     Raises:
-        UsageError: a pattern names no layer, or a density is no number above 0 and up to 1.
+        UsageError: a pattern matches no layer, or a density is not a number above 0 and at most 1.
     """
     found: dict[str, float] = {}
     for item in filter(None, text.split(",")):
@@ -78,21 +82,22 @@ def parse_overrides(text: str, shapes: Shapes) -> dict[str, float]:
             density = math.nan
         if not 0 < density <= 1:
             raise UsageError(
-                f"layer density {item!r} is not of the form PATTERN=DENSITY with a density above 0, up to 1"
+                f"layer density {item!r} is not of the form PATTERN=DENSITY with a density above 0 and at most 1"
             )
         matching = [name for name in shapes if fnmatchcase(name, pattern)]
         if not matching:
-            raise UsageError(f"layer density {item!r}: no layer is called {pattern}; there are {', '.join(shapes)}")
+            raise UsageError(f"layer density {item!r}: no layer matches {pattern}; the layers are {', '.join(shapes)}")
         found |= dict.fromkeys(matching, density)
     return found
 
 
 def in_order(shapes: Shapes) -> list[str]:
-    """Names of layers in the order of their numbers: conv2 before conv10."""
+    """Layer names sorted with their numbers as numbers: conv2 comes before conv10."""
     return sorted(shapes, key=lambda name: [(not p.isdigit(), int(p) if p.isdigit() else p) for p in _parts(name)])
 
 
 def _parts(name: str) -> list[str]:
+    """`conv10/kernel` -> `conv`, `10`, `/kernel`."""
     return [part for part in re.split(r"(\d+)", name) if part]
 
 
@@ -101,17 +106,17 @@ def _uniform(shapes: Shapes, sizes: dict[str, int], budget: int) -> dict[str, fl
 
 
 def _er(shapes: Shapes, sizes: dict[str, int], budget: int) -> dict[str, float]:
-    return _in_proportion(
+    return _proportional(
         {name: (s[-2] + s[-1]) / (s[-2] * s[-1]) for name, s in shapes.items() if name in sizes}, sizes, budget
     )
 
 
 def _erk(shapes: Shapes, sizes: dict[str, int], budget: int) -> dict[str, float]:
-    return _in_proportion({name: sum(s) / math.prod(s) for name, s in shapes.items() if name in sizes}, sizes, budget)
+    return _proportional({name: sum(s) / math.prod(s) for name, s in shapes.items() if name in sizes}, sizes, budget)
 
 
-def _in_proportion(raw: dict[str, float], sizes: dict[str, int], budget: float) -> dict[str, float]:
-    """Counts with densities in proportion to `raw`; layers that this would overfill are full, and the others share."""
+def _proportional(raw: dict[str, float], sizes: dict[str, int], budget: float) -> dict[str, float]:
+    """Counts with densities proportional to `raw`; layers that would overflow are full, the others share the rest."""
     full: dict[str, float] = {}
     while True:
         open_layers = {name: raw[name] * sizes[name] for name in raw if name not in full}
@@ -130,13 +135,14 @@ def _smart_ratio(shapes: Shapes, sizes: dict[str, int], budget: int) -> dict[str
     left = budget - sum(fixed.values())
     if left <= 0:
         raise UsageError(
-            f"smart-ratio keeps {LAST_OF_SMART_RATIO} of {last}, {fixed[last]:.0f} weights of {budget} in all"
+            f"smart-ratio keeps {LAST_OF_SMART_RATIO} of {last}, which is {fixed[last]:.0f} weights, but only {budget} "
+            "are to be kept in all; choose a higher density or another allocation"
         )
     names = [name for name in order if name in sizes]
     factor = left / sum(raw[name] * sizes[name] for name in names if name not in fixed)
     wanted = {name: fixed.get(name, factor * raw[name] * sizes[name]) for name in names}
     surplus = 0.0
-    for name in [*names, *reversed(names)]:  # what overfills a layer goes to those that follow, then back
+    for name in [*names, *reversed(names)]:  # what overflows a layer goes to the next ones, then back
         wanted[name] += surplus
         surplus = max(0.0, wanted[name] - sizes[name])
         wanted[name] -= surplus
@@ -146,8 +152,11 @@ def _smart_ratio(shapes: Shapes, sizes: dict[str, int], budget: int) -> dict[str
 _SHARES = {"uniform": _uniform, "er": _er, "erk": _erk, "smart-ratio": _smart_ratio}
 
 
-def _whole(shares: dict[str, float], sizes: dict[str, int], budget: int) -> dict[str, int]:
-    """Whole counts near the shares, from 1 to the layer's size, that sum to the budget exactly: largest remainders."""
+def _rounded(shares: dict[str, float], sizes: dict[str, int], budget: int) -> dict[str, int]:
+    """Integer counts close to the shares, from 1 to the size of the layer, whose sum is the budget.
+
+    Shares are rounded by the largest remainders.
+    """
     counts = {name: min(sizes[name], max(1, math.floor(share))) for name, share in shares.items()}
     while (missing := budget - sum(counts.values())) != 0:
         step = 1 if missing > 0 else -1

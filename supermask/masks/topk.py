@@ -1,9 +1,10 @@
-"""The k largest of many values, exactly, without sorting them.
+"""The k largest of many values, exactly and without sorting them.
 
-Non-negative floats order like their bit patterns, so a threshold is an int32 and counting what lies above one is a
-single pass over memory. Bisection would need 31 passes, these about nine: a sorted sample brackets the threshold,
-interpolation closes in on it, and any threshold that exactly k values reach will do. Each is verified by counting, so
-the result is the same however it was found. Only arrays no larger than a few samples are sorted.
+Non-negative floats have the same order as their bit patterns, so the search is for an int32 threshold, and counting the
+values at or above a threshold is a single pass over memory. Bisection would need 31 passes. This needs about nine: a
+sorted sample brackets the threshold, interpolation closes in on it, and the search ends at any threshold that exactly k
+values reach. Every threshold is verified by counting, so the result does not depend on how it was found. Only arrays no
+larger than a few samples are sorted.
 """
 
 from __future__ import annotations
@@ -23,47 +24,54 @@ _TOP = _HIGHEST - 1
 
 @jax.jit
 def top_k(values: Array, k: Array | int) -> Array:
-    """The k largest of non-negative float32 `values` (any shape) as a bool array; ties go to the lower index.
+    """Select the k largest of non-negative float32 `values` (any shape), as a bool array of the same shape.
 
-    Exact for every input without NaN, and for k from 1 to the number of values, an int or an int32 scalar.
+    Ties go to the lower index. Exact for every input without NaN.
+
+    Args:
+        values: what to rank.
+        k: from 1 to the number of values; an int or an int32 scalar.
     """
     return _largest_of(lax.bitcast_convert_type(values, jnp.int32), jnp.asarray(k, jnp.int32))
 
 
 @jax.jit
 def top_k_signed(values: Array, k: Array | int) -> Array:
-    """`top_k` of float32 values of any sign."""
+    """`top_k` for float32 values of any sign."""
     k = jnp.asarray(k, jnp.int32)
     positive, size = values > 0, lax.bitcast_convert_type(jnp.abs(values), jnp.int32)
-    # Only one side of zero decides: if the positive values suffice, all others tie at the bottom, else those tie at
-    # the top.
+    # Only values on one side of zero need ranking. If there are enough positive ones, all others tie at the bottom;
+    # if not, all positive ones tie at the top.
     enough = _count(positive) >= k
     return _largest_of(jnp.where(positive, jnp.where(enough, size, _TOP), jnp.where(enough, 0, _TOP - 1 - size)), k)
 
 
 def _largest_of(bits: Array, k: Array) -> Array:
-    """The k largest of int32 values from 0 to _TOP."""
+    """Select the k largest of int32 values from 0 to _TOP, as a bool array."""
     threshold, reached = (_sorted if bits.size <= 4 * SAMPLE else _close_in)(bits, k)
     return lax.cond(reached == k, lambda: bits >= threshold, lambda: _first_ties(bits, threshold, k))
 
 
 def _count(chosen: Array) -> Array:
-    """How many are true, int32. Summed as floats, which XLA's CPU backend does faster, where that is exact."""
+    """The number of true values, int32.
+
+    They are summed as floats where that is exact, because XLA's CPU backend is faster at it.
+    """
     if chosen.size < 2**24:
         return jnp.sum(jnp.where(chosen, jnp.float32(1), jnp.float32(0))).astype(jnp.int32)
     return jnp.sum(chosen, dtype=jnp.int32)
 
 
 def _sorted(bits: Array, k: Array) -> tuple[Array, Array]:
-    """The k-th largest, and how many reach it."""
+    """The k-th largest value, and how many values reach it."""
     threshold = jnp.sort(bits.reshape(-1))[bits.size - k]
     return threshold, _count(bits >= threshold)
 
 
 def _close_in(bits: Array, k: Array) -> tuple[Array, Array]:
-    """A threshold that exactly k values reach, or else the k-th largest; and how many reach it.
+    """A threshold that exactly k values reach, or the k-th largest value if there is none; and how many reach it.
 
-    The Illinois variant of regula falsi (Dowell & Jarratt 1971) on the count, every fourth step a bisection, which
+    The Illinois variant of regula falsi (Dowell & Jarratt 1971) on the count. Every fourth step is a bisection, which
     bounds the number of steps.
     """
 
@@ -79,7 +87,7 @@ def _close_in(bits: Array, k: Array) -> tuple[Array, Array]:
         count = _count(bits >= tried)
         excess = (count - k).astype(jnp.float32) + 0.5
         enough = count >= k
-        # Where the same end stays twice, its weight is halved, so that the next step lands beyond the root.
+        # If the same end stays twice, its weight is halved, so that the next step lands on the far side of the root.
         above, below = (
             jnp.where(enough, excess, jnp.where(side < 0, above / 2, above)),
             jnp.where(enough, jnp.where(side > 0, below / 2, below), excess),
@@ -96,13 +104,13 @@ def _close_in(bits: Array, k: Array) -> tuple[Array, Array]:
 
 
 def _bracket(bits: Array, k: Array) -> tuple[Array, Array, Array, Array]:
-    """(low, high, count from low, count from high) with count from low >= k > count from high.
+    """(low, high, count(low), count(high)), where count(t) values reach t and count(low) >= k > count(high).
 
-    The ends are order statistics of a sample, three standard deviations to each side of where the k-th largest
-    should be. If they miss it, the bracket lies beside them.
+    The ends are order statistics of a sample, three standard deviations to either side of where the k-th largest value
+    should be. If it is not between them, the bracket is the range below or above them.
     """
     n = bits.size
-    stride = (n // SAMPLE - 1) | 1  # odd: no multiple of a width that is a power of two, so not always the same column
+    stride = (n // SAMPLE - 1) | 1  # odd, so that rows whose width is a power of two are not sampled in one column
     sample = jnp.sort(lax.slice(bits.reshape(-1), (0,), (stride * (SAMPLE - 1) + 1,), (stride,)))
     share = k.astype(jnp.float32) / n
     spread = 3 * jnp.sqrt(SAMPLE * share * jnp.maximum(1 - share, 0)) + 1
@@ -120,17 +128,20 @@ def _bracket(bits: Array, k: Array) -> tuple[Array, Array, Array, Array]:
 
 
 def _first_ties(bits: Array, threshold: Array, k: Array) -> Array:
-    """Everything above the threshold, and of those equal to it the first ones that fill up k."""
+    """Select all values above the threshold, and of those equal to it the first ones, up to k in all."""
     index = lax.iota(jnp.int32, bits.size).reshape(bits.shape)
     above, equal = bits > threshold, bits == threshold
     missing = k - _count(above)
-    # The largest number of leading indices that hold fewer ties than are missing; the next index completes them.
+    # The largest n for which the first n indices hold fewer ties than are missing; index n is then the last one needed.
     length = _largest(bits.size.bit_length(), lambda n: _count(equal & (index < n)) < missing)
     return above | (equal & (index <= length))
 
 
 def _largest(bit_count: int, holds: Callable[[Array], Array]) -> Array:
-    """The largest int of `bit_count` bits for which a falling predicate holds, by bisection."""
+    """The largest int of `bit_count` bits for which `holds` is true, by bisection.
+
+    `holds` must be true up to that int and false beyond it.
+    """
 
     def bit(i: Array, found: Array) -> Array:
         tried = found | (jnp.int32(1) << (bit_count - 1 - i))

@@ -1,1 +1,1 @@
-"""Frozen weights from (init, seed, shapes), and what of them is maskable."""
+"""Frozen weights from (init, seed, shapes), and which parameters are maskable."""

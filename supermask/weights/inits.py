@@ -1,9 +1,9 @@
-"""Frozen weights from (init, seed, shapes): the same bits on every machine with IEEE floats, for ever.
+"""Frozen weights from (init, seed, shapes): the same bits on every machine with IEEE 754 floats, for ever.
 
-Each parameter has a Philox stream of its own, keyed by (seed, name), so a layer's weights depend on neither
-the other layers nor their order. Only raw bits are taken from NumPy: the streams of its distributions may
-change. Normals come from the inverse normal CDF with +, -, x, /, square root and frexp alone, which IEEE 754
-rounds correctly everywhere, unlike a C library's log or cos.
+Each parameter has its own Philox stream, keyed by (seed, name), so the weights of a layer depend neither on the other
+layers nor on their order. Only raw bits come from NumPy, because the streams of its distributions may change. Normal
+values are made by the inverse normal CDF, computed from +, -, x, /, square root and frexp alone: IEEE 754 rounds these
+correctly everywhere, whereas the log or cos of a C library differs between machines.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ Draw = Callable[[np.random.Philox, tuple[int, ...]], np.ndarray]
 
 
 def draw(init: str, seed: int, shapes: Shapes, density: float = 1.0) -> Tree:
-    """Weights for all parameters, float32.
+    """Draw the weights of all parameters, as float32 arrays.
 
-    Parameters of two dimensions and more are drawn from `init`; smaller ones are not random: `scale` is 1
-    and everything else, such as a bias, is 0.
+    Parameters with two or more dimensions are drawn from `init`. The others are not random: `scale` is 1, and
+    everything else, such as a bias, is 0.
 
     Args:
         init: a name in INITS.
-        seed: any int from 0.
-        shapes: parameter path -> shape; kernels are (..., fan-in channels, out).
-        density: the standard deviation is divided by its square root, so that a unit which keeps this
-            fraction of its inputs sees the intended variance (Ramanujan et al. 2020, "scaled").
+        seed: any int of at least 0.
+        shapes: parameter path -> shape; kernels are (..., in, out).
+        density: weights are divided by its square root, so that a unit that keeps this fraction of its inputs sees the
+            intended variance (Ramanujan et al. 2020, "scaled"). 1 leaves them alone.
     """
     weights = {}
     for name, shape in shapes.items():
@@ -46,7 +46,7 @@ def draw(init: str, seed: int, shapes: Shapes, density: float = 1.0) -> Tree:
 
 
 def of_config(config: Config, seed: int, shapes: Shapes) -> Tree:
-    """The frozen weights of a resolved config, of a seed of its own."""
+    """Draw the random weights of a resolved config, for `seed` instead of the seed in the config."""
     density = config.density if isinstance(config, SearchConfig) and config.scale_by_density else 1.0
     return draw(str(config.init), seed, shapes, density)
 
@@ -57,7 +57,7 @@ def kaiming_normal(stream: np.random.Philox, shape: tuple[int, ...]) -> np.ndarr
 
 
 def kaiming_uniform(stream: np.random.Philox, shape: tuple[int, ...]) -> np.ndarray:
-    """Uniform on +-sqrt(6 / fan-in), variance 2 / fan-in (He et al. 2015)."""
+    """Uniform on +-sqrt(6 / fan-in), so variance 2 / fan-in (He et al. 2015)."""
     return (2 * _uniform(stream, shape) - 1) * math.sqrt(6 / fans(shape)[0])
 
 
@@ -70,10 +70,11 @@ def signed_constant(stream: np.random.Philox, shape: tuple[int, ...]) -> np.ndar
 
 
 def glorot_normal(stream: np.random.Philox, shape: tuple[int, ...]) -> np.ndarray:
-    """Normal cut at two standard deviations, variance 2 / (fan-in + fan-out) (Glorot & Bengio 2010; Keras)."""
+    """Normal truncated at two standard deviations, variance 2 / (fan-in + fan-out) (Glorot & Bengio 2010; Keras)."""
     tail = 0.022750131948179207  # the normal CDF at -2
-    cut = normal_quantile(tail + (1 - 2 * tail) * _uniform(stream, shape))
-    return cut * (math.sqrt(2 / sum(fans(shape))) / 0.87962566103423978)  # the cut normal's own deviation
+    truncated = normal_quantile(tail + (1 - 2 * tail) * _uniform(stream, shape))
+    # The divisor is the standard deviation of the truncated standard normal.
+    return truncated * (math.sqrt(2 / sum(fans(shape))) / 0.87962566103423978)
 
 
 def signed_constant_elu(stream: np.random.Philox, shape: tuple[int, ...]) -> np.ndarray:
@@ -87,15 +88,18 @@ def signed_constant_e(stream: np.random.Philox, shape: tuple[int, ...]) -> np.nd
 
 
 def signed_constant_std(stream: np.random.Philox, shape: tuple[int, ...]) -> np.ndarray:
-    """The signs of `glorot-normal` times the standard deviation that its draw has in this layer (Zhou et al. 2019)."""
+    """The signs of a `glorot-normal` draw times the standard deviation of that draw (Zhou et al. 2019)."""
     drawn = glorot_normal(stream, shape)
-    # Sums that are rounded once are the same on every machine, however it adds.
+    # fsum rounds once, at the end, so the sum does not depend on the order in which a machine adds.
     mean = math.fsum(drawn.ravel()) / drawn.size
     return np.sign(drawn) * math.sqrt(math.fsum(((drawn - mean) ** 2).ravel()) / drawn.size)
 
 
 def uniform_glorot(stream: np.random.Philox, shape: tuple[int, ...]) -> np.ndarray:
-    """Uniform on +-sqrt(2 / (fan-in + fan-out)), the deviation of Glorot & Bengio (Aladago & Torresani 2021)."""
+    """Uniform on +-s, where s = sqrt(2 / (fan-in + fan-out)) is the deviation of Glorot & Bengio 2010.
+
+    Source: Aladago & Torresani 2021.
+    """
     return (2 * _uniform(stream, shape) - 1) * math.sqrt(2 / sum(fans(shape)))
 
 
@@ -112,6 +116,6 @@ INITS: dict[str, Draw] = {
 
 
 def _uniform(stream: np.random.Philox, shape: tuple[int, ...]) -> np.ndarray:
-    """Multiples of 2^-53 plus a half step, so that 0 and 1 are never drawn."""
+    """Uniform float64 values in (0, 1): multiples of 2^-53 plus half a step, so that neither 0 nor 1 is drawn."""
     raw = stream.random_raw(math.prod(shape)).reshape(shape)
     return ((raw >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53

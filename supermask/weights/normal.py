@@ -1,4 +1,4 @@
-"""The inverse normal CDF from operations that IEEE 754 rounds correctly everywhere."""
+"""The inverse normal CDF, computed only from operations that IEEE 754 rounds correctly everywhere."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import numpy as np
 
 
 def normal_quantile(p: np.ndarray) -> np.ndarray:
-    """The inverse normal CDF in float64 (Wichura 1988, algorithm AS 241, PPND16); p strictly inside (0, 1)."""
+    """The inverse normal CDF in float64, for `p` of any shape with values strictly between 0 and 1.
+
+    Source: Wichura 1988, algorithm AS 241, PPND16.
+    """
     q = p - 0.5
     r = 0.180625 - q * q
     value = q * _ratio(_CENTRE, r)
@@ -19,7 +22,7 @@ def normal_quantile(p: np.ndarray) -> np.ndarray:
 
 
 def _log(x: np.ndarray) -> np.ndarray:
-    """Natural logarithm by 2 atanh((m - 1) / (m + 1)), m in [sqrt(1/2), sqrt(2))."""
+    """The natural logarithm, as the series of 2 atanh((m - 1) / (m + 1)) for the mantissa m in [sqrt(1/2), sqrt(2))."""
     m, e = np.frexp(x)
     low = m < 0.7071067811865476
     m, e = np.where(low, 2 * m, m), np.where(low, e - 1, e)
@@ -31,6 +34,7 @@ def _log(x: np.ndarray) -> np.ndarray:
 
 
 def _ratio(coefficients: tuple[tuple[float, ...], tuple[float, ...]], x: np.ndarray) -> np.ndarray:
+    """The quotient of two polynomials in x, coefficients from the constant term up."""
     top, bottom = (np.full_like(x, row[-1]) for row in coefficients)
     for a, b in zip(coefficients[0][-2::-1], coefficients[1][-2::-1], strict=True):
         top, bottom = top * x + a, bottom * x + b

@@ -1,4 +1,4 @@
-"""What the shapes of parameters say: which are maskable, their fan-in and fan-out; a fingerprint of weights."""
+"""Which parameters are maskable, the fan-in and fan-out of a kernel, and the fingerprint of weights."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from supermask.types import Shapes, Tree
 
 
 def maskable(shapes: Shapes) -> Shapes:
-    """The parameters that a mask covers: those of two dimensions and more."""
+    """The parameters that a mask covers: those with two or more dimensions."""
     return {name: shape for name, shape in shapes.items() if len(shape) > 1}
 
 
 def fans(shape: tuple[int, ...]) -> tuple[int, int]:
-    """(fan-in, fan-out) of a kernel (..., in, out); spatial dimensions multiply both."""
+    """(fan-in, fan-out) of a kernel of shape (..., in, out); both are multiplied by the spatial dimensions."""
     field = math.prod(shape[:-2])
     return shape[-2] * field, shape[-1] * field
 
 
 def fingerprint(weights: Tree) -> dict[str, str]:
-    """16 hex digits per parameter, of SHA-256 over its little-endian bytes."""
+    """For each parameter, the first 16 hex digits of the SHA-256 of its values as little-endian float32."""
     return {
         name: hashlib.sha256(np.ascontiguousarray(array, "<f4").tobytes()).hexdigest()[:16]
         for name, array in weights.items()

@@ -78,7 +78,7 @@ def test_smart_ratio_is_its_formula_and_pushes_surplus_on():
 def test_overrides_name_layers_by_pattern():
     assert parse_overrides("*/kernel=0.5,head/*=1.0", SHAPES) == dict.fromkeys(SHAPES, 0.5) | {"head/kernel": 1.0}
     for text, complaint in (
-        ("tail/*=1.0", "no layer is called tail"),
+        ("tail/*=1.0", "no layer matches tail"),
         ("head/*=2", "PATTERN=DENSITY"),
         ("head/*", "PATTERN=DENSITY"),
         ("head/*=0", "PATTERN=DENSITY"),
