@@ -1,29 +1,29 @@
-"""Errors that are shown to a user: one line, no traceback, an exit code of their own."""
+"""Errors meant for the user: each is shown as one line without a traceback and has its own exit code."""
 
 from collections.abc import Iterable
 
 
 class SupermaskError(Exception):
-    """Something went wrong that the user can understand; the message is one line and says what would be right."""
+    """An error that the user can understand and act on; the message is one line and says what would be right."""
 
     exit_code = 1
 
     def __str__(self) -> str:
-        return " ".join(super().__str__().split())  # whatever name of a user's it quotes
+        return " ".join(super().__str__().split())  # a quoted name may contain line breaks
 
 
 class DiskError(SupermaskError):
-    """The disk refused, for example because it is full."""
+    """The disk refused a write, for example because it is full."""
 
 
 class UsageError(SupermaskError):
-    """The words of the call are wrong: an unknown name, a number out of range."""
+    """The call itself is wrong: for example an unknown name, or a number out of range."""
 
     exit_code = 2
 
 
 class BadFileError(SupermaskError):
-    """A file that was given is missing, damaged or of a foreign kind."""
+    """A file that was given is missing, damaged or of the wrong kind."""
 
     exit_code = 3
 
@@ -41,7 +41,7 @@ class DivergedError(SupermaskError):
 
 
 class StoppedError(SupermaskError):
-    """A signal or the time limit ended a search after its checkpoint was saved; a script may start it again."""
+    """A signal or the time limit stopped a search; running the same command again continues it."""
 
     exit_code = 75
 
@@ -53,16 +53,25 @@ class InterruptionError(SupermaskError):
 
 
 def one_line(error: BaseException) -> str:
-    """The message of any exception on a single line, for quoting inside our own messages."""
+    """The message of any exception on a single line, or its type if it has none, to be quoted in our own messages."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def require(what: str, name: object, valid: Iterable[str], more: str = "") -> None:
-    """Raise a UsageError that lists the valid names, nearest first, unless `name` is one of them."""
+    """Raise a UsageError unless `name` is one of the valid names.
+
+    The message suggests the nearest valid name and lists all.
+
+    Args:
+        what: the kind of name, for the message: "arch".
+        name: the name to check.
+        valid: the valid names.
+        more: text to end the message with.
+    """
     valid = tuple(valid)
     if name in valid:
         return
-    import difflib  # only an error pays for it
+    import difflib  # here, so that only an error pays for the import
 
     near = difflib.get_close_matches(str(name), valid, n=1)
     hint = f"did you mean {near[0]}? " if near else ""

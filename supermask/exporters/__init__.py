@@ -1,1 +1,1 @@
-"""One output format per file; the file's name is the format's name."""
+"""Export formats, one per file; the name of the file is the name of the format."""

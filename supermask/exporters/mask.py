@@ -9,9 +9,10 @@ SUFFIX = "-mask.npz"
 
 
 def encode(ticket: Any) -> bytes:
-    """Bool arrays named by parameter path: True where a weight is kept.
+    """The content of a NumPy archive with one bool array per maskable parameter: True where a weight is kept.
 
-    Of a sampled mask those kept with probability 1/2 or more, of any other those whose factor is not zero.
+    A weight of a sampled mask (uint8, probabilities in 255ths) counts as kept from probability 1/2 on; a weight of any
+    other mask if its factor is not zero.
     """
     kept = {name: array >= 128 if array.dtype == np.uint8 else array != 0 for name, array in ticket.mask.items()}
     buffer = io.BytesIO()

@@ -9,7 +9,7 @@ SUFFIX = ".npz"
 
 
 def encode(ticket: Any) -> bytes:
-    """Arrays named by parameter path; layouts as in the ticket: dense (in, out), kernels HWIO."""
+    """The content of the archive: arrays named by parameter path, dense layers (in, out), convolutions HWIO."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **ticket.effective())
     return buffer.getvalue()

@@ -9,5 +9,8 @@ SUFFIX = "-weights.safetensors"
 
 
 def encode(ticket: Any) -> bytes:
-    """Float32 tensors named by parameter path; layouts as in the ticket: dense (in, out), kernels HWIO."""
+    """The content of the file: float32 tensors named by parameter path, dense layers (in, out), convolutions HWIO.
+
+    The config is one JSON document, under `config` in the metadata.
+    """
     return save(ticket.effective(), {"config": json.dumps(ticket.config.to_dict(), sort_keys=True)})

@@ -1,7 +1,7 @@
 """A PyTorch state_dict as safetensors: kernels OIHW, dense layers (out, in), `conv1/kernel` as `conv1.weight`.
 
-Flax flattens images as height, width, channels, PyTorch as channels, height, width. The rows of the dense layer
-that sees the flattened image are put into PyTorch's order, so that `x.flatten(1)` of an NCHW network meets them.
+Flax flattens an image in the order height, width, channels, PyTorch in the order channels, height, width. So the
+inputs of the dense layer that sees the flattened image are reordered to match `x.flatten(1)` of an NCHW network.
 """
 
 import re
@@ -18,10 +18,10 @@ NAMES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "
 
 
 def encode(ticket: Any) -> bytes:
-    """Float32 tensors for `load_state_dict` of a plain PyTorch network in NCHW with layers of the same names.
+    """The content of the file: float32 tensors for `load_state_dict` of an NCHW network whose layers have these names.
 
     Raises:
-        UsageError: a user's own arch, of which it is not known where images are flattened.
+        UsageError: the arch is a user's own, and supermask does not know which layer sees the flattened image.
     """
     arrays, flattened = ticket.effective(), _flattened(ticket)
     channels = _last_channels(ticket)
@@ -37,20 +37,20 @@ def encode(ticket: Any) -> bytes:
 
 
 def _flattened(ticket: Any) -> str | None:
-    """The kernel whose rows are the flattened image; None where both orders are the same."""
+    """The name of the kernel whose rows are the flattened image; None if both orders are the same."""
     arch = ticket.config.arch
     if ":" not in arch:
         return f"{registry.describe('archs', arch).constants['FLATTENED']}/kernel"
     if ticket.image_shape[-1] == 1 and not any(len(shape) == 4 for shape in ticket.shapes.values()):
         return None
     raise UsageError(
-        f"torch export does not know where {arch} flattens its images; export safetensors and reorder the rows of "
-        "that layer from height, width, channels to channels, height, width"
+        f"the torch export does not know where {arch} flattens its images; export safetensors instead, and reorder "
+        "the rows of the layer after that from height, width, channels to channels, height, width"
     )
 
 
 def _last_channels(ticket: Any) -> int:
-    """Channels of what is flattened: those of the last convolution, or of the image."""
+    """The number of channels of what is flattened: of the last convolution's output, or else of the image."""
     kernels = [name for name, shape in ticket.shapes.items() if len(shape) == 4]
     if not kernels:
         return ticket.image_shape[-1]

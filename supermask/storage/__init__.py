@@ -1,1 +1,1 @@
-"""Files that are whole or absent; sealed tensors; packed masks."""
+"""What lies on disk: files that are whole or absent, sealed tensors, packed masks."""

@@ -1,4 +1,4 @@
-"""Files that a reader never sees half-written."""
+"""Files that no reader ever sees half-written."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from supermask.errors import BadFileError, DiskError, RunFolderError, UsageError
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write to a temporary name in the same folder, flush to the disk and rename.
+    """Write `data` to a temporary file in the same folder, flush it to the disk and rename it to `path`.
+
+    If `path` is a symbolic link, the file that it points to is replaced and the link stays.
 
     Raises:
-        UsageError: the folder does not exist or may not be written to, or what is there is a device or the like.
-        DiskError: it is full, for example.
+        UsageError: the folder does not exist or is not writable, or `path` is a folder, a device or the like.
+        DiskError: the disk refused, for example because it is full.
     """
     if path.exists() and not path.is_file():
-        raise UsageError(f"cannot write {path}: it is there and no regular file")
+        raise UsageError(f"cannot write {path}: it exists and is not a regular file")
     if path.is_symlink():
-        path = path.resolve()  # the link stays
+        path = path.resolve()
     if not path.parent.is_dir():
         raise UsageError(f"cannot write {path}: the folder {path.parent} does not exist")
     try:
@@ -48,7 +50,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove it with all that is in it, if it is there and ours to remove, be it read-only."""
+    """Remove a folder and everything in it, read-only folders included; what cannot be removed stays, silently."""
     for path, _, _ in os.walk(folder):
         with suppress(OSError):
             os.chmod(path, 0o700)
@@ -56,16 +58,16 @@ def remove_folder(folder: Path) -> None:
 
 
 def empty_folder(folder: Path) -> None:
-    """Remove all that is in it."""
-    for left_over in folder.iterdir():
-        shutil.rmtree(left_over) if left_over.is_dir() else left_over.unlink()
+    """Remove everything in a folder, but not the folder itself."""
+    for item in folder.iterdir():
+        shutil.rmtree(item) if item.is_dir() else item.unlink()
 
 
 def sync_file(path: Path) -> int:
-    """Make what was appended to a file survive a power cut; its size.
+    """Flush a file to the disk, so that what was appended survives a power cut; return its size in bytes.
 
     Raises:
-        DiskError: it cannot.
+        DiskError: the file cannot be opened or flushed.
     """
     try:
         handle = os.open(path, os.O_RDONLY)
@@ -79,7 +81,7 @@ def sync_file(path: Path) -> int:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename inside `folder` survive a power cut."""
+    """Flush a folder to the disk, so that a rename inside it survives a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -88,10 +90,14 @@ def sync_folder(folder: Path) -> None:
 
 
 def lock_folder(hidden: Path, path: Path) -> int:
-    """Make a hidden folder and lock it; the descriptor that holds the lock.
+    """Create a hidden folder, unless it exists, and lock it; return the descriptor that holds the lock.
+
+    Args:
+        hidden: the folder to lock.
+        path: the run folder as the user knows it, for messages.
 
     Raises:
-        UsageError: it cannot be made; `path` is what the user calls it.
+        UsageError: the folder cannot be created.
         RunFolderError: another process holds the lock.
     """
     while True:
@@ -99,7 +105,7 @@ def lock_folder(hidden: Path, path: Path) -> int:
             hidden.mkdir(parents=True, exist_ok=True)
             lock = os.open(hidden, os.O_RDONLY)
         except OSError as error:
-            raise UsageError(f"cannot make the run folder {path}: {error.strerror}") from error
+            raise UsageError(f"cannot create the run folder {path}: {error.strerror}") from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.path.samestat(os.fstat(lock), os.stat(hidden)):
@@ -109,16 +115,20 @@ def lock_folder(hidden: Path, path: Path) -> int:
         except OSError as error:
             os.close(lock)
             raise RunFolderError(
-                f"another process is filling the run folder {path}; wait for it or choose another --out"
+                f"another process is writing to the run folder {path}; wait until it ends or choose another --out"
             ) from error
-        os.close(lock)  # its owner renamed or removed it between our two calls: once more
+        os.close(lock)  # its owner renamed or removed it after we opened it: try again
 
 
 def read_bytes(path: Path, what: str) -> bytes:
-    """The whole file.
+    """The content of a file.
+
+    Args:
+        path: the file.
+        what: what the file should be, for messages: "a ticket".
 
     Raises:
-        BadFileError: it does not exist, is a folder or cannot be read; `what` says what was expected there.
+        BadFileError: it does not exist, is a folder or cannot be read.
     """
     try:
         return path.read_bytes()

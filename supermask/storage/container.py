@@ -1,6 +1,6 @@
-"""A safetensors file whose metadata is one JSON document with a SHA-256 over itself and all tensors.
+"""A safetensors file whose metadata is one JSON document with a SHA-256 of the document and all tensors.
 
-safetensors has no checksum of its own: a flipped bit of an array would be read without a word.
+safetensors has no checksum of its own: a flipped bit in an array would go unnoticed.
 """
 
 from __future__ import annotations
@@ -20,19 +20,26 @@ from supermask.types import Tree
 
 
 def seal(document: dict[str, Any], tensors: Tree) -> bytes:
-    """The file's content; the same document and tensors give the same bytes.
+    """The content of the file; the same document and tensors always give the same bytes.
 
     Args:
-        document: JSON values, with an int `format` from 1.
+        document: JSON values; `format` is an int of at least 1.
+        tensors: arrays by name.
     """
     return save_tensors(tensors, {"supermask": _canonical(document | {"sha256": _digest(document, tensors)})})
 
 
 def unseal(data: bytes, path: Path, newest: int, what: str = "ticket") -> tuple[dict[str, Any], Tree]:
-    """The document and the tensors of the content of a ticket, or whatever `what` says.
+    """The document and the tensors in the content of a sealed file.
+
+    Args:
+        data: the content.
+        path: where it was read from, for messages.
+        newest: the highest format that the caller can read.
+        what: what kind of file it should be, for messages.
 
     Raises:
-        BadFileError: it is truncated, altered, foreign or of a format above `newest`; `path` is named.
+        BadFileError: it is truncated, was altered, is not such a file or has a format above `newest`.
     """
     size = int.from_bytes(data[:8], "little")
     try:
@@ -45,7 +52,7 @@ def unseal(data: bytes, path: Path, newest: int, what: str = "ticket") -> tuple[
             raise BadFileError(f"{path} has {what} format {version}; this supermask reads up to {newest}: upgrade it")
         digest, tensors = document.pop("sha256"), load_tensors(data)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise BadFileError(f"{path} is not a {what} of supermask, or its header is damaged") from error
+        raise BadFileError(f"{path} is not a {what} written by supermask, or its header is damaged") from error
     except SafetensorError as error:
         raise BadFileError(f"{path} is truncated or damaged: {one_line(error)}") from error
     if digest != _digest(document, tensors) or text != _canonical(document | {"sha256": digest}):

@@ -1,4 +1,4 @@
-"""TensorBoard: event files in the run folder, by tensorboardX."""
+"""TensorBoard: event files in the run folder, written by tensorboardX."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from supermask.trackers._rows import by_seed
 
 
 class Tracker:
-    """Scalars by epoch, one group per seed."""
+    """Writes scalars by epoch, one group per seed."""
 
     def __init__(self, name: str, folder: Path, config: dict[str, Any]) -> None:
         self._writer = SummaryWriter(str(folder))

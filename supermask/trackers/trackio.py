@@ -1,4 +1,4 @@
-"""Trackio: a local dashboard of Hugging Face."""
+"""Trackio: the local dashboard by Hugging Face."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from supermask.trackers._rows import by_seed
 
 
 class Tracker:
-    """One Trackio run of the run folder's name in the project `supermask`."""
+    """Logs to one Trackio run, named like the run folder, in the project `supermask`."""
 
     def __init__(self, name: str, folder: Path, config: dict[str, Any]) -> None:
         trackio.init(project="supermask", name=name, config=config, resume="allow")

@@ -394,7 +394,7 @@ def test_a_read_only_run_is_replaced_without_a_trace(tmp_path):
 
 def test_only_regular_files_are_written_over_and_links_stay(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(UsageError, match="no regular file"):
+    with pytest.raises(UsageError, match="is not a regular file"):
         write_atomic(tmp_path / "pipe", b"x")
     (tmp_path / "link").symlink_to("file")
     for data in (b"first", b"second"):

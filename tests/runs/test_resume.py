@@ -338,7 +338,7 @@ def test_of_eight_processes_one_runs_and_seven_say_so(here):
     others = [err for code, _, err in answers if code == 4]
     done = [code for code, _, _ in answers if code == 0]
     assert len(others) + len(done) == 8  # who came after the end is told the result
-    assert all("another process is filling the run folder" in err for err in others)
+    assert all("another process is writing to the run folder" in err for err in others)
     assert jax.process_count() == 1
 
 
