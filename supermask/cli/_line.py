@@ -22,7 +22,7 @@ def forms(values: Mapping[str, Any]) -> dict[str, list[str]]:
     Args:
         values: seed, epoch, epochs and loss; val_accuracy, density and images_per_second as soon as an epoch is done.
     """
-    epoch = f"{values['epoch']:>{len(str(values['epochs']))}}/{values['epochs']}"
+    epoch = f"{values['epoch']}/{values['epochs']}"
     found = {
         "seed": [f"seed {values['seed']}"],
         "epoch": [f"epoch {epoch}", epoch],

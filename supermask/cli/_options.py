@@ -1,4 +1,4 @@
-"""Options that commands share, and those that are read off SearchConfig."""
+"""Options that several commands share, and the options that stand for fields of SearchConfig."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ RECIPE = (
     "batch_size",
 )
 _OF_RECIPE = frozenset(asdict(TRAINING))
-PATH = click.Path(path_type=Path, readable=False)  # what cannot be read is a bad file, and no wrong word
+PATH = click.Path(path_type=Path, readable=False)  # an unreadable file is a bad file (exit code 3), not a wrong word
 
 
 class Names(click.Choice[str]):
-    """A choice that answers a wrong name with the nearest."""
+    """A choice that answers an unknown name with the nearest one it knows."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         require(param.human_readable_name.strip("[]").lower() if param else "name", value, self.choices)
@@ -86,7 +86,7 @@ device_option = option(
 
 
 def topk_options(command: F) -> F:
-    """Where the density goes; these stand for options of every method that keeps an exact number of weights."""
+    """How the density is spread over layers and inputs, for every method that keeps an exact number of weights."""
     for decorate in (
         option("--pattern", metavar="N:M", help="Keep the best N of every M inputs of each output.", group="method"),
         option(
@@ -108,12 +108,12 @@ def topk_options(command: F) -> F:
 
 
 def given(**values: Any) -> dict[str, Any]:
-    """Those that were."""
+    """The values that were given: neither None nor an empty text."""
     return {key: value for key, value in values.items() if value not in (None, "")}
 
 
 def config_options(command: F, kind: type[Config] = SearchConfig, names: Collection[str] | None = None) -> F:
-    """One option per field of a config that has a help text, or per field named, with its choices and default."""
+    """Add one option for each field of a config that has a help text, or for those in `names`."""
     hints = typing.get_type_hints(kind)
     recipe = asdict(TRAINING) if kind is TrainConfig else None
     for item in reversed(fields(kind)):

@@ -12,12 +12,15 @@ from supermask.experiments.run import CheckpointPolicy
 def pace_options(command: opt.F) -> opt.F:
     """When checkpoints are saved, and when the search stops."""
     for decorate in (
-        opt.option("--time-limit", metavar="55m", help="Save a checkpoint and exit with 75 after this many s, m or h."),
+        opt.option(
+            "--time-limit", metavar="TIME", help="Save a checkpoint and exit with 75 after this time: 90s, 55m, 2h."
+        ),
         opt.option(
             "--checkpoint-every",
+            metavar="TIME",
             default="10m",
             show_default=True,
-            help="Save a checkpoint after this many s, m or h, or epochs: 5e.",
+            help="Save a checkpoint this often: 90s, 10m, 2h, or 5e for five epochs.",
         ),
     ):
         command = decorate(command)

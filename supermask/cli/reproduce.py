@@ -44,12 +44,12 @@ QUANTITIES = {"test_accuracy": "test accuracy", "density": "density", "bits_per_
     help="Fraction of the published epochs to run.",
     group="training",
 )
-@opt.option("--seeds", type=int, default=3, show_default=True, help="Searches of each cell.")
+@opt.option("--seeds", type=int, default=3, show_default=True, help="Number of seeds for each cell of the table.")
 @partial(opt.config_options, names=("seed", "precision", "conv", "devices", "micro_batch"))
 @opt.option("--runs-dir", type=opt.PATH, default=Path("runs"), show_default=True, help="Where run folders go.")
 @opt.data_dir_option
 @opt.device_option
-@opt.option("--force", is_flag=True, help="Search anew, whatever the run folders hold.")
+@opt.option("--force", is_flag=True, help="Search again even where a run folder holds a result.")
 @opt.quiet_option
 @opt.json_option
 def command(
@@ -65,8 +65,8 @@ def command(
 ) -> None:
     """Run the recipes of TABLE; print test accuracies beside the published ones.
 
-    Mean and standard deviation over seeds, the last epoch's mask. Run folders are those of `search --recipe`: what is
-    finished is not searched again, so that the same call goes on where it was stopped.
+    Gives the mean and standard deviation over seeds, for the mask of the last epoch. Run folders are those of
+    `search --recipe`: a finished search is not repeated, so the same call continues where it was stopped.
     """
     cells = _cells(table)
     if not 0 < budget <= 1:
