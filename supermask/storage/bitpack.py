@@ -45,7 +45,7 @@ def unpack_small(packed: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     low, width = int(packed[0]) - 128, int(packed[1])
     bits = _bits(packed[2:], _size(shape) * width).reshape(-1, width)
     values = np.packbits(bits, axis=1, bitorder="little").ravel().astype(np.int16) + low
-    if values.size and values.max() > 127:
+    if (values > 127).any():
         raise ValueError("a packed mask has values above 127")
     return values.astype(np.int8).reshape(shape)
 
