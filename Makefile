@@ -1,9 +1,16 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+LINT_VENV := .venv-lint
+LINT_BIN := $(LINT_VENV)/bin
+
+# What CI runs on a second Python: floors, contracts, tickets of earlier versions, search, eval, export and resume.
+QUICK := tests/test_layers.py tests/test_golden.py tests/archs tests/datasets/test_contract.py \
+	tests/methods/test_methods.py tests/exporters/test_exporters.py tests/experiments/test_search.py \
+	tests/test_ticket.py tests/runs/test_resume.py tests/cli
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-torch test-slow lint format clean
+.PHONY: help demo test test-quick test-torch test-slow lint format clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -17,29 +24,37 @@ $(VENV)/installed-test: $(VENV)/installed
 	$(BIN)/pip install --quiet --editable '.[test]'
 	touch $@
 
+$(LINT_VENV)/installed: requirements-lint.txt
+	$(PYTHON) -m venv $(LINT_VENV)
+	$(LINT_BIN)/pip install --quiet --requirement requirements-lint.txt
+	touch $@
+
 demo: $(VENV)/installed ## Set up, search a mask on the embedded digits, evaluate and export it
 	$(BIN)/supermask search --arch conv4 --out demo
 	$(BIN)/supermask eval demo/ticket-s0.safetensors
 	$(BIN)/supermask export demo/ticket-s0.safetensors --format torch --output demo/conv4-torch.safetensors --force
 
-test: $(VENV)/installed-test lint ## Set up, lint, run all fast tests
+test: $(VENV)/installed-test ## Set up, run all fast tests
 	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile
+
+test-quick: $(VENV)/installed-test ## Set up, run the fast tests of what every user needs
+	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile $(QUICK)
 
 test-torch: $(VENV)/installed-test ## Set up with PyTorch, check exported networks against it
 	$(BIN)/pip install --quiet 'torch==2.13.0'
-	$(BIN)/python -m pytest tests/test_torch.py
+	$(BIN)/python -m pytest tests/exporters/test_torch.py
 
 test-slow: $(VENV)/installed-test ## The tests of several minutes; those on real data need SUPERMASK_DATA_DIR
 	$(BIN)/python -m pytest -m slow
 
-lint: $(VENV)/installed-test ## ruff and mypy
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy supermask cli.py
+lint: $(LINT_VENV)/installed ## ruff and mypy, pinned, in an environment of their own
+	$(LINT_BIN)/ruff check .
+	$(LINT_BIN)/ruff format --check .
+	$(LINT_BIN)/mypy supermask cli.py
 
-format: $(VENV)/installed-test ## Let ruff mend what it can
-	$(BIN)/ruff check --fix .
-	$(BIN)/ruff format .
+format: $(LINT_VENV)/installed ## Let ruff mend what it can
+	$(LINT_BIN)/ruff check --fix .
+	$(LINT_BIN)/ruff format .
 
 clean: ## Remove what the targets above made
-	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) .venv-* demo build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
