@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from importlib.metadata import version
 
 # Searches that differ in data alone compile the same programs; the workers of one test run share them.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="supermask-tests-"))
@@ -13,6 +14,11 @@ os.environ["SUPERMASK_OFFLINE"] = "1"
 import pytest
 
 REAL_DATA = os.environ.pop("SUPERMASK_DATA_DIR", None)  # for slow tests alone
+
+
+def pytest_report_header():
+    """The versions that pip chose for this Python."""
+    return ", ".join(f"{name} {version(name)}" for name in ("jax", "jaxlib", "flax", "optax", "numpy"))
 
 
 @pytest.fixture
