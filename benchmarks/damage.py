@@ -7,8 +7,9 @@
 Bits are flipped, pieces cut out, doubled or overwritten, in files that are otherwise good; `sealed` kinds are damaged
 inside of their hash, so that what lies behind it is reached. `random` draws damages from a seed, hypothesis searches
 for small ones, atheris for such that lead to other lines of our code. Prints a table, then one JSON line; exits with 1
-if anything but an error of ours came of a file, a warning included, or one took a second, or more memory than four
-times its size, or that of the arrays in it if they are packed in the file, and 1 MB.
+if anything but an error of ours came of a file, a warning included, or one took a second of processor time (so
+what else runs has no say), or more memory than four times its size, or that of the arrays in it if they are packed in
+the file, and 1 MB.
 """
 
 import argparse
@@ -236,7 +237,7 @@ class Tally:
         self.kind.path.write_bytes(data)
         size = max(self.kind.size, self.kind.size - len(self.kind.good) + len(data))
         tracemalloc.reset_peak()
-        before, began = tracemalloc.get_traced_memory()[0], time.perf_counter()
+        before, began = tracemalloc.get_traced_memory()[0], time.process_time()
         what, wrong = "read", None
         try:
             with redirect_stderr(io.StringIO()):
@@ -247,7 +248,7 @@ class Tally:
                 wrong = error
         except Exception as error:
             wrong = error
-        seconds, took = time.perf_counter() - began, tracemalloc.get_traced_memory()[1] - before
+        seconds, took = time.process_time() - began, tracemalloc.get_traced_memory()[1] - before
         self.seconds, self.peak = max(self.seconds, seconds), max(self.peak, took)
         if seconds > SECONDS:
             wrong = wrong or TimeoutError(f"{seconds:.2f} s")

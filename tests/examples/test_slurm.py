@@ -19,7 +19,7 @@ SEARCH = ("--arch", "lenet300", "--width", "0.5", "--epochs", "300")
 SRUN = """#!{python}
 import os, signal, subprocess, sys, threading
 words = [sys.executable, "-m", "supermask", *sys.argv[2:]]
-job = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+job = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, pipesize=4096)  # it waits for us after some 50 lines
 for line in job.stderr:
     sys.stderr.write(line)
     if "epoch" in line and not os.path.exists("signalled-" + os.environ["MARK"]):
@@ -55,7 +55,7 @@ def sbatch(script, job, words, **variables):
     while not codes or requeued.exists():
         requeued.unlink(missing_ok=True)
         command = ["bash", str(SCRIPTS / script), *words]
-        codes.append(subprocess.run(command, env=environment, capture_output=True, timeout=120).returncode)
+        codes.append(subprocess.run(command, env=environment, capture_output=True, timeout=600).returncode)
         assert len(codes) < 5
     return codes
 

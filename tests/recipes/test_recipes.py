@@ -458,7 +458,7 @@ main(["reproduce", "long-table", "--seeds", "1", "--json"])
             if "epoch 1/1000000" in line:
                 break
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=600)
     finally:
         process.kill()
         process.wait()
