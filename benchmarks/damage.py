@@ -57,18 +57,20 @@ def kinds(folder: Path) -> dict[str, Kind]:
     # Here, so that atheris can watch what is imported.
     from supermask import registry
     from supermask.cli import group
-    from supermask.config import SearchConfig
-    from supermask.resolve import filled
+    from supermask.config import SearchConfig, TrainConfig
+    from supermask.resolve import resolve
     from supermask.runs import checkpoints
     from supermask.runs.index import finished, read_config
+    from supermask.runs.results import load_result
     from supermask.storage.container import seal, unseal
     from supermask.ticket import Ticket
     from supermask.weights.inits import of_config
     from supermask.weights.shapes import fingerprint
+    from supermask.weights.trained import TrainedWeights
 
     dice = np.random.default_rng(0)
     images, labels = dice.integers(0, 256, (IMAGES, 16, 16)).astype(np.uint8), (np.arange(IMAGES) % 10).astype(np.uint8)
-    config = filled(SearchConfig(arch="lenet300", epochs=1)).replace(devices=1)
+    config = resolve(SearchConfig(arch="lenet300", epochs=1)).replace(devices=1)
     shapes = {"dense1/kernel": (64, 900), "dense2/kernel": (900, 900), "head/kernel": (900, 10)}
     ticket = Ticket(
         config=config,
@@ -92,7 +94,7 @@ def kinds(folder: Path) -> dict[str, Kind]:
         """Damages the document or a tensor of a sealed file and seals it again."""
 
         def damage(data: bytes, dice: random.Random) -> bytes:
-            document, tensors = unseal(data, path, 1, what)
+            document, tensors = unseal(data, path, 2, what)
             return seal(*damaged_inside(document, tensors, dice))
 
         return damage
@@ -106,6 +108,18 @@ def kinds(folder: Path) -> dict[str, Kind]:
             group.main(args=["inspect", str(path)], standalone_mode=False)
 
     add("ticket, sealed", path, inspect, unpacked=bits, damage=within("ticket", path))
+    trained = TrainedWeights(
+        config=resolve(TrainConfig(arch="lenet300", epochs=1)),
+        image_shape=(8, 8, 1),
+        weights=of_config(config, 0, shapes),
+        mask=ticket.mask,
+        state={},
+        metrics=ticket.metrics,
+        versions={"supermask": "0"},
+    )
+    weights = trained.save(folder / "weights.safetensors")
+    for name, more in (("weights", {}), ("weights, sealed", {"damage": within("weights", weights)})):
+        add(name, weights, lambda: load_result(weights), unpacked=weights.stat().st_size + bits, **more)
     own = folder / "checkpoints"
     own.mkdir()
     saved = checkpoints.save(own, 1, {"first": 0, "rows": [1, "a"]}, {"state0": dice.random((300, 300), np.float32)})
@@ -115,9 +129,8 @@ def kinds(folder: Path) -> dict[str, Kind]:
     run.mkdir()
     (run / "config.json").write_text(json.dumps(config.to_dict()))
     ticket.save(run / "ticket-s0.safetensors")
-    (run / "result.json").write_text(
-        json.dumps({"complete": True, "results": [{"ticket": "run/ticket-s0.safetensors"}]})
-    )
+    row = {"ticket": "run/ticket-s0.safetensors", "ticket_bytes": 1, "density": 0.5, **ticket.metrics}
+    (run / "result.json").write_text(json.dumps({"complete": True, "results": [row]}))
     add("config", run / "config.json", lambda: SearchConfig.from_dict(read_config(run / "config.json")))
     add("result", run / "result.json", lambda: finished(run, config), run / "ticket-s0.safetensors", unpacked=bits)
     np.savez(folder / "data.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)

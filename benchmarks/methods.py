@@ -20,23 +20,25 @@ from facts import facts
 
 import supermask
 from supermask import registry
-from supermask.engine.problem import build
-from supermask.experiments.search import Observer, outcomes
+from supermask.engine.problem import load_problem, on_this_machine
+from supermask.experiments.search import groups
+from supermask.experiments.seeds import Unsaved
+from supermask.resolve import resolve
 
 
 def measure(config: supermask.SearchConfig) -> dict[str, object]:
     """Search all seeds of a config, score their tickets on the test images."""
     began = time.perf_counter()
-    found = list(outcomes(build(config), Observer()))
+    found = list(groups(load_problem(on_this_machine(resolve(config))), Unsaved()))
     seconds = time.perf_counter() - began
-    tickets = [outcome.ticket for outcome in found]
+    tickets = [ticket for group in found for ticket in group.tickets]
     return {
         "method": config.method,
         "asked_density": config.density,
         "density": statistics.mean(ticket.density for ticket in tickets),
         "test_accuracy": [supermask.evaluate(ticket).accuracy for ticket in tickets],
         "ticket_bytes": max(len(ticket.to_bytes()) for ticket in tickets),
-        "images_per_second": statistics.median(outcome.images_per_second for outcome in found),
+        "images_per_second": statistics.median(one.group.timings()["images_per_second"] for one in found),
         "seconds_per_seed": seconds / len(tickets),
     }
 

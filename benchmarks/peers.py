@@ -20,17 +20,14 @@ from pathlib import Path
 
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(os.cpu_count()))  # as the command line does
 
-import jax
 from facts import facts
 
 import supermask
-from supermask import core
-from supermask.engine.aot import Compiled
-from supermask.engine.epoch import training_program
-from supermask.engine.problem import assemble, resolve
-from supermask.engine.programs import Programs
-from supermask.engine.sharding import Layout
-from supermask.experiments.bench import matmul_rate, random_images
+from supermask.core import mask_search, weight_training
+from supermask.engine.problem import build, on_this_machine
+from supermask.engine.sharding import Sharding
+from supermask.experiments.bench import SteadySteps, matmul_rate, random_images
+from supermask.resolve import resolve
 
 HERE = Path(__file__).parent
 
@@ -41,31 +38,26 @@ class Ours:
     def __init__(self, net: str) -> None:
         shape, augment = ((28, 28, 1), "none") if net == "lenet300" else ((32, 32, 3), "crop-flip")
         config = supermask.SearchConfig(arch=net, augment=augment)
-        self.parts = assemble(resolve(config), random_images(shape))
-        self.programs = Programs(self.parts)
-        self.state = self.programs.begin([0], [self.parts.weights(0)])
-        self.epoch = 0
+        self.problem = build(on_this_machine(resolve(config)), random_images(shape))
+        self.run = SteadySteps(self.problem, self.parametrization(), seeds=1)
         self.rate(2)
+
+    def parametrization(self) -> object:
+        return mask_search(self.problem.method)
 
     def rate(self, steps: int) -> float:
         """Images per second over some steps, shuffling included."""
-        began, self.epoch = time.perf_counter(), self.epoch + 1
-        self.programs.begin_epoch(self.state, self.epoch)
-        self.programs.advance(self.state, 0, steps)
-        return steps * self.parts.batch_size / (time.perf_counter() - began)
+        began = time.perf_counter()
+        self.run.begin_epoch()
+        self.run.seconds(steps)
+        return steps * self.problem.pipeline.batch_size / (time.perf_counter() - began)
 
 
 class Dense(Ours):
     """The same step with the weights trained and no mask: what it takes longer to search is the mask's cost."""
 
-    def __init__(self, net: str) -> None:
-        super().__init__(net)
-        layout = self.programs.layout
-        self.programs.train = Compiled(training_program(self.parts, core.training, layout), donate_argnums=0)
-        weights = jax.tree.map(lambda a: a + 0, self.state.weights)
-        self.state.inner = core.State(weights, self.programs.start(weights), self.state.inner.stats)
-        self.state.weights = {}
-        self.rate(2)
+    def parametrization(self) -> object:
+        return weight_training
 
 
 def peer(net: str, variant: str, steps: int, epoch: int | None) -> float:
@@ -93,7 +85,7 @@ def main() -> None:
     for _ in range(args.rounds):
         for name, measure in tools.items():
             rates[name].append(measure(steps))
-        matmul.append(matmul_rate("f32", Layout(ours.parts.config.devices)))
+        matmul.append(matmul_rate("f32", Sharding(ours.problem.config.devices)))
     report(args.net, args.epoch, rates, matmul)
 
 

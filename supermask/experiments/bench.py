@@ -112,7 +112,13 @@ class SteadySteps:
             begun = [(tree, scores(seed, tree)) for seed, tree in enumerate(weights)]
         self._frozen = self.trainer.place([frozen for frozen, _ in begun])
         self.state = self.trainer.init(range(self.sharding.seeds), [start for _, start in begun])
-        self._chunk = next(self.trainer.steps.feed.chunks(self.state.order_key, 1, 0))
+        self._epoch = 0
+        self.begin_epoch()
+
+    def begin_epoch(self) -> None:
+        """Shuffle the images anew."""
+        self._epoch += 1
+        self._chunk = next(self.trainer.steps.feed.chunks(self.state.order_key, self._epoch, 0))
 
     def seconds(self, steps: int, first: int = 0) -> float:
         """How long the steps first..first+steps-1 of the epoch take, without compiling."""

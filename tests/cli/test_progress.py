@@ -27,17 +27,19 @@ BAR = """
 import sys
 import numpy as np
 from supermask.cli._progress import reporter
-from supermask.types import Metrics
+from supermask import Metrics, SearchConfig
 
 columns = {name: np.full(2, 0.12345) for name in ("loss", "train_accuracy", "val_accuracy", "density")}
-with reporter(False, 1000) as progress:
-    progress.note("note: [bold] and :key: stay as they are")
-    for seeds in ((3, 4), (5, 6)):
-        for epoch in (1, 500):
-            progress.steps(seeds, epoch, 1000, 123.4567)
-            rate = np.full(2, 123456.7)
-            progress.epoch(Metrics(epoch=epoch, seeds=seeds, images_per_second=rate, **columns))
-    sys.stdin.readline()
+progress = reporter(False)
+progress.on_begin(None, SearchConfig(epochs=1000))
+progress.on_note("note: [bold] and :key: stay as they are")
+for seeds in ((3, 4), (5, 6)):
+    for epoch in (1, 500):
+        progress.on_steps(seeds, epoch, 1000, 123.4567)
+        rate = np.full(2, 123456.7)
+        progress.on_epoch(Metrics(epoch=epoch, seeds=seeds, images_per_second=rate, **columns))
+sys.stdin.readline()
+progress.on_end()
 """
 
 

@@ -4,15 +4,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import found_groups, problem_of, watch
 
 import supermask
 from supermask import core
 from supermask.data import augment
+from supermask.data.splits import load_dataset
 from supermask.engine import trainer
 from supermask.engine.epoch import training_program
-from supermask.engine.problem import build, load_dataset, resolve
+from supermask.engine.problem import on_this_machine
 from supermask.errors import DivergedError
-from supermask.experiments.search import Observer, outcomes
+from supermask.experiments.bench import SteadySteps
+from supermask.resolve import resolve
 from supermask.weights.inits import draw
 
 SMALL = {"arch": "lenet300", "width": 0.3, "epochs": 3}
@@ -81,7 +84,7 @@ def test_seeds_in_one_search_are_the_seeds_alone(fields):
 @pytest.mark.parametrize("fields", [{}, *CARRYING])
 def test_how_an_epoch_is_cut_into_calls_changes_nothing(fields, monkeypatch):
     [whole] = run(**fields)
-    monkeypatch.setattr(trainer.Group, "_steps_per_call", lambda self: 3)
+    monkeypatch.setattr(trainer._Fit, "_steps_per_call", lambda self: 3)
     assert run(**fields)[0].to_bytes() == whole.to_bytes()
 
 
@@ -103,12 +106,12 @@ def test_clients_end_where_the_rounds_say():
 
 def test_nothing_is_compiled_twice():
     compiled = []
-    parts = build(supermask.SearchConfig(**SMALL, seeds=2))
+    problem = problem_of(**SMALL, seeds=2, devices=1)
     jax.monitoring.register_event_duration_secs_listener(
         lambda name, seconds, **more: compiled.append(name) if "backend_compile" in name else None
     )
     try:
-        found = outcomes(parts, Observer())
+        found = found_groups(problem)
         next(found)
         before = len(compiled)
         next(found)
@@ -118,18 +121,19 @@ def test_nothing_is_compiled_twice():
     assert len(compiled) == before
 
 
-def test_the_observer_stops_the_search_with_the_best_mask_so_far():
+def test_a_callback_stops_the_search_with_the_best_mask_so_far():
     seen = []
-    observer = Observer(epoch=lambda m: seen.append(float(m.val_accuracy[0])), stop=lambda: len(seen) >= 4)
-    [outcome] = outcomes(build(supermask.SearchConfig(**{**SMALL, "epochs": 50})), observer)
-    assert outcome.interrupted
+    observer = watch(epoch=lambda m: seen.append(float(m.val_accuracy[0])), stop=lambda: len(seen) >= 4)
+    [found] = found_groups(problem_of(**{**SMALL, "epochs": 50}), observer)
+    assert found.group.state.interrupted
     assert len(seen) == 4
-    assert outcome.ticket.metrics["val_accuracy"] == max(seen)
-    assert outcome.ticket.metrics["epochs"] == 1 + seen.index(max(seen))
+    [ticket] = found.tickets
+    assert ticket.metrics["val_accuracy"] == max(seen)
+    assert ticket.metrics["epochs"] == 1 + seen.index(max(seen))
 
 
 def test_stopped_before_the_first_epoch_there_is_no_ticket():
-    assert supermask.search(supermask.SearchConfig(**SMALL), observer=Observer(stop=lambda: True)) == []
+    assert supermask.search(supermask.SearchConfig(**SMALL), callbacks=[watch(stop=lambda: True)]) == []
 
 
 def test_best_is_chosen_by_validation_accuracy():
@@ -137,7 +141,7 @@ def test_best_is_chosen_by_validation_accuracy():
     config = supermask.SearchConfig(
         **{**SMALL, "epochs": 12, "learning_rate": 20.0, "schedule": "constant"}, select="best"
     )
-    [ticket] = supermask.search(config, observer=Observer(epoch=lambda m: seen.append(float(m.val_accuracy[0]))))
+    [ticket] = supermask.search(config, callbacks=[watch(epoch=lambda m: seen.append(float(m.val_accuracy[0])))])
     assert ticket.metrics["val_accuracy"] == max(seen)
     assert max(seen) > seen[-1]
 
@@ -149,7 +153,7 @@ def test_a_loss_that_is_not_finite_stops_the_search():
 
 def test_metrics_are_columns_of_seeds():
     seen = []
-    supermask.search(supermask.SearchConfig(**SMALL), observer=Observer(epoch=seen.append))
+    supermask.search(supermask.SearchConfig(**SMALL), callbacks=[watch(epoch=seen.append)])
     assert [m.epoch for m in seen] == [1, 2, 3]
     for m in seen:
         assert m.seeds == (0,)
@@ -174,7 +178,9 @@ def test_sampled_tickets_are_the_mean_of_their_draws():
 def test_recipes_fill_what_is_left_open():
     config = resolve(supermask.SearchConfig(method="bernoulli", learning_rate=3.0))
     assert (config.learning_rate, config.weight_decay, config.init, config.epochs) == (3.0, 0.0, "glorot-normal", 20)
-    assert [key for key, value in config.to_dict().items() if value is None] == ["image_size", "micro_batch"]
+    still_open = ["image_size", "devices", "micro_batch"]
+    assert [key for key, value in config.to_dict().items() if value is None] == still_open
+    assert on_this_machine(config).devices == 2
     assert resolve(supermask.SearchConfig(method="random", epochs=3)).epochs == 0
 
 
@@ -188,12 +194,13 @@ def test_validation_is_held_out_of_train_and_the_same_for_every_seed():
 
 def test_cosine_moves_once_an_epoch_and_decay_is_l2():
     config = supermask.SearchConfig(**SMALL, learning_rate=0.5, weight_decay=0.1, momentum=0.0)
-    parts = build(config)
+    problem = problem_of(config)
+    optimizer, steps = problem.optimizer, problem.pipeline.steps_per_epoch
     scores = {"k": jnp.ones((2, 2))}
-    state = parts.optimiser.init(scores)
-    for step in range(3 * parts.steps_per_epoch):
-        updates, state = parts.optimiser.update({"k": jnp.full((2, 2), 2.0)}, state, scores)
-        rate = 0.5 * 0.5 * (1 + np.cos(np.pi * (step // parts.steps_per_epoch) / 3))
+    state = optimizer.init(scores)
+    for step in range(3 * steps):
+        updates, state = optimizer.update({"k": jnp.full((2, 2), 2.0)}, state, scores)
+        rate = 0.5 * 0.5 * (1 + np.cos(np.pi * (step // steps) / 3))
         np.testing.assert_allclose(updates["k"], -rate * (2.0 + 0.1 * 1.0), rtol=1e-5)
 
 
@@ -229,25 +236,12 @@ def test_images_are_resized():
 
 
 def test_the_program_has_no_cpu_convolution_in_its_loop():
-    parts = build(supermask.SearchConfig(arch="conv2", width=0.1))
-    weights = draw("signed-constant", 0, parts.model.weights)
-    scores = parts.method.init(jax.random.key(0), weights)
-    state = core.State(scores, parts.optimiser.init(scores), {})
-    layout = parts.lay(1)
-    program = training_program(parts, core.searching(parts.method), layout)
-    data = parts.dataset.train
-    text = str(
-        jax.make_jaxpr(program)(
-            layout.stack([(state, jnp.float32(0), jnp.int32(0), jnp.int32(-1))]),
-            layout.stack([weights]),
-            data.images,
-            data.labels,
-            np.arange(len(data))[None],
-            jax.random.key(0)[None],
-            0,
-            1,
-        )
-    )
+    problem = problem_of(arch="conv2", width=0.1)
+    run = SteadySteps(problem, core.mask_search(problem.method))
+    steps = run.trainer.steps
+    program = training_program(problem, core.mask_search(problem.method), steps.feed, run.sharding)
+    arguments = steps._arguments(run.state, run._frozen, run._chunk, 0, 1)
+    text = str(jax.make_jaxpr(program)(*arguments))
     assert "dot_general" in text
     assert "conv_general_dilated" not in text
 

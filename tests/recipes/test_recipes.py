@@ -133,8 +133,7 @@ def test_every_recipe_says_what_it_claims(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_recipe_is_a_whole_and_valid_config(name):
-    from supermask.resolve import resolve
-    from supermask.resolve import make_method
+    from supermask.resolve import make_method, resolve
 
     recipe = registry.load("recipes", name)
     values = recipe.config

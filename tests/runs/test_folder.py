@@ -76,7 +76,7 @@ def fill(path, config=CONFIG, complete=True, force=False, val=0.5):
     with open_run(path, config, force=force) as folder:
         folder.add_metrics({"epoch": 1, "loss": 0.25})
         folder.add_metrics({"epoch": 2, "loss": 0.125})
-        ticket = folder.add_ticket(make_ticket())
+        ticket = folder.add_file("ticket-s0.safetensors", make_ticket().to_bytes())
         results = [{"ticket": str(ticket), "run": str(path), "seed": 7, "val_accuracy": val}]
         folder.close(results, complete=complete)
     return results
@@ -175,7 +175,7 @@ def test_folder_appears_whole(tmp_path):
     path = tmp_path / "runs" / "one"
     with open_run(path, CONFIG) as folder:
         folder.add_metrics({"epoch": 1, "loss": 0.5})
-        ticket = folder.add_ticket(make_ticket())
+        ticket = folder.add_file("ticket-s0.safetensors", make_ticket().to_bytes())
         assert not path.exists()
         assert [item.name for item in path.parent.glob("*") if not item.name.startswith(".")] == []
         folder.close([{"ticket": str(ticket)}], complete=True)
@@ -200,7 +200,7 @@ def test_nothing_is_left_unless_closed(tmp_path, error):
     def work():
         with open_run(tmp_path / "one", CONFIG) as folder:
             folder.add_metrics({"epoch": 1})
-            folder.add_ticket(make_ticket())
+            folder.add_file("ticket-s0.safetensors", make_ticket().to_bytes())
             if error:
                 raise error("stop")
 
@@ -250,7 +250,7 @@ def test_folder_that_appeared_meanwhile_is_not_destroyed(tmp_path):
     """Somebody else's folder took the name while the search ran."""
     path = tmp_path / "one"
     with open_run(path, CONFIG) as folder:
-        folder.add_ticket(make_ticket())
+        folder.add_file("ticket-s0.safetensors", make_ticket().to_bytes())
         path.mkdir()
         (path / "thesis.txt").write_text("years of work")
         with pytest.raises(RunFolderError, match="one"):
@@ -265,7 +265,7 @@ def test_second_process_is_refused_and_the_first_goes_on(tmp_path):
     path = tmp_path / "one"
     with open_run(path, CONFIG) as folder:
         folder.add_metrics({"epoch": 1})
-        ticket = folder.add_ticket(make_ticket())
+        ticket = folder.add_file("ticket-s0.safetensors", make_ticket().to_bytes())
         for force in (False, True):
             with pytest.raises(RunFolderError) as caught, open_run(path, CONFIG, force=force):
                 pass
@@ -352,7 +352,7 @@ def stopped(path, number, epochs):
     with open_run(path, CONFIG) as folder:
         for epoch in range(epochs):
             folder.add_metrics({"epoch": epoch})
-        folder.add_checkpoint(number, {"number": number}, {"x": np.zeros(3, np.float32)}, [])
+        folder.add_checkpoint(number, {"number": number}, {"x": np.zeros(3, np.float32)})
         folder.close([], complete=False)
 
 
@@ -373,7 +373,7 @@ def test_what_is_copied_of_a_stopped_run_stays_only_once_there_is_more(tmp_path)
 def test_a_newer_stopped_run_goes_before_what_an_older_process_left(tmp_path):
     path = tmp_path / "run"
     with open_run(path, CONFIG) as folder:
-        folder.add_checkpoint(1, {"number": 1}, {"x": np.zeros(3, np.float32)}, [])
+        folder.add_checkpoint(1, {"number": 1}, {"x": np.zeros(3, np.float32)})
     assert [item.name for item in tmp_path.iterdir()] == [".run.unfinished"]
     older = tmp_path / "older"
     (tmp_path / ".run.unfinished").rename(older)

@@ -8,18 +8,16 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from helpers import found_groups, open_run, problem_of, tickets_of, watch
 
 import supermask
-from supermask.engine.problem import build
 from supermask.engine.snapshot import Snapshot
 from supermask.errors import BadFileError, DivergedError
-from supermask.experiments.search import Observer, outcomes
 from supermask.runs import checkpoints
 from supermask.storage.container import seal, unseal
 
@@ -40,10 +38,6 @@ def through_a_file(snapshot):
     return Snapshot.unpack(json.loads(json.dumps(document)), tensors)
 
 
-def tickets(parts, observer, resume=None):
-    return {found.ticket.config.seed: found.ticket.to_bytes() for found in outcomes(parts, observer, resume)}
-
-
 SLOW = ("best epoch, adam", "fedpm", "gem-miner")
 
 
@@ -52,15 +46,13 @@ SLOW = ("best epoch, adam", "fedpm", "gem-miner")
     [pytest.param(SEARCHES[name], id=name, marks=pytest.mark.slow if name in SLOW else ()) for name in SEARCHES],
 )
 def test_any_snapshot_goes_on_to_the_same_bytes(fields):
-    parts = build(supermask.SearchConfig(**SMALL | fields))
-    whole, taken = tickets(parts, Observer()), []
-    assert tickets(parts, Observer(due=lambda epochs_done: True, save=taken.append)) == whole
+    problem = problem_of(**SMALL | fields)
+    whole, taken = tickets_of(problem), []
+    assert tickets_of(problem, watch(due=lambda epochs_done: True, save=taken.append)) == whole
     assert len(taken) > 3 * len(whole) / 2  # more than one an epoch
-    middle = [s for s in taken if s.steps_done % parts.steps_per_epoch]
+    middle = [s for s in taken if s.step % problem.pipeline.steps_per_epoch]
     for snapshot in (taken[-1], random.Random(0).choice(middle)):
-        found = {
-            o.ticket.config.seed: o.ticket.to_bytes() for o in outcomes(parts, Observer(), through_a_file(snapshot))
-        }
+        found = tickets_of(problem, resume=through_a_file(snapshot))
         assert found == {seed: data for seed, data in whole.items() if seed >= snapshot.first}
 
 
@@ -68,61 +60,58 @@ def test_any_snapshot_goes_on_to_the_same_bytes(fields):
 def test_a_search_stopped_while_it_scores_goes_on_to_the_same_bytes(moment, monkeypatch):
     """Scoring a large split takes longer than a signal may wait."""
     monkeypatch.setattr("supermask.engine.evaluator.SECONDS_PER_CALL", 0)  # a call for each batch
-    parts = build(supermask.SearchConfig(**SMALL | {"method": "bernoulli", "epochs": 1}))
-    whole, taken, steps, epochs, asked = tickets(parts, Observer()), [], [0], [], []
+    problem = problem_of(**SMALL | {"method": "bernoulli", "epochs": 1})
+    whole, taken, steps, epochs, asked = tickets_of(problem), [], [0], [], []
 
     def stop():
         if moment == "the epoch's validation":
-            asked.append(steps[-1] == parts.total_steps)
+            asked.append(steps[-1] == problem.total_steps)
         else:
             asked.append(len(epochs))
         return sum(asked) > 2  # in the middle
 
-    observer = Observer(epoch=epochs.append, steps=lambda seeds, done, *more: steps.append(done), save=taken.append)
-    found = list(outcomes(parts, replace(observer, stop=stop)))
+    told = watch(epoch=epochs.append, steps=lambda seeds, done, *more: steps.append(done), save=taken.append)
+    [found] = found_groups(problem, told, watch(stop=stop))
+    assert found.group.state.interrupted
     [snapshot] = taken
-    assert (snapshot.steps_done, snapshot.epochs_done) == (parts.total_steps, len(epochs))
+    assert (snapshot.step, snapshot.epochs_done) == (problem.total_steps, len(epochs))
     if moment == "the epoch's validation":
-        assert found == []
+        assert found.tickets == []
     else:
-        [best] = found
-        assert best.interrupted
-        assert best.ticket.metrics["val_samples"] == 1
-        assert supermask.evaluate(best.ticket).reproduced
-    assert tickets(parts, Observer(), through_a_file(snapshot)) == whole
+        [best] = found.tickets
+        assert best.metrics["val_samples"] == 1
+        assert supermask.evaluate(best).reproduced
+    assert tickets_of(problem, resume=through_a_file(snapshot)) == whole
 
 
 def test_masks_that_are_not_trained_can_be_stopped_between_seeds():
-    parts = build(supermask.SearchConfig(**SMALL | {"method": "random", "seeds": 5}))
-    whole, found, taken = tickets(parts, Observer()), [], []
-    for outcome in outcomes(parts, Observer(stop=lambda: bool(found), save=taken.append)):
-        found.append(outcome)
+    problem = problem_of(**SMALL | {"method": "random", "seeds": 5})
+    whole, found, taken, interrupted = tickets_of(problem), [], [], []
+    for group in found_groups(problem, watch(stop=lambda: bool(found), save=taken.append)):
+        found.extend(group.tickets)
+        interrupted.append(group.group.state.interrupted)
     assert 0 < len(found) < 5
-    assert not any(outcome.interrupted for outcome in found)
+    assert interrupted == [False] * (len(interrupted) - 1) + [True]
     [snapshot] = taken
     assert snapshot.first == len(found)
-    rest = tickets(parts, Observer(), through_a_file(snapshot))
-    assert {o.ticket.config.seed: o.ticket.to_bytes() for o in found} | rest == whole
+    rest = tickets_of(problem, resume=through_a_file(snapshot))
+    assert {ticket.config.seed: ticket.to_bytes() for ticket in found} | rest == whole
 
 
 def test_a_snapshot_of_another_search_is_refused():
     taken = []
-    parts = build(supermask.SearchConfig(**SMALL))
-    list(outcomes(parts, Observer(due=lambda epochs_done: not taken, save=taken.append)))
-    other = build(supermask.SearchConfig(**SMALL | {"width": 0.3}))
-    with pytest.raises(BadFileError, match="not that of this search"):
-        list(outcomes(other, Observer(), taken[0]))
+    tickets_of(problem_of(**SMALL), watch(due=lambda epochs_done: not taken, save=taken.append))
+    other = problem_of(**SMALL | {"width": 0.3})
+    with pytest.raises(BadFileError, match="not that of this run"):
+        tickets_of(other, resume=taken[0])
 
 
 def test_divergence_names_the_step_and_the_layers_and_saves_nothing_bad():
     taken = []
-    parts = build(
-        supermask.SearchConfig(
-            **SMALL | {"method": "sigmoid", "optimizer": "sgd", "weight_decay": 1e9, "learning_rate": 1e9}
-        )
-    )
-    with pytest.raises(DivergedError, match=r"at step \d+ \(epoch 1; norms of the scores: dense1/kernel .*head/kernel"):
-        list(outcomes(parts, Observer(due=lambda epochs_done: True, save=taken.append)))
+    wild = {"method": "sigmoid", "optimizer": "sgd", "weight_decay": 1e9, "learning_rate": 1e9}
+    words = r"at step \d+ \(epoch 1; norms of what is trained: dense1/kernel .*head/kernel"
+    with pytest.raises(DivergedError, match=words):
+        tickets_of(problem_of(**SMALL | wild), watch(due=lambda epochs_done: True, save=taken.append))
     assert all(snapshot.is_finite() for snapshot in taken)
 
 
@@ -487,24 +476,20 @@ def test_signals_that_are_ignored_stay_ignored(here, uninterrupted):
 
 def test_other_training_images_are_refused():
     taken = []
-    list(
-        outcomes(build(supermask.SearchConfig(**SMALL)), Observer(due=lambda epochs_done: not taken, save=taken.append))
-    )
-    other = build(supermask.SearchConfig(**SMALL | {"validation": 0.11}))
+    tickets_of(problem_of(**SMALL), watch(due=lambda epochs_done: not taken, save=taken.append))
+    other = problem_of(**SMALL | {"validation": 0.11})
     with pytest.raises(BadFileError, match="other training images"):
-        list(outcomes(other, Observer(), taken[0]))
+        tickets_of(other, resume=taken[0])
 
 
 def test_tickets_stay_where_a_stranger_takes_the_folder_meanwhile(tmp_path):
-    from helpers import open_run
-
     from supermask.errors import RunFolderError
     from supermask.runs.index import hidden_path
 
     config, path = supermask.SearchConfig(**SMALL), tmp_path / "run"
     [ticket] = supermask.search(config)
     with open_run(path, config) as folder:
-        folder.add_ticket(ticket)
+        folder.add_file("ticket-s0.safetensors", ticket.to_bytes())
         path.mkdir()
         (path / "theirs.txt").write_text("x")
         with pytest.raises(RunFolderError, match="appeared"):

@@ -4,9 +4,11 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from supermask import Metrics, SearchConfig
 from supermask.cli import group
 from supermask.cli._trackers import HELP, Trackers
 from supermask.errors import UsageError
@@ -78,12 +80,14 @@ def test_a_tracker_that_fails_is_left_and_the_search_goes_on():
         def close(self):
             raise AssertionError("it was left")
 
-    trackers, said = Trackers({}), []
+    said = []
+    trackers = Trackers((), said.append)
     trackers._modules = {"wandb": type("module", (), {"Tracker": Failing})}
-    trackers.open("run", Path(), {}, said.append)
+    trackers.on_begin(Path("run"), SearchConfig())
+    one = np.ones(1)
     for epoch in (1, 2):
-        trackers.log({"seed": 0, "epoch": epoch, "loss": 1.0})
-    trackers.close()
+        trackers.on_epoch(Metrics(epoch, (0,), one, one, one, one, one))
+    trackers.on_end()
     assert said == ["warning: wandb failed and is left out from here on: no route to host"]
 
 
@@ -91,4 +95,4 @@ def test_a_missing_package_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     monkeypatch.delitem(sys.modules, "supermask.trackers.tensorboard", raising=False)
     with pytest.raises(UsageError, match=r"pip install 'supermask\[tensorboard\]'"):
-        Trackers({"tensorboard": True})
+        Trackers(["tensorboard"], print)
