@@ -183,10 +183,8 @@ class Model:
     """A network as shapes and a pure function.
 
     Attributes:
-        weights: shapes of all parameters.
-        state: shapes of batch statistics and the like; {} for networks without any.
-        apply: (weights, state, inputs, *, train, key) -> (outputs, state). `key` is for dropout and other noise in
-            training; None in evaluation.
+        weights, state: shapes of all parameters, and of batch statistics and the like.
+        apply: (weights, state, inputs, *, train, key) -> (outputs, state); `key` is for noise in training, else None.
     """
 
     weights: Shapes
@@ -208,7 +206,7 @@ class Arch(Protocol):
 
 
 class Sums(NamedTuple):
-    """Totals over predictions: loss (float32), those that were right and all that count (int32)."""
+    """Totals over predictions: loss (float32), how many were right and how many count (int32)."""
 
     loss: Array
     correct: Array
@@ -238,10 +236,9 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Splits of one dataset. `mean` and `std` are per channel, of pixels scaled to [0, 1].
+    """Splits of one dataset. `mean` and `std` are per channel, of pixels in [0, 1]; `task` is a file of `tasks/`.
 
-    A dataset file returns `validation=None`; `supermask.data.splits` then holds it out of train. `task` names a file
-    of `tasks/`.
+    A dataset file returns `validation=None`; `supermask.data.splits` then holds it out of train.
     """
 
     train: Split
