@@ -23,7 +23,7 @@ def problem_of(config=None, data_dir=None, **fields):
     return load_problem(on_this_machine(resolve(config or supermask.SearchConfig(**fields))), data_dir)
 
 
-def watch(*, epoch=None, steps=None, stop=None, due=None, save=None):
+def watch(*, epoch=None, steps=None, stop=None, due=None, save=None, note=None):
     """A callback of the functions that are given."""
     from supermask import Callback
 
@@ -34,6 +34,7 @@ def watch(*, epoch=None, steps=None, stop=None, due=None, save=None):
         ("should_stop", stop),
         ("should_save", due),
         ("on_save", save),
+        ("on_note", note),
     ):
         if function is not None:
             setattr(found, name, function)

@@ -97,7 +97,7 @@ def run(
     """Run an experiment in its folder, or show what is known of it; `--dry-run` prints its config alone.
 
     Args:
-        read: the config of the call, over a config file.
+        read: the config of the call, over a config file; resolved here, once.
         show: prints the results; also of a run that was stopped, before its error ends the command.
         more: fields of RunOptions.
     """
@@ -107,7 +107,9 @@ def run(
     progress = reporter(call.quiet)
     trackers = Trackers(call.trackers, progress.on_note)
     with Stopping(limit) as stopping:
-        config = read(config_file)
+        asked = read(config_file)
+        choose_device(call.device, asked.devices)  # a user's own plug-ins import JAX
+        config = resolve(asked)
         if call.dry_run:
             _print_config(config, call)
             return
@@ -127,8 +129,6 @@ def run(
 
 
 def _print_config(config: Config, call: Call) -> None:
-    choose_device(call.device, config.devices)
-    config = resolve(config)
     from supermask.engine.problem import on_this_machine
 
     indent = None if call.as_json else 2

@@ -83,7 +83,7 @@ def command(
                 options = RunOptions(
                     root=runs_dir, data_dir=data_dir, device=device, force=force, callbacks=(reporter(quiet),)
                 )
-                found = _run(cell.name, config, options, stopping)
+                found = _run(cell.name, resolve(config), options, stopping)
             rows.append({"table": table, "recipe": cell.name, "budget": budget, **found, "published": _published(cell)})
             if as_json:
                 opt.print_json(rows[-1])
@@ -127,7 +127,7 @@ def _run(name: str, config: SearchConfig, options: RunOptions, stopping: Stoppin
             raise result.stopped or stopping.error("its search is done")
         stopping.nothing_to_lose = True
         paths = [Path(row["ticket"]) for row in result.rows]
-        return _measured(resolve(config), result.path, paths, options.data_dir)
+        return _measured(config, result.path, paths, options.data_dir)
     except SupermaskError as error:
         raise type(error)(f"{name}: {error}") from error
 

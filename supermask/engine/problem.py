@@ -80,8 +80,6 @@ def on_this_machine(config: AnyConfig) -> AnyConfig:
     require("init", config.init, inits.INITS)
     if config.precision == "tf32" and jax.default_backend() != "gpu":
         raise UsageError("precision tf32 is one of NVIDIA GPUs, and JAX sees none; take f32 or bf16")
-    if isinstance(config, SearchConfig):
-        make_method(config)  # its options may be out of range
     return config.replace(devices=batching.devices(config))
 
 

@@ -98,6 +98,7 @@ def run_experiment(
     The folder is claimed before JAX is imported, so that others who want it hear of it soon.
 
     Args:
+        config: resolved.
         experiment: called once JAX is set up.
         stopping: turns signals into a wish to stop; None to do so for the time of this call.
 
@@ -108,7 +109,6 @@ def run_experiment(
     if stopping is None:
         with Stopping() as stopping:
             return run_experiment(experiment, config, options, stopping)
-    config = resolve(config)
     path = options.path or run_path(options.root, config)
     if path.is_symlink():
         path = path.resolve()  # what it points to is filled, and it stays
@@ -138,9 +138,9 @@ def run_experiment(
 
 
 def run_path(root: Path, config: Config) -> Path:
-    """The run folder of a config, unless the user names one; for built-in plug-ins known without JAX."""
+    """The run folder of a resolved config, unless the user names one."""
     names = {key: getattr(config, key) for key in ("arch", "dataset", "method") if hasattr(config, key)}
-    return default_path(root, resolve(config), resolve(type(config)(**names)))
+    return default_path(root, config, resolve(type(config)(**names)))
 
 
 def _here(config: Config, options: RunOptions) -> Config:

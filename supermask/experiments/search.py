@@ -54,9 +54,9 @@ def search(
         DivergedError: the loss is not finite.
         StoppedError, InterruptionError: a signal stopped a durable search after its checkpoint was saved.
     """
-    folder = Path(data_dir) if data_dir else None
+    folder, config = Path(data_dir) if data_dir else None, resolve(config)
     if run is None:
-        problem = load_problem(on_this_machine(resolve(config)), folder)
+        problem = load_problem(on_this_machine(config), folder)
         return [ticket for group in groups(problem, Unsaved(tuple(callbacks))) for ticket in group.tickets]
     options = run if isinstance(run, RunOptions) else RunOptions(Path(run), data_dir=folder, callbacks=tuple(callbacks))
     result = run_experiment(Search, config, options)

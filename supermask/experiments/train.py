@@ -39,9 +39,9 @@ def train(
     Raises:
         BadFileError: also if the ticket is missing or does not fit the network.
     """
-    folder = Path(data_dir) if data_dir else None
+    folder, config = Path(data_dir) if data_dir else None, resolve(config)
     if run is None:
-        problem = load_problem(on_this_machine(resolve(config)), folder)
+        problem = load_problem(on_this_machine(config), folder)
         return [found for _, trained in groups(problem, Unsaved(tuple(callbacks))) for found in trained]
     options = run if isinstance(run, RunOptions) else RunOptions(Path(run), data_dir=folder, callbacks=tuple(callbacks))
     result = run_experiment(Train, config, options)
