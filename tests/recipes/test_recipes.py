@@ -180,7 +180,7 @@ def test_a_table_goes_over_the_defaults_key_by_key(tiny):
     assert "own2026-signed" in registry.names("recipes")
     recipe = registry.load("recipes", "own2026-signed")
     assert (recipe.paper, recipe.table, recipe.gpu_hours) == ("Nobody 2026", "own-table", 0.001)
-    assert list(recipe.config) == ["arch", "dataset", "method", "options", "width", "epochs"]
+    assert list(recipe.config) == ["arch", "dataset", "width", "epochs", "method", "options"]  # as in SearchConfig
     assert (recipe.config["arch"], recipe.config["epochs"], recipe.config["width"]) == ("lenet300", 6, 0.1)
     assert (recipe.epochs_per_round, recipe.notes) == (2, "Two lines.")
     assert registry.load("recipes", "own2026-coin").config["epochs"] == 4
