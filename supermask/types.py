@@ -90,7 +90,7 @@ class InitContext:
 class Method(abc.ABC):
     """One way to turn scores into a mask. Its fields are hyper-parameters; its functions are pure functions of trees.
 
-    The trees `scores`, `mask` and `weights` have the maskable weights' keys. A method must define `init`, `mask`
+    The trees `scores`, `mask` and `weights` have the keys of the maskable weights. A method must define `init`, `mask`
     and `harden`. Everything else has a default that does nothing.
 
     A method with state other than its scores defines `init_state`. It returns a pytree of arrays that no gradient and
@@ -120,7 +120,7 @@ class Method(abc.ABC):
 
     @abc.abstractmethod
     def init(self, key: Array, weights: Tree, context: InitContext) -> Tree:
-        """Return the first scores: float32, shaped like `weights` or with an axis in front. Not called under jit."""
+        """Return the first scores, float32, shaped like `weights` or with an axis in front; once a seed, outside jit."""
 
     def init_state(self, scores: Tree, weights: Tree) -> Any:
         """Return the first `method_state`, a pytree of arrays; {} for a method without state."""

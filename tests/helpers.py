@@ -69,3 +69,8 @@ def tickets_of(problem, *callbacks, resume=None):
     """Seed -> bytes of its ticket."""
     found = [ticket for group in found_groups(problem, *callbacks, resume=resume) for ticket in group.tickets]
     return {ticket.config.seed: ticket.to_bytes() for ticket in found}
+
+
+def add_ticket(folder, ticket):
+    """As a search writes it; the path is the one that it has once the run is closed."""
+    return folder.add_file(f"ticket-s{ticket.config.seed}.safetensors", ticket.to_bytes())

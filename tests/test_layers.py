@@ -145,11 +145,11 @@ def test_the_name_of_a_run_folder_is_known_before_jax_is_imported(tmp_path):
     code = """
 import sys
 from pathlib import Path
-from supermask.cli._searching import own_folder
+from supermask.experiments.run import run_path
 from supermask.config import SearchConfig
 from supermask.runs.folder import claimed
 for method in ("edge-popup", "fedpm"):
-    with claimed(own_folder(Path(sys.argv[1]), SearchConfig(method=method, dataset="cifar10"))):
+    with claimed(run_path(Path(sys.argv[1]), SearchConfig(method=method, dataset="cifar10"))):
         pass
 print(sorted({"jax", "flax", "optax", "sklearn"} & set(sys.modules)))
 """

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import pytest
-from helpers import open_run
+from helpers import add_ticket, open_run
 
 from supermask.config import SearchConfig
 from supermask.errors import BadFileError, RunFolderError, SupermaskError, UsageError
@@ -27,7 +27,9 @@ DEFAULTS = SearchConfig(
     options={"temperature": 1.0, "hard": "binary"},
 )
 CONFIG = DEFAULTS.replace(seed=7, epochs=2)
+NUMBERS = {"val_accuracy": 0.5, "train_accuracy": 0.5, "density": 0.5, "epochs": 1, "ticket_bytes": 1}
 OTHER = {
+    "arch_options": {"norm": "batch"},
     "arch": "conv4",
     "dataset": "mnist",
     "method": "sigmoid",
@@ -76,8 +78,8 @@ def fill(path, config=CONFIG, complete=True, force=False, val=0.5):
     with open_run(path, config, force=force) as folder:
         folder.add_metrics({"epoch": 1, "loss": 0.25})
         folder.add_metrics({"epoch": 2, "loss": 0.125})
-        ticket = folder.add_file("ticket-s0.safetensors", make_ticket().to_bytes())
-        results = [{"ticket": str(ticket), "run": str(path), "seed": 7, "val_accuracy": val}]
+        ticket = add_ticket(folder, make_ticket())
+        results = [NUMBERS | {"ticket": str(ticket), "run": str(path), "seed": 7, "val_accuracy": val}]
         folder.close(results, complete=complete)
     return results
 
@@ -175,10 +177,10 @@ def test_folder_appears_whole(tmp_path):
     path = tmp_path / "runs" / "one"
     with open_run(path, CONFIG) as folder:
         folder.add_metrics({"epoch": 1, "loss": 0.5})
-        ticket = folder.add_file("ticket-s0.safetensors", make_ticket().to_bytes())
+        ticket = add_ticket(folder, make_ticket())
         assert not path.exists()
         assert [item.name for item in path.parent.glob("*") if not item.name.startswith(".")] == []
-        folder.close([{"ticket": str(ticket)}], complete=True)
+        folder.close([NUMBERS | {"ticket": str(ticket)}], complete=True)
         assert path.is_dir()
     assert ticket == path / "ticket-s7.safetensors"
     assert set(snapshot(path.parent)) == {
@@ -200,7 +202,7 @@ def test_nothing_is_left_unless_closed(tmp_path, error):
     def work():
         with open_run(tmp_path / "one", CONFIG) as folder:
             folder.add_metrics({"epoch": 1})
-            folder.add_file("ticket-s0.safetensors", make_ticket().to_bytes())
+            add_ticket(folder, make_ticket())
             if error:
                 raise error("stop")
 
@@ -250,7 +252,7 @@ def test_folder_that_appeared_meanwhile_is_not_destroyed(tmp_path):
     """Somebody else's folder took the name while the search ran."""
     path = tmp_path / "one"
     with open_run(path, CONFIG) as folder:
-        folder.add_file("ticket-s0.safetensors", make_ticket().to_bytes())
+        add_ticket(folder, make_ticket())
         path.mkdir()
         (path / "thesis.txt").write_text("years of work")
         with pytest.raises(RunFolderError, match="one"):
@@ -265,12 +267,12 @@ def test_second_process_is_refused_and_the_first_goes_on(tmp_path):
     path = tmp_path / "one"
     with open_run(path, CONFIG) as folder:
         folder.add_metrics({"epoch": 1})
-        ticket = folder.add_file("ticket-s0.safetensors", make_ticket().to_bytes())
+        ticket = add_ticket(folder, make_ticket())
         for force in (False, True):
             with pytest.raises(RunFolderError) as caught, open_run(path, CONFIG, force=force):
                 pass
             assert str(path) in one_line(caught)
-        folder.close([{"ticket": str(ticket)}], complete=True)
+        folder.close([NUMBERS | {"ticket": str(ticket)}], complete=True)
     assert json.loads((path / "metrics.jsonl").read_text()) == {"epoch": 1}
     assert finished(path, CONFIG)
 
