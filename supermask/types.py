@@ -120,7 +120,7 @@ class Method(abc.ABC):
 
     @abc.abstractmethod
     def init(self, key: Array, weights: Tree, context: InitContext) -> Tree:
-        """Return the first scores, float32, shaped like `weights` or with an axis in front; once a seed, outside jit."""
+        """Return the first scores: float32, shaped like `weights` or with a leading axis; once a seed, outside jit."""
 
     def init_state(self, scores: Tree, weights: Tree) -> Any:
         """Return the first `method_state`, a pytree of arrays; {} for a method without state."""
