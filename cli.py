@@ -1,4 +1,4 @@
-"""The door for a fresh clone: `python cli.py search --arch conv4` is `supermask search --arch conv4`."""
+"""Runs from a fresh clone: `python cli.py search --arch conv4` is `supermask search --arch conv4`."""
 
 from supermask.__main__ import main
 

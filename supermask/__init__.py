@@ -77,7 +77,7 @@ _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    # PEP 562: importing supermask costs nothing until something is used.
+    # PEP 562: `import supermask` stays cheap; a name is imported when it is first used.
     if name not in _HOME:
         raise AttributeError(f"module 'supermask' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"supermask.{_HOME[name]}"), name)

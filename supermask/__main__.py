@@ -8,7 +8,7 @@ SEARCHING = ("search", "reproduce")
 
 
 def main() -> None:
-    """Run the command line; a command that searches obeys signals before anything else is imported."""
+    """Run the command line. Commands that search handle signals before anything else is imported."""
     searching = sys.argv[1:2] and sys.argv[1] in SEARCHING
     if searching:
         signals.obey_from_the_start()

@@ -1,6 +1,6 @@
-"""SearchConfig and TrainConfig: names and numbers that say all of an experiment.
+"""SearchConfig and TrainConfig: the names and numbers that fully describe an experiment.
 
-Options and defaults of the command line are read off their fields.
+The command line takes its options and their defaults from the fields.
 """
 
 from __future__ import annotations
@@ -33,28 +33,28 @@ def _option(default: Any, help: str, *, group: str, **more: Any) -> Any:
 
 @dataclass(frozen=True)
 class Config:
-    """What every experiment is given: network, data, training, machine. See SearchConfig and TrainConfig.
+    """The fields that all experiments share: network, data, training, machine. See SearchConfig and TrainConfig.
 
     Raises:
-        UsageError: a number is out of range or a word is not one of its choices.
+        UsageError: a number is out of range, or a word is not among the choices.
     """
 
-    arch: str = _option("conv4", "Network: a name of `supermask list archs`, or pkg.module:Class.", group="network")
+    arch: str = _option("conv4", "Network: a name from `supermask list archs`, or pkg.module:Class.", group="network")
     arch_options: Mapping[str, Any] = field(default_factory=dict)
     dataset: str = _option(
         "digits",
-        "Dataset: a name of `supermask list datasets`, npz:PATH, folder:PATH or pkg.module:load.",
+        "Dataset: a name from `supermask list datasets`, npz:PATH, folder:PATH or pkg.module:load.",
         group="data",
     )
     init: str | None = _option(None, "Distribution of the random weights.", group="network")
     activation: str | None = _option(
-        None, "Between the layers of the built-in networks.", choices=ACTIVATIONS, group="network"
+        None, "Activation function of the built-in networks.", choices=ACTIVATIONS, group="network"
     )
     width: float = _option(1.0, "Multiply every hidden width by this.", group="network")
     image_size: int | None = _option(None, "Resize images to this height and width, in pixels.", group="data")
     normalise: str | None = _option(
         None,
-        "Pixels by the dataset's mean and deviation, to [0, 1] alone, or by each image's own.",
+        "Normalise pixels by the dataset's mean and deviation, only to [0, 1], or by each image's own.",
         choices=NORMALISATIONS,
         group="data",
     )
@@ -67,28 +67,34 @@ class Config:
     optimizer: str | None = _option(None, "Optimiser.", choices=OPTIMIZERS, group="training")
     learning_rate: float | None = _option(None, "Peak learning rate.", alias="--lr", group="training")
     momentum: float | None = _option(None, "Momentum (first-moment decay for adam).", group="training")
-    weight_decay: float | None = _option(None, "L2 decay of what is trained.", group="training")
+    weight_decay: float | None = _option(None, "L2 decay of scores, or of trained weights.", group="training")
     schedule: str | None = _option(
-        None, "Learning rate over the epochs; staircase: x 0.9 after each tenth.", choices=SCHEDULES, group="training"
+        None, "Learning-rate schedule; staircase: x 0.9 after each tenth.", choices=SCHEDULES, group="training"
     )
     select: str = _option(
-        "last", "Epoch whose result is kept; best is by validation accuracy.", choices=SELECTIONS, group="training"
+        "last", "Which epoch's result to keep; best is by validation accuracy.", choices=SELECTIONS, group="training"
     )
     precision: str = _option(
-        "f32", "Of effective weights and activations; tf32 needs an NVIDIA GPU.", choices=PRECISIONS, group="machine"
+        "f32",
+        "Precision of effective weights and activations; tf32 needs an NVIDIA GPU.",
+        choices=PRECISIONS,
+        group="machine",
     )
     conv: str = _option(
-        "auto", "Convolution: the one that suits the device, or XLA's own.", choices=CONVOLUTIONS, group="machine"
+        "auto",
+        "Convolution: auto picks what suits the device, xla is XLA's own.",
+        choices=CONVOLUTIONS,
+        group="machine",
     )
     devices: int | None = _option(
-        None, "Devices to spread batches, or seeds, over.  [default: all GPUs, or CPU cores]", group="machine"
+        None, "Devices to spread batches or seeds over.  [default: all GPUs, or CPU cores]", group="machine"
     )
     micro_batch: int | None = _option(
         None,
-        "Images that go through the network at once, on each device.  [default: what suits the cache]",
+        "Images per device that go through the network at once.  [default: what suits the cache]",
         group="machine",
     )
-    seed: int = _option(0, "Seed of weights, scores, order and sampling.", group="run")
+    seed: int = _option(0, "Seed of weights, scores, data order and sampling.", group="run")
     seeds: int = _option(1, "Number of runs, with seeds SEED, SEED+1, ...", group="run")
 
     def __post_init__(self) -> None:
@@ -102,7 +108,7 @@ class Config:
                 raise UsageError(f"{name} is {value}; it must be {text}")
         if self.seed + self.seeds > 2**32:
             raise UsageError(
-                f"seeds from {self.seed} to {self.seed + self.seeds - 1} are more than go up to {2**32 - 1}"
+                f"seeds run from {self.seed} to {self.seed + self.seeds - 1}; the highest seed is {2**32 - 1}"
             )
         for item in fields(self):
             choices = item.metadata.get("choices")
@@ -111,7 +117,7 @@ class Config:
                 require(item.name, value, choices)
 
     def _check_type(self, name: str, annotation: str) -> None:
-        """JSON and Python callers may give anything; whole numbers become floats where floats are meant."""
+        """Check a field's type, since JSON and Python callers may pass anything; an int for a float is converted."""
         value = getattr(self, name)
         kind, *optional = annotation.split(" | ")
         if value is None and optional:
@@ -129,7 +135,7 @@ class Config:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The config of `to_dict`.
+        """Make a config from the values of `to_dict`.
 
         Raises:
             UsageError: a key is not a field of this config, or a value is out of range.
@@ -141,13 +147,13 @@ class Config:
         return cls(**values)
 
     def replace(self, **changes: Any) -> Self:
-        """A copy with some fields changed."""
+        """Return a copy with some fields changed."""
         return replace(self, **changes)
 
     def digest(self, defaults: Config) -> str:
-        """Eight hex digits that name this config among those with the same `defaults`.
+        """Return eight hex digits that tell this config from others with the same `defaults`.
 
-        Values equal to the default are left out, so that a field added later does not rename old runs.
+        Values equal to the default are left out, so adding a field later does not rename old runs.
         """
         base = defaults.to_dict()
         own = {key: value for key, value in self.to_dict().items() if value != base[key] or key in _NAMES}
@@ -157,20 +163,20 @@ class Config:
 
     @property
     def label(self) -> str:
-        """What is done to the network, for names and messages."""
+        """The method, or `train`; used in names and messages."""
         return ""
 
 
 @dataclass(frozen=True)
 class SearchConfig(Config):
-    """A search, whole. A field that is None takes the value of the method's recipe or of the dataset.
+    """The config of a search. Fields that are None take their value from the method's recipe or from the dataset.
 
     Raises:
-        UsageError: a number is out of range or a word is not one of its choices.
+        UsageError: a number is out of range, or a word is not among the choices.
     """
 
     method: str = _option(
-        "edge-popup", "Search method: a name of `supermask list methods`, or pkg.module:Class.", group="method"
+        "edge-popup", "Search method: a name from `supermask list methods`, or pkg.module:Class.", group="method"
     )
     options: Mapping[str, Any] = field(default_factory=dict)
     density: float = _option(0.5, "Fraction of maskable weights kept.", group="method")
@@ -185,14 +191,16 @@ class SearchConfig(Config):
 
 @dataclass(frozen=True)
 class TrainConfig(Config):
-    """Training of weights, dense or under a ticket's mask. A field that is None takes the value of `resolve.TRAINING`.
+    """The config of weight training, dense or under a ticket's mask.
+
+    Fields that are None take their value from `resolve.TRAINING` or from the dataset.
 
     Attributes:
-        ticket: the file whose mask is frozen and whose weights are the first ones, or None.
-        ticket_sha256: of that file, filled in when the config is resolved.
+        ticket: file of a ticket: its mask is frozen and training starts from its weights. None for dense training.
+        ticket_sha256: hash of that file, filled in when the config is resolved.
 
     Raises:
-        UsageError: a number is out of range or a word is not one of its choices.
+        UsageError: a number is out of range, or a word is not among the choices.
     """
 
     ticket: str | None = None
@@ -200,11 +208,11 @@ class TrainConfig(Config):
 
     @classmethod
     def under(cls, ticket: str | Path, found: Config) -> Self:
-        """Training under the mask of a ticket: network and data are those of the search that found it.
+        """Make a config for training under a ticket's mask, with the network and data of the ticket's search.
 
         Args:
-            ticket: the file.
-            found: its config.
+            ticket: the ticket's file.
+            found: the config in the ticket.
         """
         network = ("arch", "arch_options", "width", "activation", "init")
         data = ("dataset", "image_size", "normalise", "augment", "validation", "seed")

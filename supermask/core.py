@@ -1,7 +1,7 @@
-"""The idea: mask times frozen weights, the network applied to the product, the gradient taken for the scores alone.
+"""The idea: multiply frozen weights by a mask, apply the network to the product, take the gradient of the scores alone.
 
-A step is written over what is trained and what is frozen. `mask_search` trains scores over frozen weights;
-`weight_training` exchanges the roles and trains weights under a frozen mask. No method, arch or dataset is named here.
+A step is written for anything trainable and anything frozen. `mask_search` trains scores over frozen weights;
+`weight_training` swaps the roles and trains weights under a frozen mask. No method, arch or dataset is named here.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from supermask.types import Array, Clock, Method, Model, Sums, Task, Tree
 
 
 class TrainState(NamedTuple):
-    """What moves from step to step.
+    """Everything that changes from step to step.
 
     Attributes:
-        trainable: what the optimiser moves: scores, or weights.
-        optimizer: its moments.
+        trainable: the arrays that the optimiser updates: scores, or weights.
+        optimizer: the optimiser's state.
         model_state: batch statistics and the like.
-        method_state: what a method carries beside its scores, see `Method.init_state`.
+        method_state: a method's state other than its scores, see `Method.init_state`.
     """
 
     trainable: Tree
@@ -38,15 +38,15 @@ class TrainState(NamedTuple):
 
 @dataclass(frozen=True)
 class Parametrization:
-    """How what is trained becomes effective weights, and what happens after each update.
+    """How trainable arrays become effective weights, and what happens after each update.
 
     Attributes:
         weights: (trainable, method_state, frozen, key, clock) -> (effective weights, penalty).
-        result: (trainable, method_state, frozen) -> what is kept: the hardened mask, or the weights.
+        result: (trainable, method_state, frozen) -> the result: the hardened mask, or the trained weights.
         result_weights: (result, frozen, key) -> the effective weights of a result, float32.
         density: (result, frozen) -> fraction of maskable weights kept.
-        after_update: (trainable, method_state, trainable before, frozen, key, clock) -> (trainable, method_state).
-        resets_optimizer: (clock) -> whether the optimiser's moments start anew.
+        after_update: (trainable, method_state, previous trainable, frozen, key, clock) -> (trainable, method_state).
+        resets_optimizer: (clock) -> whether to reset the optimiser's moments.
     """
 
     weights: Callable[[Tree, Any, Tree, Array, Clock], tuple[Tree, Array]]
@@ -60,7 +60,7 @@ class Parametrization:
 
 
 def mask_search(method: Method) -> Parametrization:
-    """Scores are trained, weights are frozen."""
+    """The parametrization that trains scores and freezes weights."""
 
     def masked(scores: Tree, weights: Tree) -> Tree:
         return {name: weights[name] for name in scores}
@@ -104,11 +104,11 @@ weight_training = Parametrization(
     result_weights=lambda weights, mask, key: _masked_weights(weights, mask),
     density=lambda weights, mask: _density(mask) if mask else jnp.float32(1),
 )
-"""Weights are trained, a mask (possibly {}: dense) is frozen."""
+"""The parametrization that trains weights and freezes a mask; an empty mask, {}, means dense training."""
 
 
 def realise(mask: Tree, key: Array) -> Tree:
-    """A hardened mask as float32 factors: sampled masks (uint8, 255ths) are drawn, all others only cast."""
+    """Turn a hardened mask into float32 factors: draw from a sampled mask (uint8, 255ths), cast any other."""
     return {
         name: (masks.draw_255(masks.key_for(key, name), m) if m.dtype == jnp.uint8 else m).astype(jnp.float32)
         for name, m in mask.items()
@@ -125,11 +125,12 @@ def _density(mask: Tree) -> Array:
 
 @dataclass(frozen=True)
 class Step:
-    """One step of training, for any parametrization, network and task.
+    """One training step, for any parametrization, network and task.
 
     Attributes:
-        cuts: a batch goes through the network in cuts[0] pieces, each of them in cuts[1], and so on; see `gradient`.
-        axis: mesh axis that the batch is spread over inside `jax.shard_map`, or None; sums are taken over it.
+        cuts: a batch goes through the network in cuts[0] pieces, each piece in cuts[1] smaller ones, and so on; see
+            `gradient`.
+        axis: mesh axis that the batch is spread over inside `jax.shard_map`, or None; sums are taken over this axis.
     """
 
     parametrization: Parametrization
@@ -142,10 +143,10 @@ class Step:
     def __call__(
         self, state: TrainState, frozen: Tree, batch: tuple[Array, Array], *, key: Array, clock: Clock
     ) -> tuple[TrainState, Sums]:
-        """The state after the step, and the sums over its batch (inputs, targets).
+        """Return the state after the step, and the sums over the batch (inputs, targets).
 
-        The mask is made once, whatever the number of pieces: the gradient is first gathered with respect to the
-        effective weights, then pulled back to what is trained.
+        The mask is computed once, whatever the number of pieces: the gradient is first summed with respect to the
+        effective weights, then pulled back to the trainable arrays.
         """
         rule, before = self.parametrization, state.trainable
         (weights, _), pull_back = jax.vjp(
@@ -168,10 +169,10 @@ class Step:
     def gradient(
         self, weights: Tree, model_state: Tree, batch: tuple[Array, Array], key: Array
     ) -> tuple[tuple[Sums, Tree], Tree]:
-        """((sums, model state), gradient of the summed loss) of a batch, gathered over its pieces.
+        """Return ((sums, model state), gradient of the summed loss) of a batch, added up over its pieces.
 
-        Exact for networks without batch statistics; on a CPU a small piece stays in the cache. Each piece has a key
-        of its own, which says where it lies in the batch and not on which device.
+        Pieces are small so that they stay in a CPU's cache. The result is exact for networks without batch statistics.
+        Each piece has its own key, which depends on its place in the batch and not on the device.
         """
         if self.axis is not None:
             key = jax.random.fold_in(key, lax.axis_index(self.axis))
@@ -206,7 +207,7 @@ class Step:
 
 
 def _reset(optimizer: optax.GradientTransformation, moments: Any, trainable: Tree) -> Any:
-    """The optimiser's state as at the start, but for its count of steps, which the learning rate follows."""
+    """Reset the optimiser's state, except for the step count that the learning rate depends on."""
     fresh = optimizer.init(trainable)
     keep = optax.ScaleByScheduleState
     return jax.tree.map(

@@ -1,8 +1,8 @@
-"""The file name is the registry: a new file in methods/, archs/, datasets/, exporters/ or recipes/ is all it takes.
+"""Finds plug-ins by file name: to add one, add a file to methods/, archs/, datasets/, tasks/, exporters/ or recipes/.
 
 `edge-popup` is methods/edge_popup.py. A trailing number is a depth: `conv4` is archs/conv.py, which lists
-`DEPTHS`. `zhou2019-fc-sc` is the table `[fc-sc]` of recipes/zhou2019.toml. `pkg.module:attr` names a user's own.
-Nothing is imported to list or describe: files are read as text, so `supermask list` needs no JAX.
+`DEPTHS`. `zhou2019-fc-sc` is the table `[fc-sc]` in recipes/zhou2019.toml. `pkg.module:attr` is a user's own plug-in.
+Listing and describing read the files as text and import nothing, so `supermask list` needs no JAX.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ ROOT = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Entry:
-    """What a file says of itself, read without importing it.
+    """The description of a plug-in, read from its file without importing it.
 
     Attributes:
-        notes: what the class's docstring says of each field.
+        constants, fields: literal constants and class variables; options and their defaults.
+        notes: what the class's docstring says about each field.
     """
 
     name: str
@@ -39,7 +40,7 @@ class Entry:
 
 @cache
 def names(kind: str) -> tuple[str, ...]:
-    """All valid names of one kind, sorted by file, then by depth; recipes of one file in its order.
+    """List the valid names of one kind, sorted by file, then by depth; recipes in the order of their file.
 
     Raises:
         BadFileError: a recipe file cannot be read.
@@ -56,14 +57,14 @@ def names(kind: str) -> tuple[str, ...]:
 
 
 def load(kind: str, name: str) -> Any:
-    """The object behind a name: a Method or arch class, a dataset's or exporter's module, a `recipes.PublishedRecipe`.
+    """Load what a name stands for: a method, arch or task class, a dataset or exporter module, a `PublishedRecipe`.
 
-    A family of several depths gives its class with the keyword `depth` still to be given, see `depth_of`.
+    For a family of several depths this is the class; its keyword `depth` is still to be given, see `depth_of`.
 
     Raises:
-        UsageError: no such name; the message lists the valid ones and the nearest match.
+        UsageError: the name is unknown; the message lists the valid names and the nearest match.
         SupermaskError: a user's own module cannot be imported.
-        BadFileError: a recipe's file is malformed.
+        BadFileError: a recipe file is malformed.
     """
     if kind == "recipes":
         return importlib.import_module("supermask.recipes").read(name)
@@ -77,31 +78,31 @@ def load(kind: str, name: str) -> Any:
 
 
 def check_name(kind: str, name: str) -> None:
-    """Raise the error of `load` for an unknown name, without importing anything."""
+    """Raise the UsageError of `load` if the name is unknown, without importing anything."""
     if is_own(kind, name):
         return
     require(kind.removesuffix("s"), base_name(name), names(kind), f" (`supermask list {kind}` describes them)")
 
 
 def is_own(kind: str, name: str) -> bool:
-    """Whether a name is `pkg.module:attr`, of something that is not built in."""
+    """Whether a name is a user's own `pkg.module:attr`, not a built-in one."""
     return ":" in name and base_name(name) not in names(kind)
 
 
 def base_name(name: str) -> str:
-    """The registered name in `npz:PATH` and the like, where a colon starts an argument."""
+    """Return the registered part of names like `npz:PATH`, where a colon starts an argument."""
     return name.split(":", 1)[0]
 
 
 def depth_of(kind: str, name: str) -> int | None:
-    """The trailing number of a family's member (`conv4` -> 4), None for a file of its own name."""
+    """Return the depth in the name of a family's member (`conv4` -> 4); None if a file has the full name."""
     return None if ":" in name or _path(kind, name).exists() else int(re.findall(r"\d+$", name)[0])
 
 
 def describe(kind: str, name: str) -> Entry:
-    """Docstring's first line, literal constants, and the fields of the class of that name with what is said of them.
+    """Describe a built-in plug-in: the docstring's first line, literal constants, and the class's documented fields.
 
-    Of a recipe the summary alone: `load` reads the rest.
+    For a recipe this is only the summary; `load` reads the rest.
     """
     if kind == "recipes":
         path, cell = recipe_source(name)
@@ -120,17 +121,17 @@ def describe(kind: str, name: str) -> Entry:
 
 
 def recipe_source(name: str) -> tuple[Path, str]:
-    """The file of a recipe and the name of its table there."""
+    """Return the file of a recipe and the name of its table in the file."""
     paper, _, cell = name.partition("-")
     return _path("recipes", paper), cell
 
 
 @cache
 def recipe_tables(path: Path) -> dict[str, dict[str, Any]]:
-    """The tables of a recipe file by their names, `defaults` among them.
+    """Read the tables of a recipe file by name, including `defaults`.
 
     Raises:
-        BadFileError: it is no TOML file, something in it is outside of any table, or its name does not suit.
+        BadFileError: the file is not valid TOML, has a key outside any table, or has a '-' in its name.
     """
     import tomllib  # most commands read no recipe
 
@@ -138,11 +139,11 @@ def recipe_tables(path: Path) -> dict[str, dict[str, Any]]:
         raise BadFileError(f"{path}: the name of a recipe file cannot contain '-', which separates it from its tables")
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:  # what is no TOML or no UTF-8 is a ValueError
-        raise BadFileError(f"{path} is no TOML file: {one_line(error)}") from error
+    except (OSError, ValueError) as error:  # both invalid TOML and invalid UTF-8 raise a ValueError
+        raise BadFileError(f"{path} is not a TOML file: {one_line(error)}") from error
     for key, table in tables.items():
         if not isinstance(table, dict):
-            raise BadFileError(f"{path}: {key} must be a table, or be inside [defaults] or the table of a recipe")
+            raise BadFileError(f"{path}: {key} must be a table, or belong to [defaults] or a recipe's table")
     return tables
 
 
@@ -153,7 +154,7 @@ def _load_own(kind: str, name: str) -> Any:
     except Exception as error:
         raised = UsageError if isinstance(error, ModuleNotFoundError) else SupermaskError
         what = f"{kind.removesuffix('s')} {name!r}"
-        raise raised(f"cannot import {module_name!r} of {what}: {one_line(error)}") from error
+        raise raised(f"cannot import {module_name!r} for {what}: {one_line(error)}") from error
     if not hasattr(module, attribute):
         raise UsageError(f"{module_name!r} has no attribute {attribute!r}")
     return getattr(module, attribute)
@@ -173,7 +174,7 @@ def _stem(kind: str, name: str) -> str:
 
 
 def _bases(node: ast.ClassDef, body: list[ast.stmt]) -> list[ast.ClassDef]:
-    """The classes of the same file, or of files with an underscore, that a class derives from, the furthest first."""
+    """Return the base classes found in the same file or in files that start with an underscore, most distant first."""
     found: list[ast.ClassDef] = []
     for base in (base.id for base in node.bases if isinstance(base, ast.Name)):
         for other in body:
@@ -204,7 +205,7 @@ def _literal(node: ast.expr | None) -> Any:
                 *map(ast.literal_eval, node.args), **{str(w.arg): ast.literal_eval(w.value) for w in node.keywords}
             )
         except (ValueError, TypeError) as error:
-            raise SupermaskError(f"{ast.unparse(node)} is read without being run: give literals alone") from error
+            raise SupermaskError(f"{ast.unparse(node)} is read as text and not run: use only literals in it") from error
     try:
         return ast.literal_eval(node)
     except ValueError:
@@ -212,7 +213,7 @@ def _literal(node: ast.expr | None) -> Any:
 
 
 def _constants(body: list[ast.stmt], whole: bool = True) -> dict[str, Any]:
-    """Literal values of a module's names, or of a class's class variables; not `whole`: of a class."""
+    """Read literal values: of a module's names or, if not `whole`, of a class's class variables."""
     found: dict[str, Any] = {}
     for node in body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
@@ -235,7 +236,7 @@ def _annotated(body: list[ast.stmt]) -> dict[str, Any]:
 
 
 def _attributes(docstring: str) -> dict[str, str]:
-    """The entries of a docstring's section `Attributes:`, each on one line."""
+    """Read the entries of a docstring's section `Attributes:`, each joined to one line."""
     found = {}
     section = docstring.partition("\nAttributes:\n")[2].split("\n\n")[0]
     for entry in re.split(r"\n {4}(?! )", "\n" + section)[1:]:

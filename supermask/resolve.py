@@ -1,6 +1,6 @@
-"""What a config leaves open: a method's recipe and options, an arch's options, a dataset's epochs.
+"""Fills in what a config leaves open: a method's recipe and options, an arch's options, a dataset's epochs.
 
-Built-in plug-ins are read as text, see `registry`, so that the name of a run folder is known without JAX.
+Built-in plug-ins are read as text (see `registry`), so a run folder's name can be computed without JAX.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from supermask.types import Method, Recipe, Spec
 EPOCHS = 30
 AUGMENT = "none"
 TRAINING = Recipe(optimizer="adam", learning_rate=1e-3, weight_decay=0.0, init="kaiming-normal")
-"""How weights are trained unless the config says otherwise."""
+"""The defaults of weight training."""
 
 FROM_CONFIG = ("density", "depth", "width", "activation")
-"""Fields of methods and archs that are not their options: the config has fields, and names, of its own for them."""
+"""Fields of methods and archs that are not options, because the config's own fields or the arch's name set them."""
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 
 
 @dataclass(frozen=True)
 class MethodFacts:
-    """What a method's class says of itself; `options` has the type and the default of each, or MISSING."""
+    """What a method's class declares. `options` maps each name to its type and its default, or MISSING."""
 
     options: Mapping[str, tuple[Any, Any]]
     recipe: Recipe
@@ -42,15 +42,15 @@ class MethodFacts:
 
 
 def resolve(config: AnyConfig) -> AnyConfig:
-    """The config with every None replaced that the method's recipe or the dataset has a value for.
+    """Replace every None for which the method's recipe or the dataset has a value.
 
-    None stay `devices`, which the machine decides, and `micro_batch` and `image_size`, where it has a meaning. All
-    options of the method are in the result, as the method has settled them. A method that is not trained has 0 epochs,
-    whatever was asked.
+    `devices` may stay None, since it depends on the machine; so may `micro_batch` and `image_size`, where None has a
+    meaning. The result lists all options of the method, after the method's own `__post_init__`. For a method that is
+    not trained, epochs become 0.
 
     Raises:
-        UsageError: an unknown name, an option that a plug-in does not have, or one of another type.
-        BadFileError: a ticket to train under is missing.
+        UsageError: a name is unknown, or an option is unknown or of the wrong type.
+        BadFileError: the ticket to train under cannot be read.
     """
     registry.check_name("archs", config.arch)
     registry.check_name("datasets", config.dataset)
@@ -80,10 +80,10 @@ _OF_DATASET = {"EPOCHS": EPOCHS, "AUGMENT": AUGMENT}
 
 
 def facts_of(name: str) -> MethodFacts:
-    """Of a method by its name.
+    """Look up what a method declares, by its name.
 
     Raises:
-        UsageError: there is none of that name, or it is no `Method`.
+        UsageError: there is no method of that name, or it is not a `Method`.
     """
     registry.check_name("methods", name)
     if not registry.is_own("methods", name):
@@ -99,22 +99,23 @@ def facts_of(name: str) -> MethodFacts:
 
 
 def make_method(config: SearchConfig) -> Method:
-    """The method with its density and options; JAX comes with it.
+    """Make the method of a config, with its density and options. Imports JAX.
 
     Raises:
-        UsageError: an option that the method does not have, or of the wrong type or out of range.
+        UsageError: an option is unknown, of the wrong type or out of range.
     """
     options = _typed(Spec(config.method, config.options), facts_of(config.method).options, "-o")
     return _method_class(config.method)(density=config.density, **options)
 
 
 def make_arch(config: Config) -> tuple[Any, dict[str, Any]]:
-    """(what builds the network, the options given for it); Flax comes with it.
+    """Return (arch, options still to be passed to it). Imports Flax.
 
-    The first is an `Arch` whose fields are filled, or a user's own module class or function still to be called.
+    The first is an `Arch` with its fields set, and no options are left; or a user's own module class or function, which
+    is still to be called with the options.
 
     Raises:
-        UsageError: an option that the arch does not have or that it needs, or of the wrong type or out of range.
+        UsageError: an option is unknown, missing, of the wrong type or out of range.
     """
     kind = registry.load("archs", config.arch)
     if not (is_dataclass(kind) and hasattr(kind, "build")):
@@ -129,7 +130,7 @@ def make_arch(config: Config) -> tuple[Any, dict[str, Any]]:
 
 
 def fields_of(kind: type) -> dict[str, tuple[Any, Any]]:
-    """The options of a plug-in's dataclass: name -> (type, default or MISSING)."""
+    """List the options of a plug-in's dataclass: name -> (type, default or MISSING)."""
     hints = typing.get_type_hints(kind)
     return {
         item.name: (hints[item.name], item.default if item.default_factory is MISSING else item.default_factory())
@@ -139,12 +140,12 @@ def fields_of(kind: type) -> dict[str, tuple[Any, Any]]:
 
 
 def as_type(what: str, value: Any, kind: Any) -> Any:
-    """An option's value as the type of the plug-in's field; strings, as a command line gives them, are read.
+    """Convert an option's value to the type of the plug-in's field; strings from a command line are parsed.
 
-    A type other than a number, a word or a truth value is checked by the plug-in itself.
+    Values of types other than numbers, strings and booleans are returned as they are: the plug-in checks them itself.
 
     Raises:
-        UsageError: the value cannot be read as that type.
+        UsageError: the value cannot be converted to that type.
     """
     choices = (
         typing.get_args(kind) if isinstance(kind, types.UnionType) or typing.get_origin(kind) is Union else (kind,)
@@ -172,7 +173,7 @@ def as_type(what: str, value: Any, kind: Any) -> Any:
 def _method_class(name: str) -> type[Method]:
     kind = registry.load("methods", name)
     if not (inspect.isclass(kind) and issubclass(kind, Method)):
-        raise UsageError(f"{name} is no subclass of supermask.Method")
+        raise UsageError(f"{name} is not a subclass of supermask.Method")
     return kind
 
 
@@ -196,7 +197,7 @@ def _hash_of(path: Path) -> str:
 
 
 def _typed(spec: Spec, known: Mapping[str, tuple[Any, Any]], flag: str) -> dict[str, Any]:
-    """The options of a plug-in, defaults included, each as the type that its field has."""
+    """Return all options of a plug-in, defaults included, each converted to the type of its field."""
     for key in spec.options:
         require(f"option of {spec.name}", key, known)
     found = {

@@ -1,9 +1,9 @@
 """Ticket: the result of a search in one file, recipe + seed + mask.
 
-The file is safetensors. A binary mask is packed, one bit per weight in little bit order (`bits/NAME`), one of whole
-numbers in as few bits as they need (`small/NAME`); any other is stored as it is (`mask/NAME`); batch statistics and
-embedded weights likewise (`stats/NAME`, `weights/NAME`). One JSON document in the metadata says everything else and
-seals it, see `storage.container`.
+The file is in safetensors format. A binary mask is packed, one bit per weight in little bit order (`bits/NAME`); a mask
+of whole numbers takes as few bits as they need (`small/NAME`); any other mask is stored as it is (`mask/NAME`), and so
+are batch statistics and embedded weights (`stats/NAME`, `weights/NAME`). One JSON document in the metadata holds
+everything else and seals the file, see `storage.container`.
 """
 
 from __future__ import annotations
@@ -41,21 +41,21 @@ FORMAT = 1
 
 @dataclass(frozen=True, eq=False)
 class Ticket:
-    """One found mask and what is needed to use it.
+    """A mask found by a search, and everything that is needed to use it.
 
     Attributes:
-        config: the search, with nothing left to a recipe and a single seed.
-        shapes: of all parameters.
-        image_shape: (height, width, channels) of the images it was searched on.
-        mask: maskable parameters only; the dtype says its kind, see `Method.harden`.
-        state: batch statistics, {} for networks without batch norm.
-        fingerprint: of the frozen weights, see `fingerprint`.
-        metrics: what the search recorded: loss, train_accuracy, val_accuracy, epochs; of a sampled mask of a search
-            that was stopped also val_samples, the draws that val_accuracy is the mean of.
-        transforms: whether the method makes more than a product of mask and weights, so that it is needed.
-        versions: of the libraries that made it.
-        embedded: the weights themselves, if they were put into the file.
-        path: the file it was loaded from.
+        config: the config of the search, resolved, with a single seed.
+        shapes: shapes of all parameters.
+        image_shape: (height, width, channels) of the images used in the search.
+        mask: masks of the maskable parameters; the dtype determines the kind, see `Method.harden`.
+        state: batch statistics; {} for networks without batch norm.
+        fingerprint: fingerprint of the frozen weights, see `weights.shapes.fingerprint`.
+        metrics: results of the search: loss, train_accuracy, val_accuracy, epochs. For a sampled mask from a search
+            that was stopped also val_samples, the number of draws that val_accuracy is the mean of.
+        transforms: whether effective weights are more than mask times weights, so that the method is needed.
+        versions: versions of the libraries that made the ticket.
+        embedded: the weights, if they are stored in the file.
+        path: the file that the ticket was loaded from.
     """
 
     config: SearchConfig
@@ -72,19 +72,20 @@ class Ticket:
 
     @property
     def density(self) -> float:
-        """Fraction of maskable weights kept; for a sampled mask the expected one."""
+        """Fraction of maskable weights kept; for a sampled mask, the expected fraction."""
         return density_of(self.mask)
 
     @property
     def kind(self) -> str:
-        """binary, signed, whole (coats and the like), continuous or sampled; told from the mask's dtype."""
+        """binary, signed, whole (such as coats), continuous or sampled, as the mask's dtype and values tell."""
         return mask_kind(self.mask)
 
     @property
     def bits_per_parameter(self) -> float:
-        """Entropy of the mask's values over all layers plus log2(n) / n for their frequency (Isik et al. 2023).
+        """Entropy of the mask's values over all layers, plus log2(n) / n for their frequencies (Isik et al. 2023).
 
-        What sending the mask takes with an ideal code: of a sampled mask one sample, of a continuous one the floats.
+        This is the cost of sending the mask with an ideal code: one sample of a sampled mask, the floats of a
+        continuous one.
         """
         if self.kind == "continuous":
             return 32.0
@@ -98,14 +99,14 @@ class Ticket:
         return float(-(shares * np.log2(shares)).sum() + math.log2(total) / total)
 
     def layers(self) -> list[dict[str, Any]]:
-        """One row per maskable parameter: name, shape, kept, total, density."""
+        """Return one row per maskable parameter: name, shape, kept, total, density."""
         return layer_rows(self.mask)
 
     def weights(self) -> Tree:
-        """The frozen weights, drawn again or embedded, verified against the fingerprint.
+        """Return the frozen weights, embedded or drawn again, after checking them against the fingerprint.
 
         Raises:
-            BadFileError: they are not those of the search; the message names the first layer that differs.
+            BadFileError: they are not the weights of the search; the message names the first layer that differs.
         """
         if self.embedded is None:
             weights = inits.of_config(self.config, self.config.seed, self.shapes)
@@ -120,7 +121,7 @@ class Ticket:
         return weights
 
     def effective(self) -> Tree:
-        """Effective weights, float32: the frozen weights times the (expected) mask."""
+        """Return the effective weights, float32: the frozen weights times the mask (the expected mask if sampled)."""
         weights, mask = self.weights(), as_factors(self.mask)
         chosen = {name: weights[name] for name in mask}
         if self.transforms:
@@ -130,10 +131,10 @@ class Ticket:
         return weights | {name: np.asarray(product[name], np.float32) for name in mask}
 
     def for_training(self) -> tuple[Tree, Tree]:
-        """(weights, mask as float32) that weight training starts from and keeps.
+        """Return (weights that weight training starts from, float32 mask that it keeps frozen).
 
-        A sampled mask is taken where a weight is kept with probability 1/2 or more. Where the method makes more of mask
-        and weights than their product, the effective weights are trained, and the mask says which are not zero.
+        A sampled mask keeps the weights whose probability is 1/2 or more. If effective weights are more than mask times
+        weights, training starts from the effective weights, and the mask keeps those that are not zero.
         """
         if self.kind == "sampled":
             return self.weights(), {name: (array >= 128).astype(np.float32) for name, array in self.mask.items()}
@@ -142,11 +143,11 @@ class Ticket:
         return self.weights(), as_factors(self.mask)
 
     def embed_weights(self) -> Ticket:
-        """The same ticket with its weights in the file, for readers that cannot draw them."""
+        """Return the same ticket with its weights stored in it, for readers that cannot draw them."""
         return replace(self, embedded=self.weights())
 
     def to_bytes(self) -> bytes:
-        """The file's content; the same ticket gives the same bytes."""
+        """Return the content of the file; the same ticket always gives the same bytes."""
         tensors = {f"stats/{name}": np.asarray(array) for name, array in self.state.items()}
         tensors |= {f"weights/{name}": array for name, array in (self.embedded or {}).items()}
         tensors |= packed(self.mask)
@@ -163,7 +164,7 @@ class Ticket:
         return seal(document, tensors)
 
     def save(self, path: str | Path) -> Path:
-        """Write the file; a reader never sees half of it. Overwrites."""
+        """Write the file, replacing an existing one; readers never see it half written."""
         write_atomic(Path(path), self.to_bytes())
         return Path(path)
 
@@ -172,7 +173,7 @@ class Ticket:
         """Read and verify a ticket.
 
         Raises:
-            BadFileError: the file is missing, truncated, altered, foreign or of a newer format.
+            BadFileError: the file is missing, truncated, altered, not a ticket or of a newer format.
         """
         path = Path(path)
         if path.is_dir() and (inside := sorted(path.glob("ticket-s*.safetensors"))):
@@ -183,7 +184,7 @@ class Ticket:
         try:
             return _assemble(document, tensors, path)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, SupermaskError) as error:
-            raise BadFileError(f"{path} is not a whole ticket: {one_line(error)}") from error
+            raise BadFileError(f"{path} is not a complete ticket: {one_line(error)}") from error
 
 
 def _assemble(document: dict[str, Any], tensors: Tree, path: Path) -> Ticket:

@@ -1,6 +1,6 @@
-"""The whole vocabulary: Tree, Spec, Recipe, Clock, Method, Arch, Model, Task, Dataset.
+"""The vocabulary: Tree, Spec, Recipe, Clock, Method, Arch, Model, Task, Dataset.
 
-Nothing here computes. Arrays are NumPy arrays on the host and JAX arrays on the device; both are `Array`.
+Nothing here computes anything. `Array` stands for NumPy arrays on the host and for JAX arrays on the device.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ Array = Any
 """A NumPy or a JAX array."""
 
 Tree = dict[str, Array]
-"""Flat: '/'-joined parameter path -> array. Its keys are the ticket's tensor names."""
+"""A flat dict: '/'-joined parameter path -> array. The keys are the names of tensors in a ticket."""
 
 Shapes = dict[str, tuple[int, ...]]
-"""Flat like Tree, with the shape in place of the array."""
+"""Like Tree, with shapes in place of arrays."""
 
 
 class Spec(NamedTuple):
-    """A plug-in's name and the options it was given, as in `-a norm=batch` or `-o anneal=0.1`."""
+    """A plug-in's name and the options given for it, such as `-a norm=batch` or `-o anneal=0.1`."""
 
     name: str
     options: Mapping[str, Any]
@@ -32,7 +32,7 @@ class Spec(NamedTuple):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How something is trained unless the config says otherwise; a method's is the published one."""
+    """Training settings for whatever the config leaves open; a method's recipe is the published one."""
 
     optimizer: str = "sgd"
     learning_rate: float = 0.1
@@ -47,7 +47,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Clock:
-    """Which step of the training this is.
+    """The position of a step in the training.
 
     Attributes:
         step: counted from 0, int32 scalar (traced).
@@ -65,17 +65,17 @@ class Clock:
 
     @property
     def epochs_done(self) -> Array:
-        """Whole epochs that are over when this step is, int32 scalar."""
+        """Epochs completed once this step is done, int32 scalar."""
         return (self.step + 1) // self.steps_per_epoch
 
     def ends_epoch(self, every: int = 1) -> Array:
-        """Whether this step is the last of an epoch, or of every so many epochs."""
+        """Whether this step completes an epoch, or a group of `every` epochs."""
         return (self.step + 1) % (every * self.steps_per_epoch) == 0
 
 
 @dataclass(frozen=True)
 class InitContext:
-    """The network as functions of its maskable weights, for methods that look at it before they set their scores.
+    """The network as functions of its maskable weights, for methods that derive their first scores from it.
 
     Attributes:
         loss: (weights, temperature) -> mean loss of outputs / temperature over ten training examples per class.
@@ -88,23 +88,23 @@ class InitContext:
 
 @dataclass(frozen=True)
 class Method(abc.ABC):
-    """One way to turn scores into a mask. Fields are its hyper-parameters; functions are pure, on trees.
+    """One way to turn scores into a mask. Its fields are hyper-parameters; its functions are pure functions of trees.
 
-    `scores`, `mask` and the `weights` that a method sees have the keys of the maskable weights. A method needs `init`,
-    `mask` and `harden`. Everything else has a default that does nothing.
+    The trees `scores`, `mask` and `weights` have the keys of the maskable weights. A method must define `init`, `mask`
+    and `harden`. Everything else has a default that does nothing.
 
-    A method that carries something from step to step beside its scores defines `init_state`. What that returns, a
-    pytree of arrays that no gradient and no optimiser sees, is moved by `after_update`, and given to those of `mask`,
-    `harden` and `effective` that name a keyword `state`.
+    A method with state other than its scores defines `init_state`. It returns a pytree of arrays that no gradient and
+    no optimiser sees. `after_update` updates it; `mask`, `harden` and `effective` receive it if they have a keyword
+    argument `state`.
 
     Attributes:
-        density: fraction of maskable weights kept. A method without a target says itself what it means; most
-            take it as the density at the start.
-        keeps_density: whether the hardened mask keeps round(density * n) weights, of each layer or of all (but for a
-            pattern's last group, see there).
-        learned: False for a mask that is fixed before training (a baseline): no epoch is run.
-        paper: where the method was published.
-        recipe: how it is trained as published.
+        density: fraction of maskable weights kept. A method that does not enforce it says what it means instead; for
+            most it is the density at the start.
+        keeps_density: whether the hardened mask keeps round(density * n) weights, per layer or over all layers (except
+            in the incomplete last group of a pattern).
+        learned: False if the mask is fixed before training (a baseline); no epoch is run then.
+        paper: the publication of the method.
+        recipe: the published training recipe.
     """
 
     density: float = 0.5
@@ -120,61 +120,60 @@ class Method(abc.ABC):
 
     @abc.abstractmethod
     def init(self, key: Array, weights: Tree, context: InitContext) -> Tree:
-        """The first scores: float32, shapes as `weights`, or with an axis in front; once per seed, outside jit."""
+        """Return the first scores: float32, shaped like `weights` or with a leading axis; once a seed, outside jit."""
 
     def init_state(self, scores: Tree, weights: Tree) -> Any:
-        """The first `method_state`, a pytree of arrays; {} for a method that has none."""
+        """Return the first `method_state`, a pytree of arrays; {} for a method without state."""
         return {}
 
     @abc.abstractmethod
     def mask(self, scores: Tree, weights: Tree, *, key: Array, progress: Array) -> Tree:
-        """The mask of one training step, float32 and differentiable with respect to the scores.
+        """Return the mask of one training step: float32, differentiable with respect to the scores.
 
-        `key` is fresh in every step; `progress` rises from 0 to 1 over the search (float32 scalar). Shapes are those
-        of the weights; a method with an `effective` of its own may put an axis in front.
+        It has the shapes of the weights; a method that overrides `effective` may add a leading axis. `key` is new in
+        every step; `progress` rises from 0 to 1 over the search (float32 scalar).
         """
 
     @abc.abstractmethod
     def harden(self, scores: Tree, weights: Tree) -> Tree:
-        """The final mask, shapes as `weights`. Its dtype says its kind:
+        """Return the final mask, shaped like `weights`. Its dtype determines its kind:
 
-        bool: binary. int8: signed if any is negative, else whole numbers. float32: continuous. uint8: sampled, the
-        probability of being kept in 255ths; whoever uses such a mask draws from it.
+        bool: binary. int8: signed if any value is negative, else whole numbers. float32: continuous. uint8: sampled;
+        each value is the probability of keeping the weight in 255ths, and whoever uses the mask draws from it.
         """
 
     def penalty(self, scores: Tree, *, progress: Array) -> Array:
-        """A scalar added to the loss; `progress` as for `mask`."""
+        """Return a scalar to add to the loss; `progress` as in `mask`."""
         return 0.0
 
     def effective(self, weights: Tree, mask: Tree) -> Tree:
-        """Effective weights: mask times weights, unless a method scales, binarises or redraws them.
+        """Return the effective weights: mask times weights, unless a method scales, binarises or redraws them.
 
         Args:
-            weights: the maskable ones.
-            mask: as `mask` returned it, or as `harden` did, then as float32 and drawn if it is sampled (and without
-                `state`). NumPy or JAX arrays.
+            weights: the maskable weights, NumPy or JAX arrays.
+            mask: of a training step; or hardened, then cast to float32, drawn if it is sampled, and without `state`.
         """
         return {name: weights[name] * mask[name] for name in mask}
 
     def after_update(
         self, scores: Tree, state: Any, before: Tree, weights: Tree, *, key: Array, clock: Clock
     ) -> tuple[Tree, Any]:
-        """Scores and `method_state` after the optimiser's update: a projection, or an event.
+        """Return scores and `method_state` after the optimiser's update, for example projected or redrawn.
 
-        `before` holds the scores of this step's forward pass, `key` is fresh.
+        `before` holds the scores of this step's forward pass; `key` is new in every step.
         """
         return scores, state
 
     def resets_optimizer(self, clock: Clock) -> Array | bool:
-        """Whether the optimiser's moments start anew after this step."""
+        """Whether to reset the optimiser's moments after this step."""
         return False
 
     def steps_per_epoch(self, count: int, size: int) -> int:
-        """Steps of `size` examples in an epoch of `count`."""
+        """Number of steps in an epoch, for `count` examples in batches of `size`."""
         return count // size
 
     def order(self, key: Array, epoch: Array, count: int, size: int) -> Array | None:
-        """The order of the training examples in an epoch, int32 (steps * size,); None for a fresh permutation."""
+        """Order of the training examples in an epoch, int32 (steps * size,); None for a new random permutation."""
         return None
 
 
@@ -183,8 +182,9 @@ class Model:
     """A network as shapes and a pure function.
 
     Attributes:
-        weights, state: shapes of all parameters, and of batch statistics and the like.
-        apply: (weights, state, inputs, *, train, key) -> (outputs, state); `key` is for noise in training, else None.
+        weights, state: shapes of all parameters, and of batch statistics and the like ({} if there are none).
+        apply: (weights, state, inputs, *, train, key) -> (outputs, state). `key` drives noise such as dropout in
+            training; it is None in evaluation.
     """
 
     weights: Shapes
@@ -193,20 +193,20 @@ class Model:
 
 
 class Arch(Protocol):
-    """A network definition: a frozen dataclass whose fields are its options, as a method's are."""
+    """A network definition: a frozen dataclass whose fields are its options, like a method."""
 
     def build(self, example: Any, outputs: int, rngs: Any) -> Any:
-        """A `flax.nnx.Module` or a Model; called under `jax.eval_shape`, so that no weight is computed.
+        """Return a `flax.nnx.Module` or a Model. Called under `jax.eval_shape`, so no weight is computed.
 
         Args:
             example: `jax.ShapeDtypeStruct` of a batch of two inputs, such as float32 (2, height, width, channels).
-            outputs: the number of classes, or of tokens.
+            outputs: number of classes, or of tokens.
             rngs: `flax.nnx.Rngs`.
         """
 
 
 class Sums(NamedTuple):
-    """Totals over predictions: loss (float32), how many were right and how many count (int32)."""
+    """Totals over predictions: loss (float32), number of correct predictions and number of predictions (int32)."""
 
     loss: Array
     correct: Array
@@ -214,13 +214,13 @@ class Sums(NamedTuple):
 
 
 class Task(Protocol):
-    """What outputs mean: a loss, and when a prediction is right. A target below 0 counts for nothing."""
+    """The meaning of a network's outputs: a loss, and when a prediction is correct. Targets below 0 are ignored."""
 
     def output_shape(self, inputs: tuple[int, ...], outputs: int) -> tuple[int, ...]:
-        """What a network has to return for inputs of this shape (batch first)."""
+        """The shape that a network must return for inputs of this shape (batch first)."""
 
     def loss(self, outputs: Array, targets: Array) -> Sums:
-        """Summed over the batch; differentiable in `outputs`."""
+        """Return the sums over the batch; the loss is differentiable with respect to `outputs`."""
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Splits of one dataset. `mean` and `std` are per channel, of pixels in [0, 1]; `task` is a file of `tasks/`.
+    """The splits of one dataset. `mean` and `std` are per channel, of pixels in [0, 1]; `task` is a file of `tasks/`.
 
     A dataset file returns `validation=None`; `supermask.data.splits` then holds it out of train.
     """

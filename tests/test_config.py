@@ -158,7 +158,7 @@ def test_what_cannot_be_read_without_being_run_is_refused(tmp_path, monkeypatch,
     path = tmp_path / "methods" / "mine.py"
     monkeypatch.setattr(registry, "ROOT", tmp_path)
     path.write_text(f"class Mine(Method):\n    recipe: ClassVar[Recipe] = {text}\n")
-    with pytest.raises(SupermaskError, match="give literals alone"):
+    with pytest.raises(SupermaskError, match="use only literals in it"):
         registry.describe("methods", "mine")
     (tmp_path / "datasets").mkdir()
     (tmp_path / "datasets" / "mine.py").write_text("EPOCHS: int = 7\n")

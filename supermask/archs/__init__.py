@@ -1,1 +1,1 @@
-"""One network family per file; the file's name, with a depth where it has several, is the arch's name."""
+"""One network family per file. The file's name, plus the depth if there are several, is the arch's name."""

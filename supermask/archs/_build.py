@@ -1,4 +1,4 @@
-"""From an arch, or a user's own class or function, to a Model."""
+"""Builds a Model from an arch, or from a user's own class or function."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from supermask.errors import SupermaskError, UsageError, one_line, require
 from supermask.types import Array, Model
 
 OFFERED = ("image_shape", "classes", "width", "activation", "rngs")
-"""What a user's own class or function is given if it names it."""
+"""The arguments that a user's own class or function receives if its signature names them."""
 
 
 def build_model(
     arch: Any, options: Mapping[str, Any], example: Any, outputs: int, convolution: Callable[..., Array], **config: Any
 ) -> Model:
-    """The Model of an `Arch`, or of a user's own `nnx.Module` class or function that returns a module or a Model.
+    """Build the Model of an `Arch`, of a user's own `nnx.Module` class, or of a function returning a module or a Model.
 
     Args:
-        arch: its `build` is called if it has one; else it is called itself, with those of OFFERED that it names and
-            with the options.
-        options: of a user's own, as text or as values.
+        arch: an object with a `build` function, or a callable; a callable gets the options and those of OFFERED that
+            its signature names.
+        options: options for a user's own callable, as text or as values.
         example: `jax.ShapeDtypeStruct` of a batch.
         outputs: number of classes.
         convolution: see `from_module`.
         config: values of OFFERED.
 
     Raises:
-        UsageError: an option that it does not take, or needs; a module that cannot be masked.
-        SupermaskError: it cannot be made.
+        UsageError: an option is unknown or missing, or the module cannot be masked.
+        SupermaskError: the network cannot be made.
     """
     name = getattr(arch, "__qualname__", type(arch).__qualname__)
     if not inspect.isclass(arch) and hasattr(arch, "build"):
@@ -54,11 +54,11 @@ def build_model(
 
 
 def check_outputs(model: Model, name: str, example: Any, expected: tuple[int, ...]) -> None:
-    """Raise an error unless the network returns outputs of the expected shape (batch first) for the example.
+    """Check that the network returns outputs of the expected shape (batch first) for the example.
 
     Raises:
-        UsageError: they have another shape.
-        SupermaskError: the network cannot be applied.
+        UsageError: the outputs have another shape.
+        SupermaskError: the network cannot be applied to the example.
     """
     as_struct = lambda shapes: {key: jax.ShapeDtypeStruct(s, "float32") for key, s in shapes.items()}  # noqa: E731
     weights, state = as_struct(model.weights), as_struct(model.state)
@@ -78,7 +78,7 @@ def check_outputs(model: Model, name: str, example: Any, expected: tuple[int, ..
 
 
 def _parameters(make: Any) -> Mapping[str, inspect.Parameter]:
-    # An nnx.Module class hides its own signature behind that of its metaclass.
+    # The metaclass of nnx.Module hides the signature of the class, so read it from __init__.
     found = inspect.signature(make.__init__ if inspect.isclass(make) else make).parameters
     return {key: p for key, p in found.items() if key != "self"}
 
@@ -106,7 +106,7 @@ def _arguments(make: Any, name: str, offered: dict[str, Any], options: Mapping[s
 
 
 def _read(value: Any) -> Any:
-    """A number, a truth value, None or a tuple if the text is one; else the text."""
+    """Parse text that is a Python literal, such as a number, a boolean, None or a tuple; keep any other text."""
     if isinstance(value, str):
         with suppress(ValueError, SyntaxError):
             return ast.literal_eval({"true": "True", "false": "False", "none": "None"}.get(value.lower(), value))

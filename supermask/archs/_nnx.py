@@ -1,4 +1,4 @@
-"""A Flax NNX module as a Model: shapes and a pure function."""
+"""Turns a Flax NNX module into a Model: shapes and a pure function."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from supermask.types import Array, Model, Tree
 
 
 def from_module(module: nnx.Module, convolution: Callable[..., Array]) -> Model:
-    """The module's parameters as `weights`, its batch statistics as `state`.
+    """Make a Model whose `weights` are the module's parameters and whose `state` is its batch statistics.
 
-    Random streams, as dropout has them, are neither: in training they are seeded from the step's key, each by its path;
-    in evaluation the module is in its `eval` mode and draws nothing.
+    Random streams, such as those of dropout, belong to neither. In training, each is seeded from the step's key and its
+    own path. In evaluation, the module is in `eval` mode and draws nothing.
 
     Args:
-        module: may hold shapes in place of arrays, as `nnx.eval_shape` returns it.
+        module: a module that may hold shapes in place of arrays, as `nnx.eval_shape` returns.
         convolution: replaces `lax.conv_general_dilated` in every `nnx.Conv`.
 
     Raises:
-        UsageError: it holds variables of other kinds; the first one is named.
+        UsageError: the module holds variables of other kinds; the message names the first.
     """
     for _, part in nnx.iter_modules(module):
         if isinstance(part, nnx.Conv) and part.conv_general_dilated is lax.conv_general_dilated:
@@ -59,7 +59,7 @@ def from_module(module: nnx.Module, convolution: Callable[..., Array]) -> Model:
 
 
 def _seeded(path: tuple[Any, ...], variable: Any, key: Array | None) -> Any:
-    """A random stream at its start: a key of its own for each path, and a count of 0."""
+    """The variables of a random stream at its start: a key that depends on the path, and a count of 0."""
     if isinstance(variable, nnx.RngKey):
         own = jax.random.fold_in(jax.random.key(0) if key is None else key, zlib.crc32(_join(path).encode()))
         return variable.replace(jax.random.split(own, variable.shape) if variable.shape else own)

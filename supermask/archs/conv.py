@@ -1,4 +1,4 @@
-"""VGG-like nets of 3x3 convolutions in pairs, a pool after each pair, three dense layers, no biases.
+"""VGG-like networks: pairs of 3x3 convolutions, a pool after each pair, three dense layers, no biases.
 
 Frankle & Carbin: The Lottery Ticket Hypothesis, ICLR 2019, arXiv 1803.03635, scaled down from VGG; Conv8 from
 Ramanujan et al. 2020, arXiv 1911.13299.
@@ -15,17 +15,17 @@ from supermask.nn.pooling import max_pool_2x2
 from supermask.types import Array
 
 DEPTHS = (2, 4, 6, 8)
-FLATTENED = "dense1"  # the layer that sees the flattened image
+FLATTENED = "dense1"  # the layer whose input is the flattened image
 WIDTHS = (64, 128, 256, 512)
 
 
 @dataclass(frozen=True)
 class Conv:
-    """Conv2, Conv4, Conv6, Conv8: pairs of 64, 128, 256, 512 channels, then 256-256-classes.
+    """Conv2, Conv4, Conv6, Conv8: pairs with 64, 128, 256, 512 channels, then dense layers 256-256-classes.
 
     Attributes:
         depth: number of convolutions.
-        width: multiplies every hidden width.
+        width: factor on every hidden width.
         activation: name of a function in `jax.nn`.
     """
 
@@ -34,7 +34,7 @@ class Conv:
     activation: str = "relu"
 
     def build(self, example: Any, outputs: int, rngs: nnx.Rngs) -> nnx.Module:
-        """The network for images (batch, height, width, channels).
+        """Build the network for images (batch, height, width, channels).
 
         Raises:
             UsageError: the images are too small for the number of pools.

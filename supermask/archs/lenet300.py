@@ -12,15 +12,15 @@ from flax import nnx
 
 from supermask.types import Array
 
-FLATTENED = "dense1"  # the layer that sees the flattened image
+FLATTENED = "dense1"  # the layer whose input is the flattened image
 
 
 @dataclass(frozen=True)
 class Lenet300:
-    """Pixels-300-100-classes.
+    """Dense layers pixels-300-100-classes.
 
     Attributes:
-        width: multiplies both hidden widths.
+        width: factor on both hidden widths.
         activation: name of a function in `jax.nn`.
     """
 

@@ -1,4 +1,4 @@
-"""The command line: one file per command. Nothing heavier than click is imported until a command runs."""
+"""The command line, with one file per command. Until a command runs, nothing heavier than click is imported."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from supermask._version import __version__
 from supermask.errors import SupermaskError, one_line, require
 
 EPILOG = """\b
-Exit codes: 0 done, 1 it failed, 2 the words of the call are wrong, 3 a file given is bad,
+Exit codes: 0 done, 1 failed, 2 the command line is wrong, 3 an input file is bad,
 4 the run folder is in use or belongs to another config, 5 the loss stopped being finite,
 75 stopped by a signal or the time limit after saving a checkpoint, 130 interrupted by Ctrl-C."""
 
 
 class Commands(click.Group):
-    """The files beside this one are the commands; each is imported when it is asked for."""
+    """Finds commands by their files beside this one, and imports a command only when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py"))
@@ -40,11 +40,11 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             result = super().invoke(ctx)
-            if sys.stdout is not None:  # it is where a daemon closed it
+            if sys.stdout is not None:  # it is None if a daemon closed it
                 sys.stdout.flush()
             return result
         except BrokenPipeError as error:
-            raise ClosedPipe from error  # click would end it with exit code 1
+            raise ClosedPipe from error  # click would exit with code 1
 
 
 class ClosedPipe(Exception):  # noqa: N818 - not an error: the reader of a pipe has gone, as in `supermask list | head -1`
@@ -58,16 +58,16 @@ class ClosedPipe(Exception):  # noqa: N818 - not an error: the reader of a pipe 
 def group() -> None:
     """Find supermasks: masks over frozen random weights.
 
-    Results go to stdout, progress and messages to stderr. Every option can be set by an environment variable:
-    --data-dir by SUPERMASK_DATA_DIR, and so on.
+    Results go to stdout, progress and messages to stderr. Every option can also be set by an environment variable,
+    such as SUPERMASK_DATA_DIR for --data-dir.
     """
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The entry point: runs a command, turns every expected error into one line and an exit code."""
-    with suppress(FileNotFoundError):  # a folder that is deleted
+    """Run a command and turn every expected error into one line and an exit code; this is the entry point."""
+    with suppress(FileNotFoundError):  # the current folder has been deleted
         if os.getcwd() not in sys.path:
-            sys.path.insert(0, os.getcwd())  # so that `--arch mypkg.nets:MyNet` finds a package of the current folder
+            sys.path.insert(0, os.getcwd())  # `--arch mypkg.nets:MyNet` finds packages in the current folder
     sys.exit(_run(arguments))
 
 
@@ -95,13 +95,13 @@ def _run(arguments: list[str] | None) -> int:
 
 
 def _forget_stdout() -> None:
-    """What is still in the buffer would fail once more when Python ends."""
+    """Redirect stdout to nowhere; otherwise flushing its buffer would fail again when Python exits."""
     with suppress(OSError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def one_line_of(error: click.ClickException) -> str:
-    """A click error on one line, with the command whose --help says more."""
+    """Return a click error on one line, with a hint to the command's --help."""
     context = getattr(error, "ctx", None)
     hint = f" (see {context.command_path} --help)" if context else ""
     return " ".join(error.format_message().split()) + hint

@@ -1,4 +1,4 @@
-"""What search and train share: the options of a run, its config, and its results on stdout."""
+"""Shared by search and train: the options of a run, its config, and printing its results."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Call:
-    """What was said of the run itself, in every command that fills a run folder."""
+    """The options about the run itself, in every command that fills a run folder."""
 
     config_file: Path | None
     resume: Path | None
@@ -47,13 +47,13 @@ class Call:
     trackers: tuple[str, ...]
 
     def note(self, text: str) -> None:
-        """On stderr, unless it is to be quiet."""
+        """Print a message on stderr, unless --quiet is set."""
         if not self.quiet:
             click.echo(text, err=True)
 
 
 def run_options(command: opt.F) -> opt.F:
-    """The options of a run; the command gets them as one `call`."""
+    """Add the options of a run; the command gets them as one argument, `call`."""
 
     @functools.wraps(command)
     def with_call(*args: Any, **values: Any) -> Any:
@@ -64,20 +64,20 @@ def run_options(command: opt.F) -> opt.F:
     decorated: opt.F = with_call
     for decorate in reversed(
         (
-            opt.option("--config", "config_file", type=opt.PATH, help="Take defaults from this config.json of a run."),
+            opt.option("--config", "config_file", type=opt.PATH, help="Take defaults from a run's config.json."),
             opt.option(
-                "--resume", type=opt.PATH, metavar="RUN", help="Go on with this run folder: its config, its checkpoint."
+                "--resume", type=opt.PATH, metavar="RUN", help="Resume this run folder, with its config and checkpoint."
             ),
             pace_options,
             tracker_options,
-            opt.option("--out", type=opt.PATH, help="Run folder.  [default: a name of its own in --runs-dir]"),
+            opt.option("--out", type=opt.PATH, help="Run folder.  [default: named after the config, in --runs-dir]"),
             opt.option(
-                "--runs-dir", type=opt.PATH, default=Path("runs"), show_default=True, help="Where run folders go."
+                "--runs-dir", type=opt.PATH, default=Path("runs"), show_default=True, help="Folder for run folders."
             ),
             opt.data_dir_option,
             opt.device_option,
             opt.option("--dry-run", is_flag=True, help="Print the resolved config and stop."),
-            opt.option("--force", is_flag=True, help="Start anew, whatever the run folder holds."),
+            opt.option("--force", is_flag=True, help="Start over, whatever the run folder holds."),
             opt.quiet_option,
             opt.json_option,
         )
@@ -94,7 +94,7 @@ def run(
     show: Callable[[RunResult], None],
     **more: Any,
 ) -> None:
-    """Run an experiment in its folder, or show what is known of it; `--dry-run` prints its config alone.
+    """Run an experiment in its folder and show its results; with `--dry-run`, only print its config.
 
     Args:
         read: the config of the call, over a config file; resolved here, once.
@@ -136,21 +136,21 @@ def _print_config(config: Config, call: Call) -> None:
 
 
 def _resumed(call: Call) -> tuple[Path, Path]:
-    """(config file, run folder) of --resume."""
+    """Return (config file, run folder) for --resume."""
     path = call.resume
     assert path is not None
     if call.out or call.config_file:
         raise UsageError("--resume takes config and folder from the run: leave out --out and --config")
     if path.is_file():
-        raise UsageError(f"--resume takes a run folder, and {path} is a file: give {path.parent}")
+        raise UsageError(f"--resume takes a run folder, but {path} is a file: give {path.parent}")
     path = path if path.name not in ("", "..") else path.resolve()
-    # A killed process left its config in the hidden folder.
+    # A process that was killed left its config in the hidden folder.
     there, hidden = path / "config.json", hidden_path(path) / "config.json"
     return (hidden if hidden.is_file() and not there.is_file() else there), path
 
 
 def _own_run(ctx: click.Context, config: Config, config_file: Path | None) -> Path | None:
-    """The run whose config.json is given, if nothing else was asked for."""
+    """Return the finished run whose config.json was given, if the call changes nothing in it; else None."""
     if config_file is None or "runs_dir" in opt.typed(ctx) or not (config_file.parent / "result.json").is_file():
         return None
     values = read_config(config_file)
@@ -158,5 +158,5 @@ def _own_run(ctx: click.Context, config: Config, config_file: Path | None) -> Pa
 
 
 def _own_folder(ctx: click.Context, runs_dir: Path, config: Config) -> Path:
-    """A run's config.json names its devices; only who types a number of them gets a folder of its own for it."""
+    """Return the default run folder; its name depends on `devices` only if they were typed, not read from a file."""
     return run_path(runs_dir, config if "devices" in opt.typed(ctx) else config.replace(devices=None))

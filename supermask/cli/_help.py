@@ -1,4 +1,4 @@
-"""The --help of commands with many options: one section for each group of options."""
+"""--help for commands with many options: one section per group of options."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 import click
 
 GROUPS = ("network", "data", "method", "training", "machine", "run")
-"""The sections, in order. An option that names no group, --help among them, is about the run."""
+"""The sections, in order. Options without a group, such as --help, belong to the last one, run."""
 TERM_WIDTH = 30
-"""Longer option names stand on a line of their own, as click has it."""
+"""Longer option names get a line of their own, which is click's own layout."""
 
 
 class GroupedOption(click.Option):
@@ -25,10 +25,10 @@ class GroupedOption(click.Option):
 
 
 class GroupedCommand(click.Command):
-    """A command whose --help lists its options under the headings of GROUPS; empty groups are left out."""
+    """A command whose --help lists its options under the headings in GROUPS, leaving out empty groups."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the sections, with the help texts of all of them in one column."""
+        """Write the sections, with all help texts in one column."""
         sections: dict[str, list[tuple[str, str]]] = {name: [] for name in GROUPS}
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)

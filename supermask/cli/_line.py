@@ -1,4 +1,4 @@
-"""The one line of the live bar, fitted to the width of the terminal. Imports rich, so only the bar imports it."""
+"""The line of the live bar, fitted to the terminal's width. It imports rich, so only the bar imports this module."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from rich.text import Text
 
 GAP = "  "
 BAR = (10, 40)
-"""The bar takes the columns that are free, up to 40; numbers are dropped before it has fewer than 10."""
+"""The bar takes the free columns, up to 40. Numbers are dropped before it gets fewer than 10."""
 CONCESSIONS = ("rate", "density", "epoch", "seed", "loss", "rate", "val", "epoch", "val")
-"""What gives way as the terminal gets narrower, first to last; each time it takes its next shorter form."""
+"""What is shortened as the terminal gets narrower, first to last; each entry switches to its next shorter form."""
 
 
 def forms(values: Mapping[str, Any]) -> dict[str, list[str]]:
-    """What stands on the line, in order: for each number its forms, the fullest first, "" last.
+    """Return the texts for each number on the line, in order: from the fullest form to "".
 
     Args:
-        values: seed, epoch, epochs and loss; val_accuracy, density and images_per_second as soon as an epoch is done.
+        values: seed, epoch, epochs and loss; also val_accuracy, density and images_per_second once an epoch is done.
     """
     epoch = f"{values['epoch']}/{values['epochs']}"
     found = {
@@ -37,11 +37,11 @@ def forms(values: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def fit(values: Mapping[str, Any], columns: int) -> list[str]:
-    """The texts, `columns` wide or less with a gap between any two; [] if there is room for none.
+    """Return the texts to show, at most `columns` wide including the gaps between them; [] if none fits.
 
     Args:
         values: see `forms`.
-        columns: what the bar, the time left and their gaps leave free.
+        columns: the columns that the bar, the time left and their gaps leave free.
     """
     found = forms(values)
     for name in ("", *CONCESSIONS):
@@ -54,9 +54,9 @@ def fit(values: Mapping[str, Any], columns: int) -> list[str]:
 
 
 class Line(ProgressColumn):
-    """Seed, bar, epoch, loss, validation accuracy, density, images/s and the time left, on one line of any width.
+    """Shows seed, bar, epoch, loss, validation accuracy, density, images/s and the time left, on a line of any width.
 
-    The fields of the task are the values of `forms`.
+    The task's fields are the values that `forms` takes.
     """
 
     def render(self, task: Task) -> _Fitted:
@@ -64,7 +64,7 @@ class Line(ProgressColumn):
 
 
 class _Fitted:
-    """Looks at the width each time it is drawn, so that it follows the terminal as it is resized."""
+    """Reads the width each time it is drawn, so it adapts when the terminal is resized."""
 
     def __init__(self, task: Task) -> None:
         self._task = task
@@ -81,7 +81,7 @@ class _Fitted:
         yield line
 
     def _bar(self, width: int, ascii_only: bool) -> Text:
-        """Done and to do differ in shape as well, for terminals without colour."""
+        """Draw the bar. The done part also differs in shape from the rest, for terminals without colour."""
         done, rest = ("=", "-") if ascii_only else ("━", "─")
         count = int(width * self._task.percentage / 100)
         style = "bar.finished" if self._task.finished else "bar.complete"
@@ -89,7 +89,7 @@ class _Fitted:
 
 
 def _short(number: float) -> str:
-    """1234 as 1.2k."""
+    """Shorten a number: 1234 becomes 1.2k."""
     for size, unit in ((1e6, "M"), (1e3, "k")):
         if number >= size:
             return f"{number / size:.{0 if number >= 10 * size else 1}f}{unit}"

@@ -1,4 +1,4 @@
-"""Options that several commands share, and the options that stand for fields of SearchConfig."""
+"""Options that several commands share, and options made from the fields of a config."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PATH = click.Path(path_type=Path, readable=False)  # an unreadable file is a bad
 
 
 class Names(click.Choice[str]):
-    """A choice that answers an unknown name with the nearest one it knows."""
+    """A choice that answers an unknown name with the nearest valid one."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         require(param.human_readable_name.strip("[]").lower() if param else "name", value, self.choices)
@@ -45,7 +45,7 @@ class Names(click.Choice[str]):
 
 
 def option(*names: str, **settings: Any) -> Callable[[F], F]:
-    """A click option with its environment variable, SUPERMASK_ and the long name; `group` as for GroupedOption."""
+    """Make a click option with an environment variable, SUPERMASK_ plus the long name; `group` as in GroupedOption."""
     long = next(name for name in names if name.startswith("--")).split("/")[0]
     settings.setdefault("envvar", "SUPERMASK_" + long.lstrip("-").replace("-", "_").upper())
     return click.option(*names, cls=GroupedOption, **settings)
@@ -69,7 +69,7 @@ arch_option = option(
     help="Option of the network; may be repeated.",
     group="network",
 )
-json_option = option("--json", "as_json", is_flag=True, help="Print one JSON object per line, and nothing else.")
+json_option = option("--json", "as_json", is_flag=True, help="Print only JSON, one object per line.")
 data_dir_option = option(
     "--data-dir", type=PATH, help="Folder of datasets.  [default: the user's cache folder]", group="data"
 )
@@ -80,26 +80,26 @@ device_option = option(
     type=Names(["auto", "cpu", "gpu"]),
     default="auto",
     show_default=True,
-    help="Where to compute; auto takes a GPU if there is one.",
+    help="Where to compute; auto uses a GPU if there is one.",
     group="machine",
 )
 
 
 def topk_options(command: F) -> F:
-    """How the density is spread over layers and inputs, for every method that keeps an exact number of weights."""
+    """Add the options that spread the density over layers and inputs, for methods that keep an exact density."""
     for decorate in (
         option("--pattern", metavar="N:M", help="Keep the best N of every M inputs of each output.", group="method"),
         option(
             "--layer-density",
             multiple=True,
             metavar="NAME=DENSITY",
-            help="Density of the layers of that name, such as 'head/*=1.0'; may be repeated.",
+            help="Density of the layers with this name, such as 'head/*=1.0'; may be repeated.",
             group="method",
         ),
         option(
             "--allocation",
             type=Names(ALLOCATIONS),
-            help="How the density is dealt out over layers.  [default: the method's]",
+            help="How to distribute the density over layers.  [default: the method's]",
             group="method",
         ),
     ):
@@ -108,12 +108,12 @@ def topk_options(command: F) -> F:
 
 
 def given(**values: Any) -> dict[str, Any]:
-    """The values that were given: neither None nor an empty text."""
+    """Return the values that were given, that is neither None nor an empty string."""
     return {key: value for key, value in values.items() if value not in (None, "")}
 
 
 def config_options(command: F, kind: type[Config] = SearchConfig, names: Collection[str] | None = None) -> F:
-    """Add one option for each field of a config that has a help text, or for those in `names`."""
+    """Add an option for each field of a config with a help text, or only for those in `names`."""
     hints = typing.get_type_hints(kind)
     recipe = asdict(TRAINING) if kind is TrainConfig else None
     for item in reversed(fields(kind)):
@@ -136,7 +136,7 @@ def config_options(command: F, kind: type[Config] = SearchConfig, names: Collect
 
 
 def _left_open(name: str, recipe: dict[str, Any] | None) -> str:
-    """What a field of a recipe is if the call leaves it open."""
+    """Return the help text's note on the default of a field that the recipe sets, or ""."""
     if name not in _OF_RECIPE:
         return ""
     return f"  [default: {recipe[name]}]" if recipe else "  [default: the method's]"
@@ -150,14 +150,15 @@ def read_config(
     extra: dict[str, Any],
     kind: type[AnyConfig],
 ) -> AnyConfig:
-    """The config of a call: what was typed or set in the environment, over a config file, over `base`.
+    """Make the config of a call: options and environment variables override a config file, which overrides `base`.
 
     Args:
-        base: of a recipe, or of a ticket.
+        ctx: click's context, which knows where each value came from.
+        base: values from a recipe or a ticket.
         file: a config.json, or None.
         values: click's value for each field of the config.
-        extra: fields that other options were translated to; they count as typed.
-        kind: of the config.
+        extra: fields set through other options; they count as typed.
+        kind: class of the config.
     """
     base = _over(base, _read_file(file, kind) if file else {})
     asked = typed(ctx)
@@ -166,13 +167,13 @@ def read_config(
 
 
 def typed(ctx: click.Context) -> set[str]:
-    """The parameters that were typed or set in the environment."""
+    """Return the names of parameters that were typed or set in the environment."""
     sources = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
     return {key for key in ctx.params if ctx.get_parameter_source(key) in sources}
 
 
 def _over(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    """`values` over `base`; where they name another method, how the one in `base` is trained is left out."""
+    """Override `base` by `values`; if they name another method or arch, drop what `base` sets for its own one."""
     if values.get("method", base.get("method")) != base.get("method"):
         base = {key: value for key, value in base.items() if key not in RECIPE}
     both = {**base, **values}
@@ -195,7 +196,7 @@ def _read_file(path: Path, kind: type[Config]) -> dict[str, Any]:
 
 
 def parse_options(pairs: tuple[str, ...], flag: str = "-o") -> dict[str, Any]:
-    """`-o key=value` pairs; values are left as text, the plug-in knows their types."""
+    """Parse `-o key=value` pairs; values stay text, since the plug-in knows their types."""
     found = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
@@ -206,12 +207,12 @@ def parse_options(pairs: tuple[str, ...], flag: str = "-o") -> dict[str, Any]:
 
 
 def print_json(value: dict[str, Any]) -> None:
-    """One JSON object on one line of stdout."""
+    """Print a JSON object on one line of stdout."""
     click.echo(json.dumps(value))
 
 
 def _plain(hint: Any) -> Any:
-    """The type in `T | None`."""
+    """Return T for the hint `T | None`."""
     if isinstance(hint, types.UnionType):
         return next(kind for kind in typing.get_args(hint) if kind is not type(None))
     return hint

@@ -1,4 +1,4 @@
-"""When a search saves a checkpoint, and when it stops."""
+"""The options that say when a run saves checkpoints and when it stops."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from supermask.experiments.run import CheckpointPolicy
 
 
 def pace_options(command: opt.F) -> opt.F:
-    """When checkpoints are saved, and when the search stops."""
+    """Add the options for checkpoints and the time limit."""
     for decorate in (
         opt.option(
             "--time-limit", metavar="TIME", help="Save a checkpoint and exit with 75 after this time: 90s, 55m, 2h."
@@ -28,14 +28,14 @@ def pace_options(command: opt.F) -> opt.F:
 
 
 def policy(text: str) -> CheckpointPolicy:
-    """When to save checkpoints: `10m`, or `5e` for every five epochs."""
+    """Parse when to save checkpoints: `10m`, or `5e` for every five epochs."""
     if re.fullmatch(r"[1-9]\d*e", text):
         return CheckpointPolicy(epochs=int(text[:-1]))
     return CheckpointPolicy(seconds=seconds("checkpoint-every", text, "or epochs, such as 5e"))
 
 
 def seconds(name: str, text: str, more: str = "") -> float:
-    """`90s`, `55m` or `2h` in seconds."""
+    """Convert a time such as `90s`, `55m` or `2h` to seconds."""
     match = re.fullmatch(r"(\d+(?:\.\d*)?)([smh])", text)
     if not match or not float(match[1]):
         raise UsageError(f"{name} is {text!r}; it must be a time such as 90s, 55m or 2h {more}".rstrip())

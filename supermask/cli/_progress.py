@@ -1,4 +1,4 @@
-"""What a search says on stderr: a live bar on a terminal, a plain line per epoch anywhere else."""
+"""Shows progress on stderr: a live bar on a terminal, one plain line per epoch anywhere else."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from supermask.experiments.callbacks import rows_of
 
 
 class Lines(Callback):
-    """One plain line per epoch and seed."""
+    """Prints one plain line per epoch and seed."""
 
     def __init__(self) -> None:
         self._epochs = 0
@@ -32,10 +32,10 @@ class Lines(Callback):
 
 
 class Bar(Callback):
-    """A live bar with epoch, loss, validation accuracy, density, images/s and the time left.
+    """Shows a live bar with epoch, loss, validation accuracy, density, images/s and the time left.
 
-    It fits the terminal, also after a resize: numbers give way first, the bar and the time left last (see `_line`).
-    Numbers are means over the seeds that are searched side by side.
+    It fits the terminal, even after a resize: numbers are dropped first, the bar and the time left last (see `_line`).
+    Numbers are means over the seeds that run side by side.
     """
 
     def __init__(self) -> None:
@@ -66,7 +66,7 @@ class Bar(Callback):
         self._progress.update(self._task, completed=done, epoch=epoch, loss=loss)
 
     def _begin(self, seeds: tuple[int, ...], total: int, epoch: int, loss: float) -> None:
-        """A new bar; the one before it stays above as a line of text."""
+        """Start a new bar; the previous one stays above it as a line of text."""
         if self._seeds:
             self._progress.console.print(self._progress.get_renderable())
             self._progress.remove_task(self._task)
@@ -83,7 +83,7 @@ class Bar(Callback):
 
 
 def describe(row: dict[str, Any]) -> str:
-    """The numbers of one epoch in words."""
+    """Return the numbers of one epoch as text."""
     return (
         f"loss {row['loss']:.4f}  val {row['val_accuracy']:.4f}  density {row['density']:.3f}  "
         f"{row['images_per_second']:,.0f} images/s"
@@ -91,7 +91,7 @@ def describe(row: dict[str, Any]) -> str:
 
 
 def reporter(quiet: bool) -> Callback:
-    """The one that suits stderr: silent if `quiet`, a bar on a terminal that can move its cursor, else plain lines."""
+    """Return the callback for stderr: silent if `quiet`, a bar on a terminal that can move its cursor, else lines."""
     if quiet:
         return Callback()
     live = sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")

@@ -1,4 +1,4 @@
-"""Plain tables for stdout, as greppable as they are readable."""
+"""Plain tables for stdout, easy to read and to grep."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def table(rows: list[list[str]], right: set[int] | frozenset[int] = frozenset()) -> str:
-    """Columns as wide as their widest cell; those in `right` are aligned to the right."""
+    """Format rows as columns, each as wide as its widest cell; columns in `right` are right-aligned."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
         "  ".join(
@@ -19,7 +19,7 @@ def table(rows: list[list[str]], right: set[int] | frozenset[int] = frozenset())
 
 
 def layer_table(layers: list[dict[str, Any]]) -> str:
-    """The rows of `Ticket.layers`, with their sum."""
+    """Format the rows of `Ticket.layers`, with their total."""
     kept, total = sum(row["kept"] for row in layers), sum(row["total"] for row in layers)
     whole = {"name": "total", "shape": "", "kept": kept, "total": total, "density": kept / total}
     cells = [["layer", "shape", "kept", "total", "density"]]

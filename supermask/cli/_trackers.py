@@ -1,4 +1,4 @@
-"""The trackers that a search reports to, beside its metrics.jsonl: what goes wrong in them never ends a search."""
+"""Reports a run to trackers, in addition to its metrics.jsonl. An error in a tracker never ends a run."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ PACKAGES = {"tensorboard": "tensorboardX"}
 
 
 def tracker_options(command: opt.F) -> opt.F:
-    """One flag for each of trackers/."""
+    """Add one flag for each file in trackers/."""
     for name, text in reversed(HELP.items()):
         command = opt.option(f"--{name}", is_flag=True, help=text)(command)
     return command
 
 
 class Trackers(Callback):
-    """Those that were asked for; each that fails is left with one line.
+    """Reports to the requested trackers; one that fails is dropped with a one-line note.
 
     Args:
         wanted: names of files in trackers/.
-        note: takes that line.
+        note: called with that line.
 
     Raises:
         UsageError: a tracker's package is not installed.
@@ -63,11 +63,11 @@ class Trackers(Callback):
             call()
         except Exception as error:
             self._open.pop(kind, None)
-            self._note(f"warning: {kind} failed and is left out from here on: {one_line(error)}")
+            self._note(f"warning: {kind} failed and is not used from here on: {one_line(error)}")
 
 
 def _name(working: Path) -> str:
-    """The run folder's own name; while it is filled, it has a hidden one."""
+    """Return the run folder's final name; while it is being filled, it has a hidden one."""
     return working.name.removeprefix(".").removesuffix(".unfinished")
 
 

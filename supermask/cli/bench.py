@@ -1,4 +1,4 @@
-"""supermask bench: how fast this machine searches."""
+"""supermask bench: measures how fast this machine searches."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ FIELDS = (
     "--shape", default="32x32x3", show_default=True, help="Height, width and channels of the images.", group="data"
 )
 @opt.option("--classes", type=click.IntRange(2), default=10, show_default=True, help="Number of classes.", group="data")
-@opt.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Rounds of about 2 s to measure.")
+@opt.option(
+    "--rounds", type=click.IntRange(1), default=5, show_default=True, help="Number of measured rounds of about 2 s."
+)
 @opt.device_option
 @opt.json_option
 def command(
@@ -51,7 +53,10 @@ def command(
     as_json: bool,
     **values: Any,
 ) -> None:
-    """Time the steps of a search on random images: images/s, compile seconds, share of the matrix-product rate."""
+    """Time the steps of a search on random images.
+
+    Prints images/s, compile time, and the share of the machine's matrix-product rate that the search reaches.
+    """
     config = SearchConfig(**values, options=opt.parse_options(pairs), arch_options=opt.parse_options(arch_pairs, "-a"))
     size = _size(shape)
     choose_device(device, config.devices)
@@ -88,7 +93,7 @@ def _print(found: dict[str, Any]) -> None:
         ["ms/step", f"{found['ms_per_step']:,.2f} at batch {found['batch_size']}, micro-batch {found['micro_batch']}"],
         ["compiling", f"{found['compile_seconds']:.1f} s"],
         ["matrix products", f"{found['matmul_gflops']:,.0f} GFLOP/s measured"],
-        ["share of that", f"{found['matmul_share']:.2f} at {found['gflop_per_image']:.3f} GFLOP an image, directly"],
+        ["share of that", f"{found['matmul_share']:.2f} at {found['gflop_per_image']:.3f} GFLOP per image (direct)"],
         ["peak memory", f"{found['peak_memory_bytes'] / 1e9:.2f} GB"],
         ["on", where],
     ]

@@ -1,4 +1,4 @@
-"""supermask eval: what a ticket is worth."""
+"""supermask eval: measures the accuracy of a ticket."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     show_default=True,
     help="Images to score on.",
 )
-@opt.option("--samples", type=int, default=10, show_default=True, help="Draws of a sampled mask.")
-@opt.option("--control", type=opt.Names(CONTROLS), help="Exchange the mask, or the weights, first.")
+@opt.option("--samples", type=int, default=10, show_default=True, help="Number of draws of a sampled mask.")
+@opt.option("--control", type=opt.Names(CONTROLS), help="Sanity check: replace the mask or the weights first.")
 @opt.data_dir_option
 @opt.device_option
 @opt.quiet_option
@@ -40,9 +40,9 @@ def command(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Accuracy and loss of TICKET, or of the weights of a training, on a split; density per layer.
+    """Print accuracy, loss and density per layer of TICKET, or of trained weights, on a split of its dataset.
 
-    The validation accuracy that was recorded is reproduced first.
+    First checks that the recorded validation accuracy is reproduced.
     """
     from supermask.runs.results import load_result
 

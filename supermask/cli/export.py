@@ -1,4 +1,4 @@
-"""supermask export: a ticket for other programs."""
+"""supermask export: writes a ticket for other programs."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Examples:
 @click.command(epilog=EPILOG)
 @click.argument("ticket", type=opt.PATH)
 @opt.option(
-    "-f", "--format", "format_name", default="npz", show_default=True, help="A name of `supermask list exporters`."
+    "-f", "--format", "format_name", default="npz", show_default=True, help="A name from `supermask list exporters`."
 )
 @opt.option("-o", "--output", type=opt.PATH, help="File to write.  [default: beside TICKET, named by the format]")
 @opt.option("--force", is_flag=True, help="Overwrite an existing file.")
 @opt.json_option
 def command(ticket: Path, format_name: str, output: Path | None, force: bool, as_json: bool) -> None:
-    """Write the effective weights or the mask of TICKET, or of the weights of a training, in another format."""
+    """Write the effective weights or the mask of TICKET, or of trained weights, in another format."""
     from supermask import registry
     from supermask.runs.results import load_result
     from supermask.storage.atomic import write_atomic

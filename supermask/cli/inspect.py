@@ -1,4 +1,4 @@
-"""supermask inspect: what is inside a ticket."""
+"""supermask inspect: shows what is inside a ticket."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from supermask.cli import _options as opt
 @click.argument("ticket", type=opt.PATH)
 @opt.json_option
 def command(ticket: Path, as_json: bool) -> None:
-    """What is inside TICKET, per layer; needs neither the dataset nor JAX."""
+    """Show what is inside TICKET, with one row per layer. Needs neither the dataset nor JAX."""
     from supermask.cli._tables import layer_table, table
     from supermask.ticket import Ticket
 

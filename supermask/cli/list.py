@@ -1,4 +1,4 @@
-"""supermask list: the names that options take."""
+"""supermask list: prints the names that options take."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ WORDS = {"EPOCHS": "epochs", "AUGMENT": "augment", "SUFFIX": "file name ends in"
 
 @click.command()
 @click.argument("kinds", metavar="[KIND]", nargs=-1, type=opt.Names(KINDS))
-@opt.option("-v", "--verbose", is_flag=True, help="With options, defaults, papers and published values.")
+@opt.option("-v", "--verbose", is_flag=True, help="Also print options, defaults, papers and published values.")
 @opt.json_option
 def command(kinds: tuple[str, ...], verbose: bool, as_json: bool) -> None:
-    """The names of one kind: methods, archs, datasets, exporters, recipes or inits; all kinds without KIND."""
+    """List the names of one KIND: methods, archs, datasets, tasks, exporters, recipes or inits; or of all kinds."""
     for kind in kinds or KINDS:
         entries = _entries(kind)
         if as_json:
@@ -87,13 +87,13 @@ def _defaults(entry: registry.Entry) -> dict[str, Any]:
 
 
 def _trained(entry: registry.Entry) -> dict[str, Any]:
-    """How a search of the method is set up unless asked otherwise, as options."""
+    """Return the recipe of a method as options; nothing for a method that is not trained."""
     recipe = entry.constants.get("recipe")
     return {"recipe": " ".join(_flags(asdict(recipe)))} if recipe and entry.constants.get("learned", True) else {}
 
 
 def _of_recipe(recipe: PublishedRecipe) -> dict[str, Any]:
-    """What a recipe claims, what it takes, and the options that it stands for."""
+    """Return the published results of a recipe, its cost, and the options that it stands for."""
     values = [f"{key.replace('_', ' ')} {value:g}" for key, value in recipe.published.items() if key != "source"]
     return {
         "paper": recipe.paper,

@@ -1,4 +1,4 @@
-"""supermask reproduce: a published table, ours beside it."""
+"""supermask reproduce: reruns a published table and prints our results beside it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ QUANTITIES = {"test_accuracy": "test accuracy", "density": "density", "bits_per_
 )
 @opt.option("--seeds", type=int, default=3, show_default=True, help="Number of seeds for each cell of the table.")
 @partial(opt.config_options, names=("seed", "precision", "conv", "devices", "micro_batch"))
-@opt.option("--runs-dir", type=opt.PATH, default=Path("runs"), show_default=True, help="Where run folders go.")
+@opt.option("--runs-dir", type=opt.PATH, default=Path("runs"), show_default=True, help="Folder for run folders.")
 @opt.data_dir_option
 @opt.device_option
 @opt.option("--force", is_flag=True, help="Search again even where a run folder holds a result.")
@@ -63,10 +63,10 @@ def command(
     as_json: bool,
     **values: Any,
 ) -> None:
-    """Run the recipes of TABLE; print test accuracies beside the published ones.
+    """Run the recipes of TABLE and print test accuracies beside the published ones.
 
-    Gives the mean and standard deviation over seeds, for the mask of the last epoch. Run folders are those of
-    `search --recipe`: a finished search is not repeated, so the same call continues where it was stopped.
+    Prints the mean and standard deviation over seeds, for the mask of the last epoch. Run folders are those of
+    `search --recipe`. Finished searches are not repeated, so the same call continues where it was stopped.
     """
     cells = _cells(table)
     if not 0 < budget <= 1:
@@ -97,7 +97,7 @@ def command(
 
 
 def _cells(table: str) -> list[PublishedRecipe]:
-    """The recipes of a table."""
+    """Return the recipes of a table."""
     cells: list[PublishedRecipe] = [registry.load("recipes", name) for name in registry.names("recipes")]
     tables = dict.fromkeys(cell.table for cell in cells)
     require("table", table, tables, " (`supermask list recipes -v` describes their cells)")
@@ -105,7 +105,7 @@ def _cells(table: str) -> list[PublishedRecipe]:
 
 
 def _epochs(cell: PublishedRecipe, budget: float) -> int:
-    """A fraction of the published epochs, in whole rounds if the recipe has them."""
+    """Return a fraction of the published epochs, rounded to whole rounds if the recipe has rounds."""
     unit = cell.epochs_per_round
     return max(1, round(budget * cell.config["epochs"] / unit)) * unit
 
@@ -115,11 +115,11 @@ def _published(cell: PublishedRecipe) -> dict[str, Any]:
 
 
 def _run(name: str, config: SearchConfig, options: RunOptions, stopping: Stopping) -> dict[str, Any]:
-    """Ours of one cell.
+    """Return our results for one cell.
 
     Raises:
-        InterruptionError, StoppedError: a signal; the run folder says where its search goes on.
-        SupermaskError: of the search or the evaluation, with the cell's name.
+        InterruptionError, StoppedError: a signal arrived; the run folder holds what the search resumes from.
+        SupermaskError: the search or the evaluation failed; the message starts with the cell's name.
     """
     try:
         result = run_experiment(_search, config, options, stopping)
@@ -153,12 +153,12 @@ def _measured(config: SearchConfig, run: Path, paths: list[Path], data_dir: Path
 
 
 def _spread(key: str, values: list[float]) -> dict[str, float | None]:
-    """Mean and standard deviation of a sample; None if there is one value alone."""
+    """Return mean and sample standard deviation; the latter is None for a single value."""
     return {key: statistics.fmean(values), f"{key}_std": statistics.stdev(values) if len(values) > 1 else None}
 
 
 def _test_accuracy(ticket: Any, path: Path, data_dir: Path | None) -> float:
-    """By `evaluate`; kept in the run folder with the ticket's hash, so that a finished cell is answered at once."""
+    """Evaluate a ticket on the test split; cache the accuracy in the run folder, keyed by the ticket's hash."""
     from supermask.experiments.evaluate import evaluate
     from supermask.storage.atomic import write_atomic
 
@@ -169,15 +169,13 @@ def _test_accuracy(ticket: Any, path: Path, data_dir: Path | None) -> float:
         if known["ticket"] == digest:
             return float(known["accuracy"])
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # not there yet, or not ours: it is written below
+        pass  # no cached accuracy yet, or not a file of ours: it is written below
     found = evaluate(ticket, data_dir=data_dir)
     if found.reproduced:
-        with suppress(SupermaskError):  # a folder that may not be written to is no reason to fail
+        with suppress(SupermaskError):  # a folder without write permission is no reason to fail
             write_atomic(kept, json.dumps({"ticket": digest, "accuracy": found.accuracy}).encode())
     else:
-        click.echo(
-            f"warning: {path}: the validation accuracy that its search recorded is not reproduced here", err=True
-        )
+        click.echo(f"warning: {path}: the validation accuracy recorded by its search is not reproduced here", err=True)
     return found.accuracy
 
 

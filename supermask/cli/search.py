@@ -1,4 +1,4 @@
-"""supermask search: find a mask."""
+"""supermask search: finds a mask."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ Examples:
 @opt.topk_options
 @opt.option("--clients", type=int, help="fedpm: simulate this many clients and a server.", group="method")
 @opt.option(
-    "--recipe", metavar="NAME", help="Take defaults from a published configuration of `supermask list recipes`."
+    "--recipe", metavar="NAME", help="Take defaults from a published configuration, see `supermask list recipes`."
 )
 @run_options
-@opt.option("--embed-weights", is_flag=True, help="Put the frozen weights into the ticket, 4 bytes each.")
+@opt.option("--embed-weights", is_flag=True, help="Store the frozen weights in the ticket, 4 bytes each.")
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -57,9 +57,9 @@ def command(
     embed_weights: bool,
     **values: Any,
 ) -> None:
-    """Find a mask over frozen random weights; write a run folder, print one result per seed.
+    """Find a mask over frozen random weights, write a run folder, and print one result per seed.
 
-    The same call again answers with the finished run's result, or goes on from where the search was stopped.
+    Calling it again prints the result of the finished run, or continues where the search was stopped.
     """
     options = opt.parse_options(pairs) | opt.given(
         allocation=allocation, layer_density=",".join(layer_density), pattern=pattern, clients=clients
@@ -90,30 +90,30 @@ def _search() -> Experiment:
 
 
 def _note(ctx: click.Context, config: SearchConfig, call: Call) -> None:
-    """What was asked for and means nothing to the method."""
+    """Note options that were given but have no effect with this method."""
     facts = facts_of(config.method)
     if config.epochs and not facts.learned:
         call.note(f"note: {config.method} is not trained, so there are no epochs")
     if opt.typed(ctx) & {"density", "sparsity"} and not facts.keeps_density:
-        call.note(f"note: {config.method} enforces no density; it is at most where the mask starts")
+        call.note(f"note: {config.method} does not enforce a density; it is at most the density at the start")
 
 
 def _density(ctx: click.Context, sparsity: float | None) -> dict[str, float]:
-    """--sparsity as the density that it stands for."""
+    """Convert --sparsity to the density that it stands for."""
     if sparsity is None:
         return {}
     mine, other = (ctx.get_parameter_source(name) for name in ("sparsity", "density"))
     if mine == other:
         raise UsageError("--density and --sparsity say the same thing (density = 1 - sparsity); give one of them")
     if other == ParameterSource.COMMANDLINE:
-        return {}  # what was typed goes before what the environment says
+        return {}  # a typed option overrides the environment
     if not 0 <= sparsity < 1:
         raise UsageError(f"sparsity is {sparsity}; it must be at least 0 and below 1")
     return {"density": round(1 - sparsity, 12)}
 
 
 def _embedded(row: dict[str, Any]) -> dict[str, Any]:
-    """The result of a finished run, its ticket now with the weights in it."""
+    """Store the weights in the ticket of a finished run; return the run's result."""
     from supermask.ticket import Ticket
 
     ticket = Ticket.load(row["ticket"])
@@ -123,7 +123,7 @@ def _embedded(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def show_tickets(results: list[dict[str, Any]], as_json: bool) -> None:
-    """One line per seed on stdout."""
+    """Print one line per seed on stdout."""
     for row in results:
         if as_json:
             opt.print_json(row)

@@ -1,4 +1,4 @@
-"""supermask train: the weights themselves."""
+"""supermask train: trains the weights themselves."""
 
 from __future__ import annotations
 
@@ -30,15 +30,16 @@ Examples:
 @opt.option(
     "--ticket",
     type=opt.PATH,
-    help="Train under the mask of this ticket, from its weights, on its network and data.",
+    help="Train from this ticket's weights, under its mask, with its network and data.",
     group="method",
 )
 @run_options
 @click.pass_context
 def command(ctx: click.Context, call: Call, arch_pairs: tuple[str, ...], ticket: Path | None, **values: Any) -> None:
-    """Train the weights of a network, dense or under a ticket's mask; write a run folder, print one result per seed.
+    """Train the weights of a network, dense or under a ticket's mask.
 
-    The same call again answers with the finished run's result, or goes on from where the training was stopped.
+    Writes a run folder and prints one result per seed. Calling it again prints the result of the finished run, or
+    continues where the training was stopped.
     """
     arch_options = opt.parse_options(arch_pairs, "-a")
 
@@ -59,7 +60,7 @@ def command(ctx: click.Context, call: Call, arch_pairs: tuple[str, ...], ticket:
 
 
 def _of_ticket(path: Path | None) -> dict[str, Any]:
-    """Network and data of the ticket, as defaults."""
+    """Return defaults from a ticket: its network and its data."""
     if path is None:
         return {}
     from supermask.ticket import Ticket

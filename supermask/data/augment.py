@@ -1,4 +1,4 @@
-"""What happens to a batch of uint8 images inside the compiled epoch."""
+"""Augmentation and normalisation of uint8 images inside the compiled epoch, and resizing on the host."""
 
 from __future__ import annotations
 
@@ -12,24 +12,27 @@ PAD = 4
 
 
 def normalise(images: Array, mean: tuple[float, ...], std: tuple[float, ...]) -> Array:
-    """uint8 (batch, height, width, channels) -> float32 of zero mean and unit variance per channel."""
+    """Subtract the mean and divide by the deviation of each channel: uint8 (batch, height, width, channels) -> float32.
+
+    `mean` and `std` are those of pixels scaled to [0, 1].
+    """
     scale = np.asarray([1 / (255 * s) for s in std], np.float32)
     shift = np.asarray([m / s for m, s in zip(mean, std, strict=True)], np.float32)
     return images.astype(jnp.float32) * scale - shift
 
 
 def standardise(images: Array) -> Array:
-    """uint8 -> float32, zero mean and unit variance in each image, as `tf.image.per_image_standardization`."""
+    """Give each image zero mean and unit variance, as `tf.image.per_image_standardization` does: uint8 -> float32."""
     x = images.astype(jnp.float32) / 255
     axes = (1, 2, 3)
-    least = 1 / np.sqrt(np.prod(images.shape[1:]), dtype=np.float32)  # an image of one colour has no deviation
+    least = 1 / np.sqrt(np.prod(images.shape[1:]), dtype=np.float32)  # an image of one colour has deviation 0
     return (x - x.mean(axes, keepdims=True)) / jnp.maximum(x.std(axes, keepdims=True), least)
 
 
 def crop_flip(key: Array, images: Array) -> Array:
-    """Each image on its own: 4 pixels of black all around, a random crop of the old size, a coin-flip mirror.
+    """Pad each image with 4 black pixels on all sides, crop it randomly to its old size, mirror half of the images.
 
-    The usual CIFAR augmentation (He et al. 2016, arXiv 1512.03385, section 4.2). Shapes are kept.
+    The usual CIFAR augmentation (He et al. 2016, arXiv 1512.03385, section 4.2). Shapes do not change.
     """
     count, height, width, _ = images.shape
     at, coin = jax.random.split(key)
@@ -43,7 +46,7 @@ def crop_flip(key: Array, images: Array) -> Array:
 
 
 def resize(images: np.ndarray, size: int) -> np.ndarray:
-    """uint8 (n, height, width, channels) -> (n, size, size, channels), bilinear, on the host."""
+    """Resize on the host, bilinearly: uint8 (n, height, width, channels) -> (n, size, size, channels)."""
     from PIL import Image
 
     def one(image: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Examples on their way to the device: the whole split resident there, and a permutation of it for each epoch."""
+"""Feeds: how training examples reach the device. A resident split stays there and is permuted for each epoch."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from supermask.types import Array, Split
 
 
 class Chunk(NamedTuple):
-    """The data of the steps start..stop-1, which lie in one epoch.
+    """The data of steps start..stop-1, all in one epoch.
 
     Attributes:
-        per_seed: arrays with an axis of seeds in front.
+        per_seed: arrays with a leading axis of seeds.
         shared: arrays that all seeds use.
     """
 
@@ -28,23 +28,29 @@ class Chunk(NamedTuple):
 
 
 class Feed(Protocol):
-    """Hands out the training examples of an epoch in chunks, and takes batches from them inside the compiled step."""
+    """Supplies the training examples of an epoch in chunks, and takes batches from them inside the compiled step."""
 
     def chunks(self, keys: Array, epoch: int, step: int) -> Iterator[Chunk]:
-        """The chunks of an epoch (counted from 1) from a step of the whole training on; `keys` has one per seed."""
+        """Yield the chunks of an epoch from a given step on.
+
+        Args:
+            keys: one key per seed.
+            epoch: counted from 1.
+            step: counted from the start of the training.
+        """
 
     def take(
         self, per_seed: Any, shared: Any, step: Array, key: Array, local_shard: Callable[[Array], Array]
     ) -> tuple[Array, Array]:
-        """(inputs, targets) of one seed in one step; traced.
+        """Return (inputs, targets) of one seed in one step; traced.
 
-        Every device makes the whole batch before `local_shard` takes its part, so that augmentation does not depend
-        on how many devices there are.
+        Every device makes the whole batch before `local_shard` takes its part, so augmentation does not depend on the
+        number of devices.
         """
 
 
 class Placement(Protocol):
-    """Where arrays lie on the devices; `engine.sharding.Sharding` is one."""
+    """Places arrays on devices; `engine.sharding.Sharding` implements it."""
 
     def replicate(self, tree: Any) -> Any: ...
 
@@ -53,11 +59,11 @@ class Placement(Protocol):
 
 @dataclass(frozen=True)
 class Pipeline:
-    """How a batch comes about, for one config.
+    """How the batches of one config are made.
 
     Attributes:
-        batch_size, steps_per_epoch: what is left after the last full batch is not used in that epoch.
-        order: (key, epoch) -> the epoch's order of the examples, int32 (at least steps * batch,).
+        batch_size, steps_per_epoch: examples left over after the last full batch are not used in that epoch.
+        order: (key, epoch) -> order of the examples in the epoch, int32 (at least steps * batch,).
         augment: (key, uint8 images) -> uint8 images, or None.
         normalise: uint8 images -> float32.
     """
@@ -70,7 +76,7 @@ class Pipeline:
 
 
 class Resident:
-    """A split that lies on the devices whole, as uint8; an epoch is one chunk."""
+    """Keeps a whole split on the devices, as uint8; an epoch is one chunk."""
 
     def __init__(self, split: Split, pipeline: Pipeline, placement: Placement) -> None:
         self.pipeline = pipeline
@@ -78,7 +84,7 @@ class Resident:
         self._order = jax.jit(placement.program(lambda key, epoch: pipeline.order(key, epoch)))
 
     def chunks(self, keys: Array, epoch: int, step: int) -> Iterator[Chunk]:
-        """One chunk, to the end of the epoch."""
+        """Yield one chunk that reaches to the end of the epoch."""
         yield Chunk(step, epoch * self.pipeline.steps_per_epoch, self._order(keys, jnp.int32(epoch)), self.data)
 
     def take(

@@ -1,4 +1,4 @@
-"""Datasets as searches see them: resized, and with a validation split held out of train."""
+"""Loads datasets for experiments: resizes images and holds a validation split out of train."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from supermask.types import Dataset, Split
 
 
 def load_dataset(config: Config, data_dir: Path | None = None) -> Dataset:
-    """The dataset, resized if asked, with its validation split held out of train.
+    """Load the dataset, resize it if the config says so, and hold the validation split out of train.
 
-    The split depends on the number of images alone, not on the seed, so that accuracies of different seeds
-    are of the same images.
+    The split depends only on the number of images, not on the seed, so accuracies of different seeds are measured on
+    the same images.
     """
     module = registry.load("datasets", config.dataset)
     argument = config.dataset.partition(":")[2] if hasattr(module, "load") else ""
@@ -42,7 +42,7 @@ def load_dataset(config: Config, data_dir: Path | None = None) -> Dataset:
 
 
 def _part(split: Split, index: np.ndarray) -> Split:
-    """Some examples, the images at an address that is a multiple of 64: from there, CPU devices read without a copy."""
+    """The examples at `index`, with images aligned to 64 bytes so that CPU devices can use them without a copy."""
     shape = (len(index), *split.images.shape[1:])
     size = math.prod(shape)
     buffer = np.empty(size + 64, np.uint8)
@@ -54,7 +54,7 @@ def _part(split: Split, index: np.ndarray) -> Split:
 
 
 def default_data_dir() -> Path:
-    """SUPERMASK_DATA_DIR, else a folder in the user's cache."""
+    """The folder named by SUPERMASK_DATA_DIR, or else a folder in the user's cache."""
     import platformdirs
 
     named = os.environ.get("SUPERMASK_DATA_DIR")

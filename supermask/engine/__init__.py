@@ -1,1 +1,1 @@
-"""The compiled core around `supermask.core`: problems, programs, and the trainer that drives them."""
+"""Compiles the steps of `supermask.core` and runs them: problems, programs, and the trainer that drives them."""

@@ -1,4 +1,4 @@
-"""A function compiled once, ahead of its first call, with the time that took kept apart."""
+"""Compiles a function once, ahead of its first call, and measures the time that takes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import jax
 
 
 class Compiled:
-    """Compiles for the first arguments it is called with; others of another shape or type are refused.
+    """A function compiled for the first arguments it is called with; it rejects arguments of other shapes or types.
 
     Attributes:
-        seconds: spent on tracing and compiling, 0 before the first call.
+        seconds: time spent on tracing and compiling, 0 before the first call.
     """
 
     def __init__(self, function: Callable[..., Any], **jit_options: Any) -> None:
@@ -22,7 +22,7 @@ class Compiled:
         self.seconds = 0.0
 
     def prepare(self, *arguments: Any) -> Callable[..., Any]:
-        """Compile for these arguments, unless it is."""
+        """Compile for these arguments unless that is done already; return the compiled function."""
         if self._program is None:
             began = time.perf_counter()
             self._program = self._function.lower(*arguments).compile()
@@ -30,7 +30,7 @@ class Compiled:
         return self._program
 
     def timed(self, *arguments: Any) -> tuple[Any, float]:
-        """The result, once it is there, and the seconds that took, compiling left out."""
+        """Run to completion; return the result and the seconds it took, without compiling."""
         program = self.prepare(*arguments)
         began = time.perf_counter()
         result = jax.block_until_ready(program(*arguments))

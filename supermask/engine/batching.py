@@ -1,4 +1,4 @@
-"""How a batch is cut: into shards for devices, and each shard into micro-batches; and which seeds lie side by side."""
+"""Decides how a batch is cut into shards for devices and into micro-batches, and how many seeds lie side by side."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from supermask.engine.sharding import Sharding
 from supermask.errors import UsageError
 from supermask.types import Model
 
-_PIXELS_IN_CACHE = 8 * 32 * 32  # images x height x width whose activations a CPU core's cache holds, by measurement
-_SMALLEST_SHARD = 8  # images that make a device worth its part in the sum of gradients
+_PIXELS_IN_CACHE = 8 * 32 * 32  # measured: images x height x width whose activations fit into a CPU core's cache
+_SMALLEST_SHARD = 8  # with fewer images, a device saves less time than summing its gradients costs
 
 
 def num_shards(batch: int, model: Model, config: Config) -> int:
-    """Into how many shards a batch is cut: one per device, but on a CPU only where convolutions make it worthwhile.
+    """Return the number of shards of a batch: one per device, but on a CPU only if convolutions make it worthwhile.
 
     Raises:
-        UsageError: the devices cannot have equal shards.
+        UsageError: the batch cannot be divided evenly among the devices.
     """
     count = int(config.devices or 1)
     if jax.default_backend() == "cpu" and not _convolutional(model):
         return 1
-    if batch < int(config.batch_size or 1):  # it was cut to the images that there are
+    if batch < int(config.batch_size or 1):  # there are fewer images than a batch
         return max(d for d in range(1, count + 1) if batch % d == 0)
     if batch % count:
         raise UsageError(f"a batch of {batch} images cannot be shared evenly by {count} devices")
@@ -32,20 +32,21 @@ def num_shards(batch: int, model: Model, config: Config) -> int:
 
 
 def num_microbatches(shard: int, shape: tuple[int, ...], model: Model, config: Config) -> int:
-    """How many micro-batches a device's shard of a batch goes through in.
+    """Return the number of micro-batches that a device's shard of a batch is processed in.
 
-    On a CPU convolutions gain from staying in the cache, unless they are XLA's, which must not lie in a loop there.
+    On a CPU, convolutions are faster if their activations stay in the cache. XLA's own are not cut: in a loop they are
+    slow there.
 
     Args:
-        shard: number of images.
-        shape: of an image (height, width, channels).
+        shard: number of images in the shard.
+        shape: shape of an image (height, width, channels).
 
     Raises:
-        UsageError: the micro-batch that was asked for does not divide the shard.
+        UsageError: the requested micro-batch does not divide the shard.
     """
     if config.micro_batch is not None:
         if model.state:
-            raise UsageError(f"{config.arch} has batch statistics, which need the batch whole: leave out --micro-batch")
+            raise UsageError(f"{config.arch} has batch statistics, which need the whole batch: leave out --micro-batch")
         if shard % config.micro_batch:
             raise UsageError(f"micro-batches of {config.micro_batch} do not divide a device's {shard} images")
         return shard // config.micro_batch
@@ -56,10 +57,10 @@ def num_microbatches(shard: int, shape: tuple[int, ...], model: Model, config: C
 
 
 def devices(config: Config) -> int:
-    """The number of local devices to use: as asked, or the most that share a batch evenly and are worth it.
+    """Return the number of local devices to use: as requested, or the most that share a batch evenly and pay off.
 
     Raises:
-        UsageError: more were asked for than there are.
+        UsageError: more devices were requested than there are.
     """
     there, batch = jax.local_device_count(), int(config.batch_size or 1)
     if config.devices is None:
@@ -71,11 +72,11 @@ def devices(config: Config) -> int:
 
 
 def seeds_side_by_side(config: Config, model: Model, sharding: Sharding) -> int:
-    """How many seeds run side by side, each on a device of its own.
+    """Return how many seeds run side by side, each on a device of its own.
 
-    A device alone with a seed never waits for the others, as it does in every step of a batch that they share; but
-    where batches are shared, fewer seeds than devices would leave some idle. Batch statistics need the batch whole,
-    so the seeds of networks that have them take turns.
+    A device with a seed of its own never waits for the others; devices that share a batch wait for each other in every
+    step. But if there are fewer seeds than devices, some devices would be idle, so they share batches instead. Batch
+    statistics need the whole batch, so the seeds of networks that have them take turns.
     """
     count, seeds = int(config.devices or 1), config.seeds
     if model.state or (sharding.num_shards > 1 and seeds < count):

@@ -1,4 +1,4 @@
-"""Callbacks: who is told how a training goes, and who is asked whether to stop or to save."""
+"""Callbacks: they are told how a training progresses, and asked whether to stop or to save."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Metrics:
-    """What one epoch showed; every array has shape (seeds,) and accuracies are fractions in [0, 1].
+    """The measurements of one epoch. Every array has shape (seeds,); accuracies are fractions in [0, 1].
 
     Attributes:
-        epoch: how many epochs are done, counted from 1.
-        seeds: the seeds that the columns belong to.
+        epoch: number of epochs done.
+        seeds: the seeds that the entries belong to.
         images_per_second: training images over the epoch's wall time, compilation excluded.
     """
 
@@ -35,25 +35,25 @@ class Metrics:
 
 
 class Callback:
-    """Called between compiled calls, never from inside; every function does nothing unless overridden."""
+    """Called between compiled calls, never from inside one. Every function does nothing unless overridden."""
 
     def on_begin(self, folder: Path, config: Config) -> None:
-        """A run begins, or goes on, in a folder; not called where nothing is kept."""
+        """Called when a run begins or resumes in a folder; not called without a run folder."""
 
     def on_end(self) -> None:
-        """The run that began has ended, however it did."""
+        """Called when the run has ended, whether it succeeded or failed."""
 
     def on_note(self, text: str) -> None:
-        """Something a user may want to read, on one line."""
+        """Called with a message for the user, on one line."""
 
     def on_steps(self, seeds: tuple[int, ...], done: int, total: int, loss: float) -> None:
-        """After each compiled call: steps done, steps in all, mean loss of the epoch so far over the seeds."""
+        """Called after each compiled call: steps done, total steps, mean loss of the epoch so far over the seeds."""
 
     def on_epoch(self, metrics: Metrics) -> None:
-        """After each epoch, for all seeds that lie side by side."""
+        """Called after each epoch, for all seeds that lie side by side."""
 
     def should_stop(self) -> bool:
-        """Whether to stop here, with the best result so far."""
+        """Whether to stop now, with the best result so far."""
         return False
 
     def should_save(self, epochs_done: int) -> bool:
@@ -61,11 +61,11 @@ class Callback:
         return False
 
     def on_save(self, snapshot: Snapshot) -> None:
-        """A snapshot that some callback asked for, or that of a training that is being stopped."""
+        """Called with a snapshot, after a callback asked to save or to stop."""
 
 
 class Callbacks(Callback):
-    """Several as one."""
+    """Several callbacks as one."""
 
     def __init__(self, callbacks: Iterable[Callback]) -> None:
         self._all = tuple(callbacks)

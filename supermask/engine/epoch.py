@@ -1,4 +1,4 @@
-"""Steps of a training as one compiled program."""
+"""The training steps of an epoch, as one program to compile."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from supermask.engine.sharding import Sharding
 from supermask.types import Array, Clock, Sums
 
 Carry = tuple[TrainState, Sums, Array]
-"""The state, the sums over the epoch so far, and the first step whose loss was not finite, or -1 (int32)."""
+"""The state, the sums over the epoch so far, and the first step with a loss that is not finite, or -1 (int32)."""
 
 
 def training_program(
     problem: Problem, parametrization: Parametrization, feed: Feed, sharding: Sharding
 ) -> Callable[..., Carry]:
-    """(carry, (frozen, key, chunk), (chunk, start, stop)) -> the carry after the steps start..stop-1.
+    """Return a function (carry, (frozen, key, chunk), (chunk, start, stop)) -> the carry after steps start..stop-1.
 
-    For all seeds that lie side by side: the first two arguments have their axis in front, see `Sharding.program`; the
-    chunk's arrays come in two parts, see `data.feed.Chunk`. The steps lie in one chunk. Start and stop are traced
-    (int32 scalars), so that one compilation serves pieces of an epoch of any length; the sums go in and out, so that
-    how an epoch was cut has no influence on the result, not even by rounding.
+    It runs all seeds that lie side by side: the first two arguments have a leading axis of seeds, see
+    `Sharding.program`. The chunk's arrays come in two parts, see `data.feed.Chunk`; all steps must be in this chunk.
+    Start and stop are traced (int32 scalars), so one compilation serves pieces of an epoch of any length. The sums go
+    in and out, so the way an epoch is cut does not change the result, not even by rounding.
     """
     steps = problem.pipeline.steps_per_epoch
     step = Step(

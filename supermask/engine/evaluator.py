@@ -1,4 +1,4 @@
-"""How good results are on one split: the same compiled function for a search and for `eval`."""
+"""Scores results on one split, with the same compiled function in a search and in `eval`."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from supermask.masks.noise import key_for
 from supermask.types import Split, Sums
 
 SAMPLES = 10
-"""Draws of a sampled mask that a recorded accuracy is the mean of (Zhou et al. 2019)."""
+"""Number of draws of a sampled mask that a recorded accuracy is averaged over (Zhou et al. 2019)."""
 
 SECONDS_PER_CALL = 1.0
-"""How long compiled code keeps Python from reporting and from obeying signals, once its speed is known."""
+"""Length of a compiled call once its speed is known; until the call ends, Python cannot report or handle signals."""
 
 
 def seed_key(seed: int) -> jax.Array:
-    """The key that everything random of one seed, but its random weights, derives from."""
+    """Return the key from which everything random about a seed is derived, except its weights."""
     return jax.random.key(seed)
 
 
@@ -42,11 +42,11 @@ class Evaluator:
         data: Any = None,
         batch_size: int | None = None,
     ) -> None:
-        """`data` are the split's images and labels, if they are on the devices already."""
+        """Place the split on the devices; `data` are its images and labels if they are there already."""
         self._problem, self._parametrization = problem, parametrization
-        self._sharding = replace(sharding, whole=False)  # batch statistics are read here, not made
+        self._sharding = replace(sharding, whole=False)  # evaluation only reads batch statistics
         self._data = data or self._sharding.replicate((split.images, split.labels))
-        # On a CPU, 128 at a time would take more memory than the search of a Conv4 itself.
+        # On a CPU, batches of 128 would take more memory than the search of a Conv4 itself.
         self._batch_size = batch_size or min(32 if jax.default_backend() == "cpu" else 512, len(split))
         self._batches = -(-len(split) // self._batch_size)
         self._per_call = 1  # a first look at the speed
@@ -54,7 +54,7 @@ class Evaluator:
 
     @property
     def rounds(self) -> int:
-        """In a round, every device that shares the split takes a batch."""
+        """Number of rounds over the split; in each round, every device that shares the split takes one batch."""
         return -(-self._batches // self._batches_per_round)
 
     @property
@@ -70,12 +70,13 @@ class Evaluator:
         samples: int = 1,
         stop: Callable[[], bool] = lambda: False,
     ) -> Sums | None:
-        """Sums over the split, each array of shape (draws, seeds); one draw unless the results are sampled masks.
+        """Return sums over the split, each array of shape (draws, seeds); one draw unless results are sampled masks.
 
         Args:
-            result, model_state, frozen: of all seeds, as `Sharding.stack_seeds` returns them.
-            seeds: draw i of a seed is the same, whatever `samples` is.
-            stop: asked between compiled calls; once it says so, None is returned.
+            result, model_state, frozen: trees of all seeds, as `Sharding.stack_seeds` returns them.
+            seeds: one per entry of the trees. Draw i of a seed does not depend on `samples`.
+            samples: number of draws of a sampled mask.
+            stop: asked between compiled calls; if it returns True, the result is None.
         """
         found = []
         for draw in range(samples if is_sampled(result) else 1):
@@ -86,11 +87,11 @@ class Evaluator:
         return Sums(*(np.stack(column) for column in zip(*found, strict=True)))
 
     def prepare(self, result: Any, model_state: Any, frozen: Any, seeds: Sequence[int]) -> None:
-        """Compile for such arguments, unless it is."""
+        """Compile for arguments like these unless that is done already."""
         self.program.prepare((result, model_state, frozen, self._keys(seeds, 0)), self._shared(0, 0))
 
     def _draw(self, per_seed: Any, stop: Callable[[], bool]) -> Sums | None:
-        """Per seed; batches are summed up here, however they came."""
+        """Return the sums of one draw, per seed. Batches are added up here, so it does not matter how they were cut."""
         pieces, done = [], 0
         while done < self.rounds:
             if stop():
@@ -110,11 +111,11 @@ class Evaluator:
         return self._sharding.stack_seeds([jax.random.fold_in(key, draw) for key in keys])
 
     def _sums(self, per_seed: Any, shared: Any) -> Sums:
-        """Of each batch of the split, exactly; traced.
+        """Return the exact sums of each batch of the split; traced.
 
-        Batches are those of the rounds start..stop-1 (int32 scalars); the sums of all others are 0. Every device takes
-        whole batches, so that outputs do not depend on the number of devices. The last batch is filled up with its
-        last example, which then counts once.
+        Covers the batches of rounds start..stop-1 (int32 scalars); the sums of all others are 0. Every device takes
+        whole batches, so outputs do not depend on the number of devices. The last batch is padded with its last
+        example, which still counts only once.
         """
         result, model_state, frozen, key = per_seed
         images, labels, start, stop = shared
@@ -137,5 +138,5 @@ class Evaluator:
 
 
 def is_sampled(mask: Any) -> bool:
-    """Whether a hardened mask is one of probabilities, which has to be drawn."""
+    """Whether a hardened mask holds probabilities and must be drawn before use."""
     return any(array.dtype == np.uint8 for array in mask.values())

@@ -1,4 +1,4 @@
-"""The optimiser and the learning rate of a config."""
+"""Makes the optimiser and the learning-rate schedule of a config."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from supermask.types import Array
 
 
 def make_optimizer(config: Config, steps_per_epoch: int) -> optax.GradientTransformation:
-    """SGD with momentum (Nesterov's or not), or Adam; weight decay is L2 in the gradient, as in PyTorch.
+    """Return SGD with momentum (plain or Nesterov's) or Adam; weight decay is L2 in the gradient, as in PyTorch.
 
-    The learning rate moves once an epoch, as in the published code: epoch e of E is counted from 0. A cosine has
-    (1 + cos(pi e / E)) / 2 of it, so that the last epoch still learns; a staircase 0.9 to the power of the tenths of
-    the search that are over (Koster et al. 2022: every ten epochs of a hundred).
+    The learning rate changes once per epoch, as in the published code. In epoch e of E, counted from 0, the cosine
+    schedule multiplies it by (1 + cos(pi e / E)) / 2, so the last epoch still learns; the staircase schedule multiplies
+    it by 0.9 after each tenth of the epochs (Koster et al. 2022: every ten epochs of a hundred).
     """
     rate, epochs = float(config.learning_rate or 0), max(1, int(config.epochs or 0))
     of_epoch: dict[str, Callable[[Array], Any]] = {

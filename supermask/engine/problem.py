@@ -1,4 +1,4 @@
-"""Problem: model, task, data and optimiser of one config; the one place where names become objects."""
+"""Problem: the model, task, data and optimiser of one config. Only this module turns names into objects."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ AnyConfig = TypeVar("AnyConfig", bound=Config)
 
 @dataclass(frozen=True)
 class Problem:
-    """Everything that an experiment runs on; nothing is left open.
+    """Everything that an experiment needs, with nothing left open.
 
     Attributes:
-        config: resolved, its devices counted.
-        method: of a search; None where weights are trained.
-        pipeline: how training batches come about.
-        num_microbatches: that a device's shard of a batch goes through in.
-        sharding: with one seed on the devices; see `side_by_side`.
+        config: resolved, with the number of devices filled in.
+        method: the method of a search; None in weight training.
+        pipeline: how training batches are made.
+        num_microbatches: number of micro-batches that a device's shard of a batch is processed in.
+        sharding: sharding for one seed; `side_by_side` gives that for several.
     """
 
     config: Config
@@ -57,22 +57,22 @@ class Problem:
 
     @property
     def total_steps(self) -> int:
-        """Steps of the whole training."""
+        """Number of steps in the whole training."""
         return self.pipeline.steps_per_epoch * int(self.config.epochs or 0)
 
     def side_by_side(self, seeds: int | None = None) -> Sharding:
-        """The sharding with several seeds side by side: `seeds` of them, or as many as suit config and devices."""
+        """Return the sharding with `seeds` seeds side by side, or as many as suit the config and the devices."""
         if seeds is None:
             seeds = batching.seeds_side_by_side(self.config, self.model, self.sharding)
         return replace(self.sharding, seeds=seeds)
 
     def weights(self, seed: int) -> Tree:
-        """The random weights of one seed."""
+        """Draw the random weights of one seed."""
         return inits.of_config(self.config, seed, self.model.weights)
 
 
 def on_this_machine(config: AnyConfig) -> AnyConfig:
-    """A resolved config with what this machine decides: the number of devices.
+    """Fill in what depends on the machine, the number of devices, in a resolved config.
 
     Raises:
         UsageError: more devices than there are, a precision that the device does not have, an unknown init.
@@ -84,16 +84,16 @@ def on_this_machine(config: AnyConfig) -> AnyConfig:
 
 
 def load_problem(config: Config, data_dir: Path | None = None) -> Problem:
-    """The problem of a resolved config; reads its dataset, fetching it if it is missing.
+    """Build the problem of a resolved config; load its dataset, downloading it if it is missing.
 
     Raises:
-        UsageError, BadFileError, SupermaskError: see the parts.
+        UsageError, BadFileError, SupermaskError: as raised by `load_dataset` and `build`.
     """
     return build(config, load_dataset(config, data_dir))
 
 
 def build(config: Config, dataset: Dataset) -> Problem:
-    """The problem of a resolved config on a dataset that is given.
+    """Build the problem of a resolved config on a given dataset.
 
     Raises:
         UsageError: the network has nothing to mask, or the batch cannot be cut as asked.
@@ -146,13 +146,13 @@ def _pipeline(config: Config, dataset: Dataset, method: Method | None, batch: in
 
 
 def _order(method: Method | None, count: int, batch: int, key: Array, epoch: Array) -> Array:
-    """The order of the training examples in an epoch: the method's own, or a fresh permutation; int32."""
+    """Return the order of the training examples in an epoch, int32: the method's own, or a new random permutation."""
     own = method.order(key, epoch, count, batch) if method else None
     return jax.random.permutation(jax.random.fold_in(key, epoch), count) if own is None else own
 
 
 def _normalisation(config: Config, dataset: Dataset) -> Callable[[Array], Array]:
-    """From uint8 images to what the network sees."""
+    """Return the function that turns uint8 images into the network's inputs."""
     channels = dataset.train.images.shape[-1]
     return {
         "dataset": lambda x: augment.normalise(x, dataset.mean, dataset.std),
@@ -162,5 +162,5 @@ def _normalisation(config: Config, dataset: Dataset) -> Callable[[Array], Array]
 
 
 def initial_state(shapes: Shapes) -> Tree:
-    """Batch statistics to start from: variance 1, everything else 0."""
+    """Return initial batch statistics: 1 for variances, 0 for everything else."""
     return {name: np.full(shape, float(name.endswith("var")), np.float32) for name, shape in shapes.items()}

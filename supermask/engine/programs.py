@@ -1,4 +1,4 @@
-"""The compiled functions of a training and its data on the devices."""
+"""The compiled functions of a training, and its data on the devices."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from supermask.engine.state import FitState
 from supermask.types import Sums, Tree
 
 Start = tuple[Tree, Any]
-"""(trainable, method_state) of one seed before the first step."""
+"""The (trainable, method_state) of one seed before the first step."""
 
 
 class CompiledSteps:
-    """Everything compiled once for a problem, a parametrization and a sharding, whatever the seeds."""
+    """Everything that is compiled once for a problem, a parametrization and a sharding; it serves any seeds."""
 
     def __init__(self, problem: Problem, parametrization: Parametrization, sharding: Sharding) -> None:
         self.problem, self.sharding = problem, sharding
@@ -35,20 +35,20 @@ class CompiledSteps:
         self.feed = Resident(dataset.train, problem.pipeline, sharding)
         self.validation = Evaluator(problem, parametrization, dataset.validation, sharding)
         self._parametrization = parametrization
-        # The state and the sums are donated: they are updated in place.
+        # The state and the sums are donated, so they are updated in place.
         self._train = Compiled(training_program(problem, parametrization, self.feed, sharding), donate_argnums=0)
         self._result = Compiled(sharding.program(self._hardened))
         self._optimizer = Compiled(sharding.program(lambda trainable, _: problem.optimizer.init(trainable)))
 
     @cached_property
     def training_split(self) -> Evaluator:
-        """Scores results that are not trained on the training examples."""
+        """The evaluator that scores untrained results on the training examples."""
         train = self.problem.dataset.train
         return Evaluator(self.problem, self._parametrization, train, self.sharding, self.feed.data)
 
     @cached_property
     def data_name(self) -> str:
-        """Differs for other training images or labels: their number, and checksums of both."""
+        """The number of training images and checksums of images and labels; differs for other training data."""
         train = self.problem.dataset.train
         images, labels = (zlib.crc32(np.ascontiguousarray(array).data) for array in (train.images, train.labels))
         return f"{len(train)}-{images:08x}-{labels:08x}"
@@ -61,14 +61,14 @@ class CompiledSteps:
         return sum(program.seconds for program in programs)
 
     def init(self, seeds: Sequence[int], starts: Sequence[Start]) -> FitState:
-        """The state before the first step; `starts` has one entry per seed that is laid, see `FitState.laid`."""
-        stack, laid = self.sharding.stack_seeds, tuple(seeds) + tuple(seeds[-1:]) * (len(starts) - len(seeds))
-        keys = [jax.random.split(seed_key(seed), 3) for seed in laid]
+        """Return the state before the first step; `starts` has one entry per entry of `FitState.padded_seeds`."""
+        stack, padded = self.sharding.stack_seeds, tuple(seeds) + tuple(seeds[-1:]) * (len(starts) - len(seeds))
+        keys = [jax.random.split(seed_key(seed), 3) for seed in padded]
         trainable, method_state = (stack([start[part] for start in starts]) for part in (0, 1))
-        model_state = stack([initial_state(self.problem.model.state)] * len(laid))
+        model_state = stack([initial_state(self.problem.model.state)] * len(padded))
         state = FitState(
             seeds=tuple(seeds),
-            laid=laid,
+            padded_seeds=padded,
             train=TrainState(trainable, self._optimizer(trainable, ()), model_state, method_state),
             order_key=stack([key[1] for key in keys]),
             noise_key=stack([key[2] for key in keys]),
@@ -79,25 +79,25 @@ class CompiledSteps:
         return state
 
     def begin_epoch(self, state: FitState) -> None:
-        """Forget the sums of the epoch before."""
-        stack, count = self.sharding.stack_seeds, len(state.laid)
+        """Reset the sums at the start of an epoch."""
+        stack, count = self.sharding.stack_seeds, len(state.padded_seeds)
         state.sums = Sums(*(stack([zero] * count) for zero in (np.float32(0), np.int32(0), np.int32(0))))
         state.failed = stack([np.int32(-1)] * count)
 
     def advance(self, state: FitState, frozen: Any, chunk: Chunk, start: int, stop: int) -> float:
-        """Run the steps start..stop-1 of a chunk; the seconds that took, without compiling."""
+        """Run steps start..stop-1 of a chunk; return the seconds it took, without compiling."""
         moved, seconds = self._train.timed(*self._arguments(state, frozen, chunk, start, stop))
         state.train, state.sums, state.failed = moved
         return seconds
 
     def prepare(self, state: FitState, frozen: Any) -> None:
-        """Compile all that an epoch needs before its first step: while that takes, a stop loses nothing."""
+        """Compile everything that an epoch needs, before the first step: a stop meanwhile loses no progress."""
         chunk = next(self.feed.chunks(state.order_key, 1, 0))
-        self.validation.prepare(self.result(state, frozen)[0], state.train.model_state, frozen, state.laid)
+        self.validation.prepare(self.result(state, frozen)[0], state.train.model_state, frozen, state.padded_seeds)
         self._train.prepare(*self._arguments(state, frozen, chunk, 0, 0))
 
     def result(self, state: FitState, frozen: Any) -> tuple[Any, np.ndarray]:
-        """(results, their densities)."""
+        """Return (results, their densities)."""
         train = state.train
         found, density = self._result((train.trainable, train.method_state, frozen), ())
         return found, np.asarray(density)

@@ -1,4 +1,4 @@
-"""What a method may see of the network and the training examples before it sets its first scores."""
+"""Shows a method the network and some training examples, so that it can derive its first scores from them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from supermask.types import Array, InitContext, Tree
 from supermask.weights.shapes import maskable
 
 PER_CLASS = 10
-"""Training images per class that a loss is taken over (Lee et al. 2019; Wang et al. 2020)."""
+"""Number of training images per class that the loss is taken over (Lee et al. 2019; Wang et al. 2020)."""
 
 
 def first_scores(problem: Problem) -> Callable[[int, Tree], Start]:
-    """A function (seed, weights) -> (scores, method_state) of the problem's method, compiled once for all seeds."""
+    """Return a function (seed, weights) -> (scores, method_state) for the problem's method; it compiles only once."""
     method = problem.method
     assert method is not None
     saliency = Saliency(problem)
@@ -45,7 +45,7 @@ class Saliency:
         self._response = jax.jit(self._summed_outputs)
 
     def __call__(self, seed: int, weights: Tree) -> tuple[Tree, InitContext]:
-        """(maskable weights, the network as functions of such); `weights` are all of the seed's."""
+        """Return (maskable weights, the network as functions of maskable weights); `weights` are all of the seed's."""
         chosen = {name: jnp.asarray(weights[name]) for name in maskable(self._problem.model.weights)}
         rest = {name: array for name, array in weights.items() if name not in chosen}
 
@@ -55,7 +55,7 @@ class Saliency:
         return chosen, InitContext(loss, partial(self._response, rest))
 
     def _images(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """PER_CLASS images of each class, or all that there are, and their labels."""
+        """Return PER_CLASS images of each class, or all if there are fewer, and their labels."""
         train = self._problem.dataset.train
         order = np.argsort(np.random.Philox(key=seed).random_raw(len(train)), kind="stable")
         labels = train.labels[order]
@@ -68,10 +68,10 @@ class Saliency:
         return outputs.astype(jnp.float32)
 
     def _mean_loss(self, rest: Tree, images: Array, labels: Array, maskables: Tree, temperature: float) -> Array:
-        """Taken over as many images at once as in a training step, so that it needs no more memory than one."""
+        """Return the mean loss; as many images at once as in a training step, so it needs no more memory than one."""
         problem, count = self._problem, len(labels)
         shards = problem.sharding.num_shards * problem.num_microbatches
-        # Batch statistics are those of all images at hand, as in the first step.
+        # Batch statistics are taken over all images at once, as in the first step.
         size = count if self._state else min(count, problem.pipeline.batch_size // shards)
         padding = -count % size
         images = jnp.pad(images, ((0, padding), (0, 0), (0, 0), (0, 0))).reshape(-1, size, *images.shape[1:])

@@ -1,7 +1,7 @@
-"""Where seeds and batches lie on devices: one seed whose batches all devices share, or a seed on each device.
+"""Where seeds and batches lie on devices: all devices share the batches of one seed, or each device has its own seed.
 
-One program serves both, and one device as well as many. Where seeds lie apart, each device goes through the shards of
-a batch one after the other that the devices would have shared, so that a seed's ticket does not depend on the seeds
+The same program serves both cases, and any number of devices. With a seed on each device, the device processes, one
+after the other, the shards that the devices would otherwise share. So a seed's ticket does not depend on the seeds
 beside it.
 """
 
@@ -25,14 +25,13 @@ Program = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Sharding:
-    """The first local devices as a mesh of one axis.
+    """The first local devices, as a mesh with one axis.
 
     Attributes:
-        num_shards: into how many a batch is cut.
-        seeds: how many seeds lie side by side, each on a device of its own; with 1, each device takes a shard of
-            the batch.
-        whole: the network sees its batch whole (it has batch statistics), so that the compiler divides the work on
-            one batch instead; only with `seeds` 1.
+        num_shards: number of shards that a batch is cut into.
+        seeds: number of seeds side by side, each on its own device; with 1, each device takes a shard of the batch.
+        whole: the network needs the whole batch (it has batch statistics), so the compiler distributes the work on one
+            batch instead; only with `seeds` 1.
     """
 
     num_shards: int = 1
@@ -49,32 +48,32 @@ class Sharding:
 
     @property
     def axis(self) -> str | None:
-        """The mesh axis to sum over inside a program, if a batch is spread over it."""
+        """The mesh axis to sum over inside a program if a batch is spread over devices, else None."""
         return AXIS if self.seeds == 1 and self.num_shards > 1 and not self.whole else None
 
     @property
     def sequential_shards(self) -> int:
-        """How many shards of a batch one device takes, one after the other."""
+        """Number of shards of a batch that one device processes, one after the other."""
         return self.num_shards if self.seeds > 1 else 1
 
     def replicate(self, tree: Any) -> Any:
-        """The arrays of a tree, whole, on every device."""
+        """Put the whole arrays of a tree on every device."""
         return jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec()))
 
     def place_seeds(self, tree: Any) -> Any:
-        """Arrays that have the axis of seeds in front already, each seed on its device."""
+        """Put each seed on its device, for arrays that have a leading axis of seeds already."""
         return jax.device_put(tree, NamedSharding(self.mesh, self._own))
 
     def stack_seeds(self, trees: Sequence[Any]) -> Any:
-        """One tree per seed as one tree with an axis of length `seeds` in front, each seed on its device."""
+        """Stack one tree per seed into one tree with a leading axis of length `seeds`, each seed on its device."""
         return self.place_seeds(jax.tree.map(lambda *arrays: _stack(arrays), *trees))
 
     def program(self, function: Program, own: int = 1) -> Program:
-        """A function of one seed as a function, to be compiled, of all seeds side by side.
+        """Turn a function of one seed into a function, to be compiled, of all seeds side by side.
 
         Args:
-            function: (per_seed, ..., shared) -> result; sees and returns arrays of one seed, without the axis in front.
-            own: how many arguments come before `shared`: pytrees in which every seed has arrays of its own.
+            function: (per_seed, ..., shared) -> result; takes and returns arrays of one seed, without the leading axis.
+            own: number of arguments before `shared`: pytrees in which each seed has its own arrays.
         """
 
         def each(*arguments: Any) -> Any:
@@ -87,7 +86,7 @@ class Sharding:
         return jax.shard_map(each, mesh=self.mesh, in_specs=inputs, out_specs=self._own, check_vma=False)
 
     def local_shard(self, x: Array) -> Array:
-        """Inside a program: this device's part of an axis 0 that is the batch, or all of it."""
+        """Return this device's part of the batch (axis 0), or all of it; only inside a program."""
         if self.whole:
             return lax.with_sharding_constraint(x, NamedSharding(self.mesh, PartitionSpec(AXIS)))
         if self.axis is None:

@@ -1,4 +1,4 @@
-"""Where a training stands, as arrays and JSON: what is needed to go on to the same bytes."""
+"""Snapshots of a training, as arrays and JSON: enough to resume to the same bytes."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Snapshot:
     Attributes:
         first: the first of the seeds.
         step, epochs_done, seconds: as in FitState.
-        arrays: what moves from step to step, by path.
+        arrays: the arrays that change from step to step, by path.
         best, last: candidates of each seed; [] before the first epoch is done.
-        data: names the training examples.
+        data: identifies the training examples.
     """
 
     first: int
@@ -39,34 +39,34 @@ class Snapshot:
 
     @classmethod
     def of(cls, state: FitState, data: str) -> Snapshot:
-        """A copy on the host; `data` names the training examples."""
+        """Copy a state to the host; `data` identifies the training examples."""
         arrays = {path: np.asarray(leaf) for path, leaf in _flat(state.moving)}
         where = (state.seeds[0], state.step, state.epochs_done, state.seconds)
         return cls(*where, arrays=arrays, best=state.best, last=state.last, data=data)
 
     def restore(self, state: FitState, data: str, place: Callable[[Any], Any]) -> None:
-        """Put everything into a state that has begun its epoch; `place` brings arrays to the devices.
+        """Restore everything into a state that has begun its epoch; `place` moves arrays to the devices.
 
         Raises:
-            BadFileError: this is a snapshot of another training, or of other examples.
+            BadFileError: the snapshot belongs to another training or to other examples.
         """
         if self.data != data:
-            raise BadFileError("the checkpoint is of other training images: --force starts anew")
+            raise BadFileError("the checkpoint is of other training images: --force starts over")
         for path, leaf in _flat(state.moving):
             found = self.arrays.get(path)
             if found is None or found.shape != leaf.shape or found.dtype != leaf.dtype:
-                raise BadFileError(f"the checkpoint's {path} is not that of this run: --force starts anew")
+                raise BadFileError(f"the checkpoint's {path} is not that of this run: --force starts over")
         values = [self.arrays[path] for path, _ in _flat(state.moving)]
         state.train, state.sums = place(jax.tree.unflatten(jax.tree.structure(state.moving), values))
         state.step, state.epochs_done, state.seconds = self.step, self.epochs_done, self.seconds
         state.best, state.last = self.best, self.last
 
     def is_finite(self) -> bool:
-        """Whether no score and no moment is infinite or NaN: only such a snapshot is worth keeping."""
+        """Whether all arrays are free of infinities and NaN; only then is the snapshot worth keeping."""
         return all(np.isfinite(array).all() for array in self.arrays.values())
 
     def pack(self) -> tuple[dict[str, Any], Tree]:
-        """(JSON values, tensors) for a file."""
+        """Return (JSON values, tensors) for a file."""
         tensors = {f"state/{path}": array for path, array in self.arrays.items()}
         document: dict[str, Any] = {key: getattr(self, key) for key in _PLAIN}
         for kind, candidates in (("best", self.best), ("last", self.last)):
@@ -78,7 +78,7 @@ class Snapshot:
 
     @classmethod
     def unpack(cls, document: dict[str, Any], tensors: Tree) -> Snapshot:
-        """The snapshot of `pack`.
+        """Make the snapshot again from what `pack` returned.
 
         Raises:
             BadFileError: something is missing.
@@ -99,7 +99,7 @@ class Snapshot:
             plain: dict[str, Any] = {key: kind(document[key]) for key, kind in _PLAIN.items()}
             return cls(**plain, arrays=under("state/"), best=candidates("best"), last=candidates("last"))
         except (KeyError, TypeError, ValueError) as error:
-            raise BadFileError(f"the checkpoint lacks {error}: --force starts anew") from error
+            raise BadFileError(f"the checkpoint lacks {error}: --force starts over") from error
 
 
 def _flat(moving: Any) -> list[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""Where the training of some seeds side by side stands, between two steps."""
+"""The state of a training of some seeds side by side, between two steps."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from supermask.types import Array, Sums, Tree
 
 @dataclass(frozen=True)
 class Candidate:
-    """A result on the host that may become the one of its seed.
+    """A result on the host that may become the final result of its seed.
 
     Attributes:
         result: see `Parametrization.result`.
-        model_state: batch statistics that it was scored with.
+        model_state: the batch statistics that it was scored with.
         metrics: epochs, loss, train_accuracy, val_accuracy.
     """
 
@@ -27,22 +27,22 @@ class Candidate:
 
 @dataclass
 class FitState:
-    """What `Trainer.fit` moves on. Arrays have an axis of seeds in front.
+    """The state that `Trainer.fit` advances. Arrays have a leading axis of seeds.
 
     Attributes:
-        seeds: the seeds that were asked for.
-        laid: the same, the last one repeated where devices are left over, so that nothing is compiled anew.
+        seeds: the requested seeds.
+        padded_seeds: the same, with the last one repeated on devices left over, so that nothing is compiled anew.
         train: see `core.TrainState`.
-        order_key, noise_key: what the order, and augmentation, dropout and the noise of masks, derive from.
-        sums, failed: over the epoch so far; the first step whose loss was not finite, or -1.
-        step, epochs_done: of an epoch that is done, the result has been scored.
-        seconds: spent in steps.
-        best, last: candidates of each of `laid`; [] before the first epoch is done.
-        interrupted: whether a callback stopped it.
+        order_key, noise_key: keys of the data order, and of augmentation, dropout and the noise of masks.
+        sums, failed: sums over the epoch so far; the first step with a loss that is not finite, or -1.
+        step, epochs_done: steps done; epochs done, with their results scored.
+        seconds: time spent in steps.
+        best, last: candidates of each of `padded_seeds`; [] before the first epoch is done.
+        interrupted: whether a callback stopped the training.
     """
 
     seeds: tuple[int, ...]
-    laid: tuple[int, ...]
+    padded_seeds: tuple[int, ...]
     train: TrainState
     order_key: Array
     noise_key: Array
@@ -57,5 +57,5 @@ class FitState:
 
     @property
     def moving(self) -> Any:
-        """The arrays that a snapshot holds."""
+        """The arrays that a snapshot stores."""
         return self.train, self.sums

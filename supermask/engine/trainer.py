@@ -1,4 +1,4 @@
-"""Trainer: drives compiled steps over epochs, for seeds side by side; knows no folder and no file."""
+"""Trainer: runs compiled steps over epochs, for seeds side by side. It knows nothing of folders and files."""
 
 from __future__ import annotations
 
@@ -22,37 +22,38 @@ from supermask.types import Split, Sums, Tree
 
 
 class Trainer:
-    """Compiled once for (problem, parametrization, sharding); trains any seeds."""
+    """Trains any seeds; compiled once for a problem, a parametrization and a sharding."""
 
     def __init__(self, problem: Problem, parametrization: Parametrization, sharding: Sharding) -> None:
         self.problem, self.parametrization, self.sharding = problem, parametrization, sharding
         self.steps = CompiledSteps(problem, parametrization, sharding)
 
     def place(self, trees: Sequence[Tree]) -> Any:
-        """What is frozen, one tree per seed, on the devices; the last seed is repeated where devices are left over."""
+        """Put frozen trees, one per seed, on the devices; the last one is repeated on devices that are left over."""
         return self.sharding.stack_seeds(self._filled(trees))
 
     def init(self, seeds: Sequence[int], starts: Sequence[Start]) -> FitState:
-        """The state before the first step, from the first (trainable, method_state) of each seed."""
+        """Return the state before the first step; `starts` has each seed's initial (trainable, method_state)."""
         return self.steps.init(seeds, self._filled(starts))
 
     def restore(self, state: FitState, snapshot: Snapshot) -> None:
-        """Put a state where a snapshot of the same training was taken.
+        """Set a state to a snapshot of the same training.
 
         Raises:
-            BadFileError: the snapshot is of another training, or of other data.
+            BadFileError: the snapshot belongs to another training or to other data.
         """
         snapshot.restore(state, self.steps.data_name, self.sharding.place_seeds)
 
     def fit(self, state: FitState, frozen: Any, until: int, callbacks: Iterable[Callback] = ()) -> FitState:
-        """Train until so many epochs are done; also how a training goes on that was restored in the middle of one.
+        """Train until `until` epochs are done. A restored state resumes at its step, even in the middle of an epoch.
 
-        With 0 epochs the first result is scored as it is, on training and validation examples.
+        With 0 epochs, the initial result is scored as it is on training and validation examples.
 
         Args:
-            state: is moved on, and returned; `interrupted` says that a callback stopped it.
+            state: updated in place and returned; `interrupted` tells whether a callback stopped the training.
             frozen: as `place` returns it.
-            until: epochs, counted from the start of the training.
+            until: number of epochs, counted from the start of the training.
+            callbacks: called between compiled calls.
 
         Raises:
             DivergedError: a loss is not finite; nothing of that epoch is kept.
@@ -60,19 +61,19 @@ class Trainer:
         return _Fit(self, state, frozen, Callbacks(callbacks)).run(until)
 
     def evaluate(self, state: FitState, frozen: Any, split: Split) -> Sums:
-        """Sums of the present results over a split, each array of shape (draws, seeds)."""
+        """Return sums of the current results over a split, each array of shape (draws, seeds)."""
         result, _ = self.steps.result(state, frozen)
         evaluator = Evaluator(self.problem, self.parametrization, split, self.sharding)
-        sums = evaluator(result, state.train.model_state, frozen, state.laid)
+        sums = evaluator(result, state.train.model_state, frozen, state.padded_seeds)
         assert sums is not None  # nobody stops it
         return sums
 
     def score_again(
         self, state: FitState, candidates: list[Candidate], frozen: Any, samples: int, callbacks: Iterable[Callback]
     ) -> Sums | None:
-        """Sums of sampled candidates over the validation examples, each array of shape (draws, seeds).
+        """Return sums of sampled candidates over the validation examples, each array of shape (draws, seeds).
 
-        None if a callback stops it; then a snapshot was saved, and `state.interrupted` is set.
+        If a callback stops it, save a snapshot, set `state.interrupted` and return None.
         """
         stack = self.sharding.stack_seeds
         result, model_state = stack([c.result for c in candidates]), stack([c.model_state for c in candidates])
@@ -105,9 +106,9 @@ class _Fit:
         return state
 
     def _train_epoch(self, epoch: int) -> bool:
-        """Whether it was trained to its end."""
+        """Train an epoch; return whether it was completed."""
         state, per_epoch = self.state, self.problem.pipeline.steps_per_epoch
-        if state.step == (epoch - 1) * per_epoch:  # else it was restored in the middle
+        if state.step == (epoch - 1) * per_epoch:  # else the state was restored in the middle of the epoch
             self.steps.begin_epoch(state)
         for chunk in self.steps.feed.chunks(state.order_key, epoch, state.step):
             while state.step < chunk.stop:
@@ -124,11 +125,11 @@ class _Fit:
         return True
 
     def _means(self) -> tuple[np.ndarray, np.ndarray]:
-        """(mean loss, accuracy) of each seed over the epoch's examples, taken while training."""
+        """Return (mean loss, accuracy) of each seed over the epoch's examples, as measured in training."""
         return _means(self.state.sums)
 
     def _score(self, epoch: int, loss: np.ndarray, train_accuracy: np.ndarray) -> bool:
-        """Make candidates of the present results; False if it is stopped."""
+        """Score the current results and make them candidates; return False if a callback stops it."""
         state = self.state
         result, density = self.steps.result(state, self.frozen)
         scored = self.scored(self.steps.validation, result, state.train.model_state)
@@ -144,7 +145,7 @@ class _Fit:
                 metrics={"epochs": epoch, **{name: float(column[i]) for name, column in columns.items()}},
                 density=float(density[i]),
             )
-            for i in range(len(state.laid))
+            for i in range(len(state.padded_seeds))
         ]
         pairs = zip(state.best or state.last, state.last, strict=True)
         state.best = [max(pair, key=lambda c: c.metrics["val_accuracy"]) for pair in pairs]
@@ -152,7 +153,7 @@ class _Fit:
         return True
 
     def _score_untrained(self) -> None:
-        """The results as they were before any step, with their loss and accuracy on the training examples."""
+        """Score the results before any step, with their loss and accuracy on the training examples."""
         result, _ = self.steps.result(self.state, self.frozen)
         scored = self.scored(self.steps.training_split, result, self.state.train.model_state)
         if scored is not None:
@@ -160,9 +161,9 @@ class _Fit:
             self._score(0, losses[0], accuracies[0])
 
     def scored(self, evaluator: Evaluator, result: Any, model_state: Any, samples: int = 1) -> Sums | None:
-        """See `Evaluator`; None if a callback stops it."""
+        """Call the evaluator; save and return None if a callback stops it."""
         stop = self.callbacks.should_stop
-        found = evaluator(result, model_state, self.frozen, self.state.laid, samples, stop)
+        found = evaluator(result, model_state, self.frozen, self.state.padded_seeds, samples, stop)
         if found is None:
             self._leave()
         return found
@@ -187,7 +188,7 @@ class _Fit:
                 )
 
     def _stops(self) -> bool:
-        """Whether a callback wants to stop; before that, or when it is due, a snapshot is saved."""
+        """Return whether a callback wants to stop; save a snapshot first, or when one is due."""
         if self.callbacks.should_stop():
             self._leave()
         elif self.callbacks.should_save(self.state.epochs_done):
@@ -210,6 +211,6 @@ class _Fit:
 
 
 def _means(sums: Sums) -> tuple[np.ndarray, np.ndarray]:
-    """(mean loss, accuracy)."""
+    """Return (mean loss, accuracy)."""
     count = np.maximum(np.asarray(sums.count), 1)
     return np.asarray(sums.loss, float) / count, np.asarray(sums.correct) / count

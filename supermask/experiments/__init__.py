@@ -1,1 +1,1 @@
-"""What a user asks for: search, evaluate, bench."""
+"""The experiments that a user can run: search, train, evaluate, bench."""

@@ -1,4 +1,4 @@
-"""How fast this machine searches: steps on random images, beside its rate of plain matrix products."""
+"""Measures how fast this machine searches, on random images, and compares it with its rate of plain matrix products."""
 
 from __future__ import annotations
 
@@ -32,17 +32,18 @@ _IMAGES = 6000
 
 @dataclass(frozen=True)
 class Bench:
-    """Steady steps of a search, without compilation; medians of the rounds.
+    """The speed of a search in steady state, without compilation; medians over the rounds.
 
     Attributes:
-        images_per_second: of all seeds side by side, data and augmentation included.
+        images_per_second: total of all seeds side by side, including data and augmentation.
         spread: (lowest, highest) images per second of a round.
         ms_per_step: time of one step of all seeds side by side.
-        gflop_per_image: of the direct algorithm: forward, gradient of activations and of weights (10^9 operations).
-        matmul_gflops: measured rate of one large matrix product on each device at this precision, summed.
-        matmul_share: images_per_second * gflop_per_image / matmul_gflops; above 1 if convolutions take fewer
-            operations than the direct ones.
-        peak_memory_bytes: of the process on a CPU, of the devices' memory on a GPU.
+        gflop_per_image: operations of the direct algorithm for the forward pass and the gradients of activations and
+            weights (10^9 operations).
+        matmul_gflops: measured rate of one large matrix product on each device at this precision, summed over devices.
+        matmul_share: images_per_second * gflop_per_image / matmul_gflops; above 1 if our convolutions take fewer
+            operations than direct ones.
+        peak_memory_bytes: memory of the process on a CPU, of the devices on a GPU.
     """
 
     images_per_second: float
@@ -99,7 +100,7 @@ def bench(
 
 
 class SteadySteps:
-    """The first steps of an epoch, again and again, for seeds side by side; the data is resident."""
+    """Runs the first steps of an epoch over and over, for seeds side by side, with resident data."""
 
     def __init__(self, problem: Problem, parametrization: Parametrization, seeds: int | None = None) -> None:
         self.sharding = problem.side_by_side(seeds)
@@ -116,17 +117,17 @@ class SteadySteps:
         self.begin_epoch()
 
     def begin_epoch(self) -> None:
-        """Shuffle the images anew."""
+        """Shuffle the images again."""
         self._epoch += 1
         self._chunk = next(self.trainer.steps.feed.chunks(self.state.order_key, self._epoch, 0))
 
     def seconds(self, steps: int, first: int = 0) -> float:
-        """How long the steps first..first+steps-1 of the epoch take, without compiling."""
+        """Run steps first..first+steps-1 of the epoch; return the seconds it took, without compiling."""
         return self.trainer.steps.advance(self.state, self._frozen, self._chunk, first, first + steps)
 
 
 def random_images(shape: tuple[int, int, int], classes: int = 10) -> Dataset:
-    """6,000 images of `shape` (height, width, channels), the same ones in every split."""
+    """Make 6,000 random images of `shape` (height, width, channels), the same ones in every split."""
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (_IMAGES, *shape), dtype=np.uint8)
     split = Split(images, random.integers(0, classes, _IMAGES).astype(np.int32))
@@ -135,7 +136,7 @@ def random_images(shape: tuple[int, int, int], classes: int = 10) -> Dataset:
 
 
 def _gflop_per_image(problem: Problem) -> float:
-    """What XLA counts in loss and gradient with its own convolutions, before it optimises anything."""
+    """Return the operations that XLA counts in loss and gradient, with its own convolutions and before optimising."""
     plain = problem.config.replace(conv="xla", micro_batch=None, precision="f32")
     model, shape = build(plain, problem.dataset).model, problem.dataset.train.images.shape[1:]
     struct = lambda shapes: {name: jax.ShapeDtypeStruct(s, jnp.float32) for name, s in shapes.items()}  # noqa: E731
@@ -148,7 +149,7 @@ def _gflop_per_image(problem: Problem) -> float:
 
 
 def matmul_rate(precision: str, sharding: Sharding, repeats: int = 5) -> float:
-    """10^9 operations a second of large square matrix products, one on each device at once."""
+    """Measure 10^9 operations per second of large square matrix products, one on each device at the same time."""
     size = 1024 if jax.default_backend() == "cpu" else 8192
     dtype, products = TYPES[precision]
     a = sharding.replicate(np.ones((size, size), dtype))

@@ -1,4 +1,4 @@
-"""What a durable run adds to a training: metrics in its folder, checkpoints, and obedience to signals."""
+"""The callbacks of a durable run: write metrics into its folder, save checkpoints, stop on signals."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def rows_of(metrics: Metrics) -> list[dict[str, Any]]:
-    """One flat dict per seed, as in metrics.jsonl."""
+    """Return one flat dict per seed, as written to metrics.jsonl."""
     names = ("loss", "train_accuracy", "val_accuracy", "density", "images_per_second")
     return [
         {"seed": seed, "epoch": metrics.epoch, **{name: float(getattr(metrics, name)[i]) for name in names}}
@@ -35,7 +35,7 @@ class Log(Callback):
 
 
 class Stops(Callback):
-    """Asks for a stop when a signal came or the time is over."""
+    """Asks the training to stop after a signal or when the time limit is reached."""
 
     def __init__(self, stopping: Stopping) -> None:
         self._stopping = stopping
@@ -51,17 +51,17 @@ class Checkpoints(Callback):
     """Saves checkpoints when they are due.
 
     Attributes:
-        phase: the name of the phase that is being run.
-        goes_on: where the same call would go on after a stop.
+        phase: name of the current phase.
+        goes_on: says where the same call would resume after a stop; completes "the same command ...".
     """
 
     def __init__(self, folder: RunFolder, policy: CheckpointPolicy) -> None:
         self._folder, self._policy = folder, policy
         self._saved, self._epochs, self._phases = time.monotonic(), 0, len(folder.phases)
-        self.phase, self.goes_on = "", "starts anew"
+        self.phase, self.goes_on = "", "starts over"
 
     def should_save(self, epochs_done: int) -> bool:
-        """Whether it is time, or a phase is finished since the last one."""
+        """Whether a checkpoint is due, or a phase has finished since the last one."""
         if len(self._folder.phases) > self._phases:
             return True
         if self._policy.epochs is not None:
@@ -69,7 +69,7 @@ class Checkpoints(Callback):
         return time.monotonic() - self._saved > self._policy.seconds
 
     def on_save(self, snapshot: Snapshot) -> None:
-        """Write it into the run folder, beside the results of the phases that are finished."""
+        """Write the snapshot to the run folder, with the results of the finished phases."""
         document, tensors = snapshot.pack()
         number = len(self._folder.phases) * 10**9 + snapshot.step
         self._folder.add_checkpoint(number, {**document, "phase": self.phase}, tensors)

@@ -1,7 +1,7 @@
-"""Sanity checks of a ticket: what is left of it when its mask or its weights are exchanged.
+"""Sanity checks of a ticket: replace its mask or its weights and see how much accuracy is left.
 
 Sreenivasan et al. 2022, arXiv 2202.12002, section 4; Su et al. 2020, arXiv 2009.11094; Frankle et al. 2021, arXiv
-2009.08576. A mask that says more than how dense each layer is loses by all of them.
+2009.08576. A mask that holds more information than the densities of its layers loses accuracy under each of them.
 """
 
 from __future__ import annotations
@@ -17,16 +17,18 @@ from supermask.weights.shapes import fingerprint
 
 
 def control(ticket: Ticket, kind: str) -> Ticket:
-    """The ticket with one thing exchanged; the same for the same ticket. Densities stay as they are, see below.
+    """Return the ticket with its mask or its weights replaced; the same ticket always gives the same result.
 
-    shuffled: the mask's values lie elsewhere within their layer.
-    redrawn: the frozen weights are of another seed.
-    inverted: within each layer the ranks are turned round: the highest values go to the weights that had the lowest,
-        ties in random order. The scores are not in a ticket, so of a sparse binary mask any of the removed weights may
-        be chosen.
-    random: the mask's values lie elsewhere within the whole net, so that layers lose their own densities.
+    shuffled: shuffle the mask's values within each layer.
+    redrawn: draw the frozen weights from another seed.
+    inverted: reverse the ranks of the mask's values within each layer: the weights with the lowest values get the
+        highest, ties in random order. A ticket holds no scores, so with a sparse binary mask the weights that are kept
+        instead are chosen at random from the removed ones.
+    random: shuffle the mask's values over the whole network, so layers do not keep their own densities. The other kinds
+        keep them.
 
     Args:
+        ticket: the ticket to change.
         kind: shuffled, redrawn, inverted or random.
     """
     stream = np.random.Philox(key=ticket.config.seed)

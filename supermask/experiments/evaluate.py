@@ -1,4 +1,4 @@
-"""`evaluate`: a ticket and its dataset -> accuracy, loss, density per layer."""
+"""`evaluate`: measures accuracy, loss and density per layer of a ticket on its dataset."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from supermask.weights.trained import TrainedWeights
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a ticket is worth on one split; accuracies and densities are fractions in [0, 1].
+    """The results of a ticket on one split; accuracies and densities are fractions in [0, 1].
 
     Attributes:
-        examples: images in the split, every one counted once.
-        accuracy: for a sampled mask the mean over `samples` draws.
-        accuracy_std: spread over the draws (population standard deviation); 0 for a mask that is not sampled.
-        samples: draws; 1 for a mask that is not sampled.
+        examples: number of images in the split; each is counted once.
+        accuracy: for a sampled mask, the mean over `samples` draws.
+        accuracy_std: standard deviation over the draws (population); 0 for a mask that is not sampled.
+        samples: number of draws; 1 for a mask that is not sampled.
         layers: the rows of `Ticket.layers`.
-        control: what was exchanged before scoring, or None; see `controls`.
-        val_accuracy: on the validation split, as it is here.
-        recorded_val_accuracy: the same as the ticket has it.
+        control: the control that was applied before scoring, or None; see `controls`.
+        val_accuracy: accuracy on the validation split, measured now.
+        recorded_val_accuracy: the same accuracy as recorded in the ticket.
     """
 
     dataset: str
@@ -52,7 +52,7 @@ class Evaluation:
 
     @property
     def reproduced(self) -> bool:
-        """Whether the ticket's own validation accuracy was found again, to the last image."""
+        """Whether the validation accuracy equals the recorded one, to the last image."""
         return self.val_accuracy == self.recorded_val_accuracy
 
 
@@ -64,27 +64,27 @@ def evaluate(
     control: str | None = None,
     data_dir: str | Path | None = None,
 ) -> Evaluation:
-    """Evaluate a ticket, or trained weights, on a split of the dataset that they were found on.
+    """Evaluate a ticket, or trained weights, on a split of their dataset.
 
-    The validation accuracy that was recorded is computed again first, so that a ticket which does not mean here what
-    it meant there is noticed.
+    The recorded validation accuracy is computed again first; this shows whether the ticket gives the same results on
+    this machine.
 
     Args:
-        ticket: whose weights are drawn again and verified.
+        ticket: a ticket, whose weights are drawn again and verified, or trained weights.
         split: test, validation or train.
-        samples: how often a sampled mask is drawn.
-        control: a name in `config.CONTROLS`: score the ticket with its mask or weights exchanged.
-        data_dir: folder of datasets; the user's by default.
+        samples: number of draws of a sampled mask.
+        control: a name in `config.CONTROLS`: replace the ticket's mask or weights before scoring.
+        data_dir: folder of datasets; the user's cache folder by default.
 
     Raises:
         UsageError: unknown split or control, or `samples` below 1.
-        BadFileError: the dataset is missing or damaged, or is not the one of the ticket; the weights differ.
+        BadFileError: the dataset is missing, damaged or not the ticket's; or the weights differ.
     """
     require("split", split, SPLITS)
     if control is not None:
         require("control", control, CONTROLS)
         if not isinstance(ticket, Ticket):
-            raise UsageError("controls exchange the mask or the frozen weights of a ticket; these are trained weights")
+            raise UsageError("controls replace the mask or the frozen weights of a ticket; these are trained weights")
     if samples < 1:
         raise UsageError(f"samples is {samples}; it must be 1 or more")
     weights = ticket.weights() if isinstance(ticket, Ticket) else ticket.weights
@@ -120,14 +120,14 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _Scorer:
-    """Scores one ticket, or trained network, with weights that are verified."""
+    """Scores one ticket, or trained network, with weights that are already verified."""
 
     problem: Problem
     found: Ticket | TrainedWeights
     weights: Tree
 
     def score(self, split: Split, samples: int) -> tuple[np.ndarray, np.ndarray]:
-        """(mean loss, accuracy) per draw."""
+        """Return (mean loss, accuracy) per draw."""
         problem, found = self.problem, self.found
         rule, result, frozen = self._roles()
         result, state, frozen = (problem.sharding.stack_seeds([tree]) for tree in (result, found.state, frozen))
@@ -144,8 +144,8 @@ class _Scorer:
 
 
 def _for_here(config: AnyConfig) -> AnyConfig:
-    """With the devices that there are, whatever it was found on; and without the ticket that weights were trained
-    under, which may be gone."""
+    """Make a config fit this machine's devices, and drop the ticket that weights were trained under: its file may be
+    gone."""
     no_tf32 = config.precision == "tf32" and jax.default_backend() != "gpu"
     alone = {"ticket": None, "ticket_sha256": None} if hasattr(config, "ticket") else {}
     precision = "f32" if no_tf32 else config.precision

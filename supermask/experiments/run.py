@@ -1,4 +1,4 @@
-"""A durable run of an experiment: its folder, its checkpoints, its phases; the same for commands and for Python."""
+"""Runs an experiment durably, with a folder, checkpoints and phases; commands and Python callers use the same code."""
 
 from __future__ import annotations
 
@@ -27,10 +27,11 @@ Rows = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class CheckpointPolicy:
-    """When a checkpoint is saved.
+    """When to save checkpoints.
 
     Attributes:
-        seconds, epochs: between two checkpoints; by epochs, if they are given.
+        seconds: time between two checkpoints.
+        epochs: epochs between two checkpoints; if given, it replaces `seconds`.
     """
 
     seconds: float = 600.0
@@ -39,16 +40,17 @@ class CheckpointPolicy:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Where and how an experiment is run; nothing here has an influence on its results.
+    """Where and how to run an experiment; nothing here affects its results.
 
     Attributes:
-        path: the run folder; None for a name of its own in `root`.
-        data_dir: folder of datasets; the user's by default.
-        device: auto, cpu or gpu, to set JAX up before it is imported; None leaves that to the caller.
-        force: start anew, whatever the run folder holds.
-        embed_weights: put the frozen weights into tickets.
-        checkpoints: when to save them.
-        callbacks: told and asked as the training goes on.
+        path: the run folder; None derives a name in `root` from the config.
+        root: the folder for run folders.
+        data_dir: folder of datasets; the user's cache folder by default.
+        device: auto, cpu or gpu, to set up JAX before it is imported; None leaves that to the caller.
+        force: start over, whatever the run folder holds.
+        embed_weights: store the frozen weights in tickets.
+        checkpoints: when to save checkpoints.
+        callbacks: called as the training progresses.
     """
 
     path: Path | None = None
@@ -61,19 +63,20 @@ class RunOptions:
     callbacks: tuple[Callback, ...] = ()
 
     def note(self, text: str) -> None:
-        """Tell all callbacks."""
+        """Pass a message to all callbacks."""
         for callback in self.callbacks:
             callback.on_note(text)
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run came to.
+    """The outcome of a run.
 
     Attributes:
-        rows: one result per seed; of a run that was stopped, also the best so far of the seeds it was at.
-        stopped: if a signal or the time limit ended it early, the error to end with.
-        known: whether it was finished before.
+        path: the run folder.
+        rows: one result per seed; if the run was stopped, also the best so far of the seeds it was working on.
+        stopped: the error to raise if a signal or the time limit ended the run early, else None.
+        known: whether the run was finished before this call.
     """
 
     path: Path
@@ -83,27 +86,27 @@ class RunResult:
 
 
 class Experiment(Protocol):
-    """What is done in a run, phase by phase."""
+    """What a run does, phase by phase."""
 
     def run(self, session: Session, problem: Problem) -> Rows:
-        """Run all phases that are not in `session.folder.phases`; one result per seed, and of those that were stopped
-        the best so far."""
+        """Run all phases that are not in `session.folder.phases`; return one result per seed, or for seeds that were
+        stopped the best so far."""
 
 
 def run_experiment(
     experiment: Callable[[], Experiment], config: Config, options: RunOptions, stopping: Stopping | None = None
 ) -> RunResult:
-    """The results of a run folder: known if its run is finished, else found, on from its newest checkpoint.
+    """Return the results in a run folder if its run is finished; otherwise run it, resuming at its newest checkpoint.
 
-    The folder is claimed before JAX is imported, so that others who want it hear of it soon.
+    The folder is claimed before JAX is imported, so other processes that want it soon learn that it is in use.
 
     Args:
         config: resolved.
         experiment: called once JAX is set up.
-        stopping: turns signals into a wish to stop; None to do so for the time of this call.
+        stopping: turns signals into requests to stop; None does so for the duration of this call.
 
     Raises:
-        InterruptionError, StoppedError: a signal, before there was anything to lose.
+        InterruptionError, StoppedError: a signal arrived before there was anything to lose.
         RunFolderError, UsageError, BadFileError, DivergedError: see `claimed`, `finished`, `load_problem`, `Trainer`.
     """
     if stopping is None:
@@ -111,9 +114,9 @@ def run_experiment(
             return run_experiment(experiment, config, options, stopping)
     path = options.path or run_path(options.root, config)
     if path.is_symlink():
-        path = path.resolve()  # what it points to is filled, and it stays
+        path = path.resolve()  # fill the folder that the link points to, and keep the link
     if config.devices is None and not options.force:
-        # A run goes on as it began, on a machine of another number of cores as well.
+        # Resume with the number of devices that the run began with, even on a machine with another number of cores.
         config = config.replace(devices=devices_of(path))
     if options.device:
         choose_device(options.device, config.devices)
@@ -122,7 +125,7 @@ def run_experiment(
         rows = None if options.force or is_open(path) else finished(path, _here(config, options))
         if rows is None:
             return None
-        options.note(f"{path} is finished; this is its result (--force starts anew)")
+        options.note(f"{path} is finished; this is its result (--force starts over)")
         return RunResult(path, rows, known=True)
 
     if (result := known()) is not None:
@@ -131,7 +134,7 @@ def run_experiment(
         stopping.clean_up = folder.discard
         try:
             config = _here(config, options)
-            # Another process may have been done between our look and our claim.
+            # Another process may have finished the run between our check and our claim.
             return known() or _run_in(folder, experiment, config, options, stopping)
         finally:
             stopping.clean_up = lambda: None
@@ -144,7 +147,7 @@ def run_path(root: Path, config: Config) -> Path:
 
 
 def _here(config: Config, options: RunOptions) -> Config:
-    """A resolved config with what this machine decides. Imports JAX."""
+    """Fill in what depends on this machine in a resolved config. Imports JAX."""
     require_device(options.device or "auto")
     from supermask.engine.problem import on_this_machine
 
@@ -183,16 +186,16 @@ def _run_in(
     if session.goes_on is None:
         return RunResult(folder.path, rows)
     best = f"; the best so far is {next(iter(rows[-1].values()))}" if rows else ""
-    anew = options.force and session.goes_on != "starts anew"
+    anew = options.force and session.goes_on != "starts over"
     same = "the same command, without --force," if anew else "the same command"
     return RunResult(folder.path, rows, stopping.error(f"{same} {session.goes_on}{best}"))
 
 
 class Session:
-    """A run while it goes on: an experiment runs its phases in it.
+    """A run in progress; an experiment runs its phases through it.
 
     Attributes:
-        goes_on: where the same call goes on after a stop; None while nothing has stopped it.
+        goes_on: says where the same call resumes after a stop; None while nothing has stopped the run.
     """
 
     def __init__(self, folder: RunFolder, options: RunOptions, stopping: Stopping) -> None:
@@ -204,11 +207,11 @@ class Session:
         self.goes_on: str | None = None
 
     def is_done(self, phase: str) -> bool:
-        """Whether a phase is finished; `folder.phases` has its results then."""
+        """Whether a phase is finished; its results are then in `folder.phases`."""
         return phase in self.folder.phases
 
     def phase(self, name: str, trainer: Trainer, state: FitState, frozen: Any, until: int) -> FitState:
-        """`Trainer.fit` with this run's callbacks, on from the newest checkpoint if that is of this phase."""
+        """Run `Trainer.fit` with this run's callbacks, resuming at the newest checkpoint if it is from this phase."""
         from supermask.engine.snapshot import Snapshot
 
         self._checkpoints.phase = name
@@ -220,13 +223,13 @@ class Session:
         return trainer.fit(state, frozen, until, self.callbacks)
 
     def write(self, name: str, data: bytes) -> Path:
-        """Write a file of results; from now on there is something to lose, so no signal ends the process at once."""
+        """Write a result file. Now there is something to lose, so from here on no signal ends the process at once."""
         path = self.folder.add_file(name, data)
         self.stopping.nothing_to_lose = False
         return path
 
     def finish(self, group: SeedGroup, rows: Rows) -> None:
-        """Keep the results of a phase for the next checkpoint; of one that was stopped, note where it goes on."""
+        """Keep the results of a finished phase for the next checkpoint; if it was stopped, note where it resumes."""
         if group.state.interrupted:
             self.goes_on = self._checkpoints.goes_on
         else:

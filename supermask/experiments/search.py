@@ -1,4 +1,4 @@
-"""`search`: a mask over frozen random weights, for each seed."""
+"""`search`: finds a mask over frozen random weights, for each seed."""
 
 from __future__ import annotations
 
@@ -36,21 +36,22 @@ def search(
 ) -> list[Ticket]:
     """Find a mask for each seed of the config.
 
-    With a run folder the search is durable, as the command is: it is found there if it is finished, goes on from its
-    newest checkpoint if it was stopped, belongs to one process at a time and obeys signals.
+    With a run folder the search is durable, like the command: a finished search is read from the folder, a stopped one
+    resumes at its newest checkpoint, only one process can work in the folder at a time, and signals stop the search.
 
     Args:
-        run: the run folder, or RunOptions, which then also hold `data_dir` and `callbacks`; None to keep nothing.
-        data_dir: folder of datasets; the user's by default.
-        callbacks: told how it goes, and asked whether to stop.
+        config: the search.
+        run: the run folder, or RunOptions, which then also hold `data_dir` and `callbacks`; None saves nothing.
+        data_dir: folder of datasets; the user's cache folder by default.
+        callbacks: told how the search progresses, and asked whether to stop.
 
     Returns:
         one ticket per seed, in order of the seeds; fewer if a callback stopped the search.
 
     Raises:
-        UsageError: a name or a number of the config is wrong.
-        BadFileError: the dataset is missing or damaged, or something in the run folder is.
-        RunFolderError: the run folder is in use, or belongs to another config.
+        UsageError: a name or a number in the config is wrong.
+        BadFileError: the dataset, or something in the run folder, is missing or damaged.
+        RunFolderError: the run folder is in use or belongs to another config.
         DivergedError: the loss is not finite.
         StoppedError, InterruptionError: a signal stopped a durable search after its checkpoint was saved.
     """
@@ -74,7 +75,7 @@ class FoundGroup:
 
 
 def groups(problem: Problem, phases: Phases) -> Iterator[FoundGroup]:
-    """Search for all seeds; when a callback stops it, the last tickets are of the best masks so far, if any."""
+    """Search for all seeds. If a callback stops the search, the last tickets hold the best masks so far, if any."""
     assert problem.method is not None
     trainer = Trainer(problem, mask_search(problem.method), problem.side_by_side())
     scores = first_scores(problem)
@@ -90,7 +91,7 @@ def groups(problem: Problem, phases: Phases) -> Iterator[FoundGroup]:
 
 
 def _several_draws(group: SeedGroup, phases: Phases) -> list[dict[str, float]] | None:
-    """The metrics of each, for sampled masks over several draws; None if it is stopped, be it here."""
+    """Return the metrics of each seed, for sampled masks over several draws; None if a callback stops the search."""
     state = group.state
     if state.interrupted:
         return None
@@ -129,12 +130,12 @@ def _ticket(
 
 
 def versions() -> dict[str, str]:
-    """Of what results depend on."""
+    """The versions of the libraries that results depend on."""
     return {"supermask": __version__, "jax": jax.__version__, "numpy": np.__version__}
 
 
 class Search:
-    """The experiment in a run folder: writes the ticket of each seed."""
+    """The search in a run folder: writes the ticket of each seed."""
 
     def run(self, session: Session, problem: Problem) -> Rows:
         """See `Experiment.run`."""
@@ -166,5 +167,5 @@ class Search:
 
 
 def group_note(seed: int, group: SeedGroup, doing: str) -> str:
-    """How long it took, for people."""
+    """Say in one line how long compiling and training took."""
     return f"seed {seed}: {group.compile_seconds:.1f} s compiling, {group.state.seconds:.1f} s {doing}"

@@ -1,4 +1,4 @@
-"""The seeds of a config in groups that lie side by side, one phase each, with a run folder or without."""
+"""Runs the seeds of a config in groups that lie side by side, one phase per group, with or without a run folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from supermask.types import Tree
 
 
 class Phases(Protocol):
-    """Who runs the phases of an experiment: a `Session` of a run folder, or `Unsaved`."""
+    """Runs the phases of an experiment; implemented by `Session`, for a run folder, and by `Unsaved`."""
 
     @property
     def callbacks(self) -> tuple[Callback, ...]: ...
@@ -28,7 +28,7 @@ class Phases(Protocol):
 
 @dataclass(frozen=True)
 class Unsaved:
-    """Phases without a folder."""
+    """Runs phases without a folder."""
 
     callbacks: tuple[Callback, ...] = ()
 
@@ -44,10 +44,10 @@ class SeedGroup:
     """Seeds side by side after their phase.
 
     Attributes:
-        name: of the phase.
-        weights: the random weights that each seed began with, on the host.
-        frozen: on the devices, see `Trainer.place`.
-        compile_seconds: of the whole group.
+        name: name of the phase.
+        weights: each seed's random weights, on the host.
+        frozen: frozen arrays on the devices, see `Trainer.place`.
+        compile_seconds: compile time of the whole group.
     """
 
     name: str
@@ -64,7 +64,7 @@ class SeedGroup:
         return self.state.best if best else self.state.last
 
     def timings(self) -> dict[str, Any]:
-        """images_per_second (of one seed; as many again went through each seed beside it), and seconds of the group."""
+        """Return images_per_second of one seed (those beside it run at the same rate), and seconds of the group."""
         state, size = self.state, self.trainer.problem.pipeline.batch_size
         return {
             "images_per_second": state.step * size / state.seconds if state.seconds else 0.0,
@@ -76,10 +76,10 @@ class SeedGroup:
 def seed_groups(
     trainer: Trainer, begin: Callable[[int, Tree], tuple[Tree, Start]], phases: Phases
 ) -> Iterator[SeedGroup]:
-    """Run one phase for each group of seeds, leaving out those that are done; ends after one that is stopped.
+    """Run one phase for each group of seeds, skip groups that are done, and end after a group that is stopped.
 
     Args:
-        begin: (seed, random weights) -> (what is frozen, what is trained), on the host.
+        begin: (seed, random weights) -> (frozen tree, initial trainable tree and method_state), on the host.
     """
     problem, together = trainer.problem, trainer.sharding.seeds
     config = problem.config
@@ -100,5 +100,5 @@ def seed_groups(
 
 
 def device_kind() -> str:
-    """Of the first device, as JAX calls it."""
+    """The kind of the first device, as JAX names it."""
     return jax.devices()[0].device_kind

@@ -1,4 +1,4 @@
-"""`train`: the weights themselves, dense or under the mask of a ticket, for each seed."""
+"""`train`: trains the weights themselves, dense or under a ticket's mask, for each seed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def train(
     data_dir: str | Path | None = None,
     callbacks: Iterable[Callback] = (),
 ) -> list[TrainedWeights]:
-    """Train the weights of each seed, dense or, if the config names a ticket, under its mask from its weights.
+    """Train the weights of each seed: dense, or from a ticket's weights under its mask if the config names a ticket.
 
     Arguments, durability and errors are those of `search`.
 
@@ -37,7 +37,7 @@ def train(
         one trained network per seed, in order of the seeds; fewer if a callback stopped the training.
 
     Raises:
-        BadFileError: also if the ticket is missing or does not fit the network.
+        BadFileError: also, the ticket is missing or does not fit the network.
     """
     folder, config = Path(data_dir) if data_dir else None, resolve(config)
     if run is None:
@@ -51,7 +51,7 @@ def train(
 
 
 def groups(problem: Problem, phases: Phases) -> Iterator[tuple[SeedGroup, list[TrainedWeights]]]:
-    """Train all seeds; when a callback stops it, the last weights are the best so far, if any."""
+    """Train all seeds. If a callback stops the training, the last weights are the best so far, if any."""
     config = problem.config
     assert isinstance(config, TrainConfig)
     trainer = Trainer(problem, weight_training, problem.side_by_side())
@@ -73,7 +73,7 @@ def groups(problem: Problem, phases: Phases) -> Iterator[tuple[SeedGroup, list[T
 
 
 def _beginning(problem: Problem, config: TrainConfig) -> tuple[Callable[[int, Tree], tuple[Tree, Start]], Tree]:
-    """(what is frozen and what is trained for a seed, the mask for the file)."""
+    """Return (the `begin` function of `seed_groups`, the mask for the result files)."""
     if config.ticket is None:
         return (lambda seed, weights: ({}, (weights, {}))), {}
     ticket = Ticket.load(config.ticket)
@@ -89,7 +89,7 @@ def _beginning(problem: Problem, config: TrainConfig) -> tuple[Callable[[int, Tr
 
 
 class Train:
-    """The experiment in a run folder: writes the weights of each seed."""
+    """The training in a run folder: writes the weights of each seed."""
 
     def run(self, session: Session, problem: Problem) -> Rows:
         """See `Experiment.run`."""

@@ -1,1 +1,1 @@
-"""One search method per file; the file's name is the method's name."""
+"""One search method per file. The file's name is the method's name."""

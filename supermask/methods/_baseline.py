@@ -1,4 +1,4 @@
-"""What the masks that are fixed before training share."""
+"""The base class of baselines: methods that fix the mask before training."""
 
 from dataclasses import dataclass
 from typing import ClassVar

@@ -1,4 +1,4 @@
-"""What the methods share that keep an exact number of weights: budgets of layers, patterns, annealing."""
+"""Shared by methods that keep an exact number of weights: allocation over layers, patterns, annealing."""
 
 import math
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from supermask.types import Array, Method, Shapes, Tree
 
 @dataclass(frozen=True)
 class Selecting(Method):
-    """The weights that rank highest are kept, exactly as many as the density says.
+    """Keeps the weights that rank highest, exactly as many as the density asks for.
 
     Attributes:
-        allocation: uniform, global, er, erk or smart-ratio, see `supermask.allocation`.
-        layer_density: densities of single layers, `head/*=1.0,conv1/*=0.5`; the others share the rest.
-        pattern: `2:4` keeps the best two of every four inputs of each output, as sparse tensor cores want it; of a last
-            group that is not whole as large a share, rounded up.
+        allocation: uniform, global, er, erk or smart-ratio, see `supermask.masks.allocation`.
+        layer_density: densities of individual layers, `head/*=1.0,conv1/*=0.5`; the other layers share the rest.
+        pattern: `2:4` keeps the best two of every four inputs of each output, as sparse tensor cores require. An
+            incomplete last group keeps the same share, rounded up.
     """
 
     allocation: str = "uniform"
@@ -46,24 +46,24 @@ class Selecting(Method):
             allocate(shapes, self.density, self.allocation, overrides)
 
     def ranked(self, scores: Tree) -> Tree:
-        """What is ranked, differentiable; |score| as the published code of edge-popup."""
+        """The values to rank by, differentiable; by default |score|, as in the published code of edge-popup."""
         return {name: jnp.abs(s) for name, s in scores.items()}
 
     @property
     def signed_ranks(self) -> bool:
-        """Whether `ranked` may be negative, which takes a selection that is a little slower."""
+        """Whether `ranked` may be negative; the selection is then a little slower."""
         return False
 
     def harden(self, scores: Tree, weights: Tree) -> Tree:
         return self.select(self.ranked(scores))
 
     def select(self, values: Tree, ahead: Array | None = None, density: float | None = None) -> Tree:
-        """The weights that are kept, bool.
+        """Which weights are kept, as bool arrays.
 
         Args:
-            values: what they are ranked by.
-            ahead: how much of the way from one half to the density is left, from 1 to 0; None is 0.
-            density: other than the method's own.
+            values: the values that the weights are ranked by.
+            ahead: how much of the way from one half to the density is left, from 1 to 0; None means 0.
+            density: replaces the method's own density.
         """
         shapes = {name: v.shape for name, v in values.items()}
         overrides = parse_overrides(self.layer_density, shapes)
@@ -85,11 +85,11 @@ class Selecting(Method):
 
 @dataclass(frozen=True)
 class TopK(Selecting):
-    """Straight-through: the gradient passes the selection unchanged.
+    """Straight-through top-k: the gradient passes through the selection unchanged.
 
     Attributes:
-        anneal: share of the search over which the density falls to its target from one half: the difference shrinks
-            with the third power of what is left (Diffenderfer & Kailkhura 2021, for one threshold over all layers).
+        anneal: share of the search over which the density falls from one half to its target. The difference shrinks
+            with the cube of the time left (Diffenderfer & Kailkhura 2021, for one threshold over all layers).
     """
 
     anneal: float = 0.0
@@ -107,12 +107,12 @@ class TopK(Selecting):
         return {name: masks.straight_through(hard[name], soft[name]) for name in soft}
 
     def ahead(self, progress: Array) -> Array | None:
-        """See `select`."""
+        """The `ahead` that `select` takes."""
         return jnp.clip(1 - progress / self.anneal, 0, 1) ** 3 if self.anneal else None
 
 
 def _on_the_way(count: int, size: int, ahead: Array | None) -> Array | int:
-    """How many of `size` are kept on the way to `count`."""
+    """How many of `size` weights are kept while the density is still falling to `count`."""
     if ahead is None:
         return count
     return count + jnp.round(max(0, kept_count(0.5, size) - count) * ahead).astype(jnp.int32)

@@ -1,4 +1,4 @@
-"""Each weight kept with probability sigmoid(score), drawn anew in every step.
+"""Keeps each weight with probability sigmoid(score), drawn anew in every step.
 
 Zhou, Lan, Liu, Yosinski: Deconstructing Lottery Tickets: Zeros, Signs, and the Supermask.
 NeurIPS 2019, arXiv 1905.01067.
@@ -20,12 +20,12 @@ class Bernoulli(Method):
     """No density is enforced: `density` is the probability of being kept at the start.
 
     Attributes:
-        draw: `sample` draws every weight; `round` takes each with equal chance as its rounded probability, without
-            a gradient, or as the probability itself.
-        rescale: dynamic weight rescaling (DWR): weights times n / (weights kept), per layer and per draw.
-        hard: `sample` leaves probabilities in the ticket, which evaluation draws from, as published for `sample`;
-            `threshold` leaves a binary mask of the weights kept with probability 1/2 or more, as published for `round`
-            (but for exactly 1/2, which rounds to 0 there and would leave nothing at the start).
+        draw: `sample` draws every mask value; `round` uses, with equal chance, either the rounded probability, which
+            passes no gradient, or the probability itself.
+        rescale: dynamic weight rescaling (DWR): multiply weights by n / (weights kept), per layer and per draw.
+        hard: `sample` stores probabilities in the ticket, and evaluation draws from them, as published for `sample`;
+            `threshold` stores a binary mask of the weights kept with probability 1/2 or more, as published for `round`.
+            (There, exactly 1/2 rounds to 0, which would keep nothing at the start.)
     """
 
     draw: str = "sample"
@@ -58,5 +58,5 @@ class Bernoulli(Method):
         product = super().effective(weights, mask)
         if not self.rescale:
             return product
-        # A draw that keeps nothing would divide by zero; its product with the mask is zero whatever the factor.
+        # A draw that keeps nothing would divide by zero. The factor does not matter then: the product is zero.
         return {name: p * (p.size / mask[name].sum().clip(1.0)) for name, p in product.items()}

@@ -1,7 +1,8 @@
-"""Binary weights: the kept ones are replaced by their sign times one gain per layer.
+"""Binary weights: replaces each kept weight by its sign times one gain per layer.
 
 Diffenderfer, Kailkhura: Multi-Prize Lottery Ticket Hypothesis: Finding Accurate Binary Neural Networks by Pruning a
-Randomly Weighted Network. ICLR 2021, arXiv 2103.09377. Global and annealed: A Winning Hand, NeurIPS 2021, 2106.09129.
+Randomly Weighted Network. ICLR 2021, arXiv 2103.09377. The global, annealed variant: A Winning Hand, NeurIPS 2021,
+arXiv 2106.09129.
 """
 
 from dataclasses import dataclass
@@ -16,10 +17,10 @@ from supermask.types import Array, InitContext, Recipe, Tree
 
 @dataclass(frozen=True)
 class Biprop(TopK):
-    """Top-k of |score|; effective weights are gain * mask * sign(w), gain the mean |w| over the kept of a layer.
+    """Top-k of |score|. Effective weights are gain * mask * sign(w); gain is the mean |w| of a layer's kept weights.
 
-    The gradient is that of edge-popup, dL/ds = G * W * sign(s): the gain does not enter it. With weights of one
-    magnitude (signed-constant) the gain is that magnitude and nothing but edge-popup is left. The global variant is
+    The gradient is that of edge-popup, dL/ds = G * W * sign(s); the gain does not enter it. If all weights have one
+    magnitude (signed-constant), the gain equals it and the method is the same as edge-popup. The global variant is
     `-o allocation=global -o anneal=0.04` (10 of 250 epochs).
     """
 

@@ -1,4 +1,4 @@
-"""A sigmoid that sharpens into a step while an L1 penalty pushes it down.
+"""A sigmoid mask that sharpens into a step while an L1 penalty pushes it down.
 
 Savarese, Silva, Maire: Winning the Lottery with Continuous Sparsification. NeurIPS 2020, arXiv 1912.04427.
 """
@@ -19,17 +19,18 @@ from supermask.types import Array, Clock, InitContext, Method, Recipe, Tree
 class ContinuousSparsification(Method):
     """The mask is sigmoid(beta * s) / sigmoid(s0); beta rises exponentially from 1 to `final_beta` in each round.
 
-    No density is enforced: the sigmoid is `density` everywhere at the start, which gives s0; the lower, the sparser.
-    The ticket keeps the weights of positive score, divided by sigmoid(s0) as in training. Between two rounds scores
-    become min(beta * s, s0) and the optimiser starts anew.
+    No density is enforced. At the start the sigmoid equals `density` everywhere, which determines s0; a lower value
+    gives sparser masks. The ticket keeps the weights with positive scores, divided by sigmoid(s0) as in training.
+    Between two rounds the scores become min(beta * s, s0) and the optimiser is reset.
 
-    The published recipe trains the weights too, by SGD at 0.1. Over frozen weights that leaves scores too small for the
-    last beta to harden them, so that here it is Adam at 0.01.
+    The published recipe trains the weights too, with SGD at 0.1. With frozen weights that leaves the scores too small
+    for the last beta to harden them, so the recipe here is Adam at 0.01.
 
     Attributes:
-        final_beta: at the end of each round.
-        strength: of the penalty, the sum of the mask.
-        rounds: into how many the epochs are divided; published 3, 1 here, where no weights are trained in between.
+        final_beta: beta at the end of each round.
+        strength: factor of the penalty, which is the sum of the mask.
+        rounds: number of rounds that the epochs are divided into; 3 in the paper, 1 here because no weights are trained
+            in between.
     """
 
     final_beta: float = 200.0

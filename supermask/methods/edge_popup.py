@@ -15,14 +15,14 @@ from supermask.types import Array, InitContext, Recipe, Tree
 
 @dataclass(frozen=True)
 class EdgePopup(TopK):
-    """Exactly round(density * n) weights are kept, those of largest |score|.
+    """Keeps exactly round(density * n) weights, those with the largest |score|.
 
-    The gradient passes the selection unchanged: dL/ds = G * W * sign(s) for every edge, kept or not
+    The gradient passes through the selection unchanged: dL/ds = G * W * sign(s) for every edge, kept or not
     (Ramanujan et al. 2020, equation 5, with the absolute value that the published results use).
 
     Attributes:
-        rank: `magnitude` ranks by |score|, as the published code; `value` by the signed score, as the paper's text,
-            with dL/ds = G * W.
+        rank: `magnitude` ranks by |score|, as the published code does; `value` ranks by the signed score, as the
+            paper's text says, with dL/ds = G * W.
     """
 
     rank: str = "magnitude"

@@ -1,4 +1,4 @@
-"""Probabilities learned by clients and averaged by a server from one sampled mask of each.
+"""Clients learn probabilities; a server averages one sampled mask from each client.
 
 Isik, Pase, Gunduz, Weissman, Zorzi: Sparse Random Networks for Communication-Efficient Federated Learning.
 ICLR 2023, arXiv 2209.15328.
@@ -15,22 +15,24 @@ from supermask import masks
 from supermask.errors import UsageError
 from supermask.types import Array, Clock, InitContext, Method, Recipe, Tree
 
-_LEAST = 0.01  # the server keeps probabilities from here to one minus it
+_LEAST = 0.01  # the server clips probabilities to [_LEAST, 1 - _LEAST]
 
 
 @dataclass(frozen=True)
 class Fedpm(Method):
-    """Each weight is kept with probability sigmoid(score), drawn in every step; the gradient is that of the sigmoid.
+    """Keeps each weight with probability sigmoid(score), drawn in every step; the gradient is that of the sigmoid.
 
-    One client is plain training. With more, each has its own equal part of the training images and they take turns: in
-    a round of `local_epochs` epochs every client starts from the server's probabilities with a fresh optimiser, goes
-    over its part that often, and sends a sample of its mask. The server's next probability is the mode of
-    Beta(1 + ones, 1 + zeros), the share of the masks that kept the weight, clipped to [0.01, 0.99]. No density is
-    enforced, and `density` has no meaning here: scores start normal, so half are kept.
+    One client is plain training. Several clients have equal, separate parts of the training images and take turns. In a
+    round of `local_epochs` epochs, every client starts from the server's probabilities with a fresh optimiser, passes
+    `local_epochs` times over its part, and sends a sample of its mask. The server's next probability is the mode of
+    Beta(1 + ones, 1 + zeros), that is the share of masks that kept the weight, clipped to [0.01, 0.99].
+
+    No density is enforced and `density` has no meaning here: scores start from a normal distribution, so half of the
+    weights are kept at first.
 
     Attributes:
-        clients: how many take part in every round.
-        local_epochs: passes of each over its part in a round; give epochs as a multiple of it.
+        clients: number of clients; all take part in every round.
+        local_epochs: passes of each client over its part in one round; `epochs` should be a multiple of it.
     """
 
     clients: int = 1
@@ -47,7 +49,7 @@ class Fedpm(Method):
         return masks.normal_scores(key, weights, lambda fan_in, fan_out: 1.0)
 
     def init_state(self, scores: Tree, weights: Tree) -> dict[str, Tree]:
-        """{} for one client; else the server's scores, and how many clients of this round have kept each weight."""
+        """{} for one client; else the server's scores and how many clients kept each weight in this round so far."""
         if self.clients == 1:
             return {}
         return {"server": dict(scores), "votes": {name: jnp.zeros_like(s) for name, s in scores.items()}}
@@ -56,7 +58,7 @@ class Fedpm(Method):
         return masks.sampled(key, {name: jax.nn.sigmoid(scores[name]) for name in weights})
 
     def harden(self, scores: Tree, weights: Tree, state: Any = None) -> Tree:
-        """Probabilities; the server's as it was after the last whole round if there are several clients."""
+        """The probabilities; with several clients, the server's after the last complete round."""
         return masks.probabilities(state["server"] if state else scores)
 
     def after_update(
@@ -80,7 +82,7 @@ class Fedpm(Method):
         return lax.cond(self.resets_optimizer(clock), send, lambda: (scores, state))
 
     def resets_optimizer(self, clock: Clock) -> Array | bool:
-        """After a client's last step of a round."""
+        """True after a client's last step of a round."""
         if self.clients == 1:
             return False
         return (clock.step + 1) % (self.local_epochs * clock.steps_per_epoch // self.clients) == 0
@@ -95,7 +97,7 @@ class Fedpm(Method):
         return self.clients * steps
 
     def order(self, key: Array, epoch: Array, count: int, size: int) -> Array | None:
-        """Passes of clients over their parts, so that all passes of one client in a round follow each other."""
+        """The clients' passes over their parts; all passes of one client in a round follow each other."""
         if self.clients == 1:
             return None
         part = count // self.clients

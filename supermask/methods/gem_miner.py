@@ -1,4 +1,4 @@
-"""Scores in [0, 1] are rounded, pushed down by a penalty, and the lowest of all layers frozen out step by step.
+"""Rounds scores in [0, 1] to a mask, pushes them down by a penalty, and removes the lowest of all layers step by step.
 
 Sreenivasan, Sohn, Yang, Grinde, Nagle, Wang, Xing, Lee, Papailiopoulos: Rare Gems: Finding Lottery Tickets at
 Initialization. NeurIPS 2022, arXiv 2202.12002.
@@ -15,19 +15,20 @@ from supermask import masks
 from supermask.errors import UsageError
 from supermask.types import Array, Clock, InitContext, Method, Recipe, Tree
 
-_FROZEN = -1.0  # a score that never comes back
+_FROZEN = -1.0  # the score of a weight that is removed for good
 
 
 @dataclass(frozen=True)
 class GemMiner(Method):
     """In training a weight is kept while its score is above 1/2; dL/ds = G * W.
 
-    After every `period` epochs the active scores of all layers are ranked together and the lowest frozen, so that the
-    active share falls geometrically to exactly the density; the ticket keeps all that are active then.
+    After every `period` epochs the active scores of all layers are ranked together and the lowest are frozen. The
+    active share falls geometrically to exactly the density; the ticket keeps all weights that are active at the end.
 
     Attributes:
-        strength: of the penalty, the sum of squared active scores (published: 1e-6 to 1e-4, by net and density).
-        period: epochs between two freezes; halved and so on where the search is too short for two.
+        strength: factor of the penalty, which is the sum of squared active scores (published: 1e-6 to 1e-4, by network
+            and density).
+        period: epochs between two freezes, at most half of the epochs.
     """
 
     strength: float = 3e-5
@@ -75,5 +76,5 @@ class GemMiner(Method):
 
     @staticmethod
     def _best(scores: Tree, count: Array | int) -> Tree:
-        """The highest active scores of all layers."""
-        return masks.over_layers(masks.top_k_signed, scores, count)  # frozen ones are below all others
+        """The highest `count` scores of all layers, as bool arrays."""
+        return masks.over_layers(masks.top_k_signed, scores, count)  # frozen scores are below all others

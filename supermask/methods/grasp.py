@@ -1,4 +1,4 @@
-"""Weights whose removal hurts the flow of gradients most, by one Hessian product at the start; not learned.
+"""Keeps the weights whose removal would hurt gradient flow most, from one Hessian product at the start; not learned.
 
 Wang, Zhang, Grosse: Picking Winning Tickets Before Training by Preserving Gradient Flow. ICLR 2020, arXiv 2002.07376.
 """
@@ -13,14 +13,14 @@ from supermask.methods._baseline import Baseline
 from supermask.types import Array, InitContext, Tree
 
 TEMPERATURE = 200.0
-"""Logits are divided by it (section 4 of the paper's appendix, and its code)."""
+"""Divides the logits (section 4 of the paper's appendix, and its code)."""
 
 
 @dataclass(frozen=True)
 class Grasp(Baseline):
-    """Keeps the largest w * (H g) of all layers together; g and H of the loss over ten images per class.
+    """Keeps the largest w * (H g) over all layers; g and H are those of the loss over ten images per class.
 
-    The paper's score is the negative of it, and the highest of those are removed.
+    The paper's score is the negative of this, and the paper removes the highest scores.
     """
 
     allocation: str = "global"
@@ -30,9 +30,9 @@ class Grasp(Baseline):
     def init(self, key: Array, weights: Tree, context: InitContext) -> Tree:
         slope = jax.grad(lambda w: context.loss(w, TEMPERATURE))
         fixed = slope(weights)
-        # H g as the gradient of g . fixed: convolutions of ours have a reverse rule only.
+        # H g as the gradient of g . fixed, because our convolutions only have a rule for reverse mode.
         product = jax.grad(lambda w: sum(jnp.vdot(g, fixed[name]) for name, g in slope(w).items()))(weights)
-        # Temperature and batch make these tiny; a common scale keeps them among the normal floats and ranks them alike.
+        # Temperature and batch make these tiny. A common scale keeps them normal floats and does not change the ranks.
         size = max(float(jnp.abs(weights[name] * p).max()) for name, p in product.items()) or 1.0
         return {name: weights[name] * p / size for name, p in product.items()}
 

@@ -1,4 +1,4 @@
-"""Stretched and clipped concrete gates, exactly 0 or 1 with positive probability, under an L0 penalty.
+"""Stretched, clipped concrete gates under an L0 penalty; a gate is exactly 0 or 1 with positive probability.
 
 Louizos, Welling, Kingma: Learning Sparse Neural Networks through L0 Regularization. ICLR 2018, arXiv 1712.01312.
 """
@@ -16,22 +16,22 @@ from supermask.types import Array, Clock, InitContext, Method, Recipe, Tree
 
 _TEMPERATURE, _LOW, _HIGH = 2 / 3, -0.1, 1.1  # beta, gamma, zeta of the paper
 _SHIFT = -_TEMPERATURE * math.log(-_LOW / _HIGH)
-_SMALLEST = 1e-6  # of the uniform noise
+_SMALLEST = 1e-6  # keeps the uniform noise away from 0 and 1
 _BOUND = math.log(100.0)
 
 
 @dataclass(frozen=True)
 class HardConcrete(Method):
-    """One gate per weight, its score is log alpha. No density is enforced: gates open to `density` at the start.
+    """One gate per weight; its score is log alpha. No density is enforced: gates start open to `density`.
 
     In training z = clip(sigmoid((logit u + s) / beta) * (zeta - gamma) + gamma, 0, 1) with uniform u; the gradient is
-    that of the reparametrisation. The penalty is `strength` times the expected number of gates that are not zero. The
-    learning rate is a hundred times the published one: over frozen weights the gradient is that much smaller.
+    that of the reparametrisation. The penalty is `strength` times the expected number of nonzero gates. The learning
+    rate is a hundred times the published one, because the gradient is that much smaller with frozen weights.
 
     Attributes:
-        strength: of the penalty, per weight.
-        hard: `continuous` leaves clip(sigmoid(s) * (zeta - gamma) + gamma, 0, 1) in the ticket, as published;
-            `binary` the weights for which that is 1/2 or more.
+        strength: penalty per weight.
+        hard: `continuous` stores clip(sigmoid(s) * (zeta - gamma) + gamma, 0, 1) in the ticket, as published;
+            `binary` keeps the weights for which that is 1/2 or more.
     """
 
     strength: float = 1e-8

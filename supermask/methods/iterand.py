@@ -1,4 +1,4 @@
-"""Top-k of the signed score, and weights that are not kept are drawn again now and then.
+"""Top-k of the signed score; from time to time, weights that are not kept are drawn again.
 
 Chijiwa, Yamaguchi, Ida, Umakoshi, Inoue: Pruning Randomly Initialized Neural Networks with Iterative Randomization.
 NeurIPS 2021, arXiv 2106.09269.
@@ -16,20 +16,20 @@ from supermask.errors import UsageError
 from supermask.methods._topk import TopK
 from supermask.types import Array, Clock, InitContext, Recipe, Tree
 
-_LAST = 126.0  # the generation that still fits an int8 after adding one
+_LAST = 126.0  # the highest generation that still fits an int8 after adding one
 
 
 @dataclass(frozen=True)
 class Iterand(TopK):
-    """Every `period` steps each weight that is not kept is drawn again with probability `rate`.
+    """Every `period` steps, each weight that is not kept is drawn again with probability `rate`.
 
-    The state counts how often each weight was drawn, its generation. The ticket holds it, plus one, for the kept
-    weights: with that and the seed their values are known (`masks.redrawn`). dL/ds = G * W with the weight as it is
-    now.
+    The state counts how often each weight was drawn again: its generation. For kept weights the ticket stores the
+    generation plus one; their values follow from that and the seed (`masks.redrawn`). dL/ds = G * W, where W is the
+    current weight.
 
     Attributes:
-        period: steps between two events; 300 on CIFAR-10, 1000 on ImageNet.
-        rate: probability of a new draw at an event. 0 is edge-popup by value.
+        period: steps between two rounds of redrawing; 300 on CIFAR-10, 1000 on ImageNet.
+        rate: probability that a weight is redrawn in a round. With 0 the method is edge-popup with `rank=value`.
     """
 
     period: int = 300

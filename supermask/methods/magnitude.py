@@ -1,4 +1,4 @@
-"""The weights of largest magnitude, not learned: the second floor."""
+"""Keeps the weights of largest magnitude; not learned, a baseline."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,10 +12,10 @@ from supermask.types import Array, InitContext, Recipe, Tree
 
 @dataclass(frozen=True)
 class Magnitude(Baseline):
-    """Exactly round(density * n) weights are kept, those of largest |w|.
+    """Keeps exactly round(density * n) weights, those with the largest |w|.
 
     Raises:
-        UsageError: all magnitudes of a layer are equal (signed-constant), so that there is nothing to rank.
+        UsageError: all magnitudes of a layer are equal (signed-constant), so there is nothing to rank.
     """
 
     paper: ClassVar[str] = "baseline (`large_init` of Zhou et al. 2019, arXiv 1905.01067)"
@@ -26,6 +26,6 @@ class Magnitude(Baseline):
         for name, score in scores.items():
             if score.size > 1 and float(score.max()) == float(score.min()):
                 raise UsageError(
-                    f"magnitude cannot rank {name}: all its weights are equally large; use --init kaiming-normal"
+                    f"magnitude cannot rank {name}: all its weights have the same magnitude; use --init kaiming-normal"
                 )
         return scores

@@ -1,4 +1,4 @@
-"""Several top-k masks of one score, one inside the other, add up to a mask of small whole numbers.
+"""Adds up several nested top-k masks of the same scores into a mask of small whole numbers.
 
 Okoshi, Garcia-Arias, Hirose, Ando, Kawamura, Van Chu, Motomura, Yu: Multicoated Supermasks Enhance Hidden Networks.
 ICML 2022, PMLR 162.
@@ -20,13 +20,13 @@ from supermask.types import Array, InitContext, Recipe, Shapes, Tree
 
 @dataclass(frozen=True)
 class Multicoated(TopK):
-    """A weight counts as often as it wears coats; each coat is a top-k of |score|, the first one keeps the density.
+    """The mask value of a weight is the number of coats that keep it. Each coat is a top-k of |score|.
 
-    dL/ds = coats * G * W * sign(s): every coat passes the gradient on.
+    The first coat keeps the density. dL/ds = coats * G * W * sign(s): every coat passes the gradient on.
 
     Attributes:
-        coats: what share of the weights that are kept wears each coat, the first one 1. As the published example of
-            density 0.3: 0.3, 0.0788 and 0.0315 of all weights. How the paper chooses others is not known to us.
+        coats: share of the kept weights in each coat; the first is 1. The default is the published example at
+            density 0.3: 0.3, 0.0788 and 0.0315 of all weights. We do not know how the paper chooses other shares.
     """
 
     coats: str = "1,0.2627,0.105"
@@ -38,7 +38,7 @@ class Multicoated(TopK):
         super().__post_init__()
         shares = self.shares
         if not 0 < len(shares) < 128 or shares[0] != 1 or any(not 0 < b < a for a, b in pairwise(shares)):
-            raise UsageError(f"coats is {self.coats!r}; it must be 1 and falling shares of it, such as 1,0.5,0.25")
+            raise UsageError(f"coats is {self.coats!r}; it must be 1 followed by falling shares, such as 1,0.5,0.25")
         if self.pattern or self.layer_density:
             raise UsageError("multicoated takes neither a pattern nor layer densities")
 
@@ -64,7 +64,7 @@ class Multicoated(TopK):
         return self._worn(scores)
 
     def _worn(self, scores: Tree, ahead: Array | None = None) -> Tree:
-        """Coats of each weight, int8."""
+        """The number of coats that keep each weight, int8."""
         ranked = self.ranked(scores)
         coats = [self.select(ranked, ahead, self.density * share) for share in self.shares]
         return {

@@ -1,4 +1,4 @@
-"""Weights whose score is above a fixed threshold are kept.
+"""Keeps the weights whose score is above a fixed threshold.
 
 Mallya, Davis, Lazebnik: Piggyback: Adapting a Single Network to Multiple Tasks by Learning to Mask Weights.
 ECCV 2018, arXiv 1801.06519. On random weights: Wortsman et al. 2020, arXiv 2006.14769 (threshold 0, uniform scores).
@@ -16,15 +16,15 @@ from supermask.types import Array, InitContext, Method, Recipe, Tree
 
 @dataclass(frozen=True)
 class Piggyback(Method):
-    """No density is enforced: half is kept at the start with uniform scores, all with constant ones.
+    """No density is enforced: at the start uniform scores keep half of the weights, constant scores keep all.
 
-    dL/ds = G * W. The defaults are those for random weights, with Adam at ten times the published rate; as published,
-    for pretrained weights, is `-o threshold=0.005 -o scores=constant --lr 0.0001`.
+    dL/ds = G * W. The defaults suit random weights: Adam at ten times the published rate. The published setting, for
+    pretrained weights, is `-o threshold=0.005 -o scores=constant --lr 0.0001`.
 
     Attributes:
-        threshold: a score above it keeps its weight.
-        scores: at the start: `uniform` in +-1 / sqrt(fan-in), or `constant`, twice the threshold.
-        ternary: scores below 0 turn their weight's sign.
+        threshold: a weight is kept if its score is above this.
+        scores: initial scores: `uniform` in +-1 / sqrt(fan-in), or `constant` at twice the threshold.
+        ternary: a score below 0 flips the sign of its weight.
     """
 
     threshold: float = 0.0

@@ -1,4 +1,4 @@
-"""A random mask of exact density per layer, not learned: the floor of every comparison."""
+"""A random mask with exact density per layer; not learned, the baseline of every comparison."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,7 +10,7 @@ from supermask.types import Array, InitContext, Tree
 
 @dataclass(frozen=True)
 class Random(Baseline):
-    """Exactly round(density * n) weights are kept, chosen uniformly in each layer, or in all with `global`."""
+    """Keeps exactly round(density * n) weights, chosen uniformly in each layer, or over all layers with `global`."""
 
     paper: ClassVar[str] = "baseline"
 

@@ -1,7 +1,7 @@
-"""Continuous mask sigmoid(score / temperature), the temperature annealed towards a step.
+"""Continuous mask sigmoid(score / temperature); falling temperature sharpens it into a step.
 
-The annealing is that of Savarese, Silva, Maire: Winning the Lottery with Continuous Sparsification,
-NeurIPS 2020, arXiv 1912.04427, on frozen weights and in one round.
+The annealing follows Savarese, Silva, Maire: Winning the Lottery with Continuous Sparsification,
+NeurIPS 2020, arXiv 1912.04427, with frozen weights and in one round.
 """
 
 from dataclasses import dataclass
@@ -16,15 +16,15 @@ from supermask.types import Array, InitContext, Method, Recipe, Tree
 
 @dataclass(frozen=True)
 class Sigmoid(Method):
-    """No density is enforced: `density` is the mask's value everywhere at the start, at `temperature`.
+    """No density is enforced: `density` is the mask's value everywhere at the start.
 
     The temperature falls exponentially with progress; the gradient is that of the sigmoid itself.
 
     Attributes:
-        temperature: at the start.
-        final_temperature: at the end.
-        hard: `binary` keeps the weights of positive score; `continuous` leaves the mask at the final
-            temperature in the ticket.
+        temperature: temperature at the start.
+        final_temperature: temperature at the end.
+        hard: `binary` keeps the weights with positive scores; `continuous` stores the mask at the final temperature
+            in the ticket.
     """
 
     temperature: float = 1.0
@@ -37,7 +37,7 @@ class Sigmoid(Method):
     def __post_init__(self) -> None:
         require("hard of sigmoid", self.hard, ("binary", "continuous"))
         if not 0 < self.final_temperature <= self.temperature:
-            raise UsageError("temperature and final_temperature must be above 0, and the final one not higher")
+            raise UsageError("temperature and final_temperature must be above 0, and the final one must not be higher")
 
     def init(self, key: Array, weights: Tree, context: InitContext) -> Tree:
         return masks.constant_scores(masks.logit(self.density) * self.temperature, weights)

@@ -17,15 +17,15 @@ from supermask.weights.shapes import fans
 
 @dataclass(frozen=True)
 class Signed(Method):
-    """mask = sign(s) where |s| > threshold * max|s at the start| of the layer, else 0; dL/ds = G * W for every edge.
+    """mask = sign(s) where |s| > threshold * max|initial s| of the layer, else 0; dL/ds = G * W for every edge.
 
-    No density is enforced (`density` has no meaning here): scores start uniform in the Xavier interval, so that
-    1 - threshold is kept at first, and a decay that the optimiser does not see (not times the learning rate, as in
-    tfa.optimizers.SGDW) pulls scores that no gradient holds below the threshold.
+    No density is enforced and `density` has no meaning here: scores start uniform in the Xavier interval, so a share
+    of 1 - threshold is kept at first. A decay outside the optimiser (not multiplied by the learning rate, as in
+    tfa.optimizers.SGDW) pulls scores below the threshold unless a gradient holds them up.
 
     Attributes:
         threshold: c of the paper: 0.4 for FC and ConvN, 0.75 for ResNet20, 0.8 for ResNet56.
-        decay: of the scores in each step; x 0.9 after each tenth of the steps.
+        decay: decay of the scores per step; multiplied by 0.9 after each tenth of the steps.
     """
 
     threshold: float = 0.4
@@ -49,7 +49,7 @@ class Signed(Method):
             )
 
     def init(self, key: Array, weights: Tree, context: InitContext) -> Tree:
-        # The largest |score| is put at the interval's end exactly, so that the threshold follows from the shape alone.
+        # Scaled so that the largest |score| is exactly the interval's end: the threshold follows from the shape alone.
         drawn = masks.spread_scores(key, weights, lambda fan_in, fan_out: 1.0)
         return {name: s * (_bound(s.shape) / jnp.abs(s).max()) for name, s in drawn.items()}
 

@@ -1,4 +1,4 @@
-"""Every edge has K random values and a score for each; the value of the highest score is used.
+"""Every edge has K random values with one score each; the value with the highest score is used.
 
 Aladago, Torresani: Slot Machines: Discovering Winning Combinations of Random Weights in Neural Networks.
 ICML 2021, arXiv 2101.06475.
@@ -18,13 +18,14 @@ from supermask.types import Array, InitContext, Method, Recipe, Tree
 
 @dataclass(frozen=True)
 class SlotMachines(Method):
-    """Greedy selection: no weight is removed, so `density` has no meaning here, and every density is 1.
+    """Greedy selection. No weight is removed, so every density is 1 and the option `density` has no meaning here.
 
-    The first value of an edge is its frozen weight, the others are drawn of its layer (`masks.redrawn`); the ticket
-    says which, counted from 1. Straight-through: dL/ds_k = G * w_k for every value, chosen or not.
+    The first value of an edge is its frozen weight; the others are drawn from the same layer (`masks.redrawn`). The
+    ticket stores the number of the chosen value, counted from 1. Straight-through: dL/ds_k = G * w_k for every value,
+    chosen or not.
 
     Attributes:
-        values: K, up to 127.
+        values: K, the number of values per edge, up to 127.
     """
 
     values: int = 8
@@ -37,7 +38,7 @@ class SlotMachines(Method):
             raise UsageError(f"values is {self.values}; it must be from 1 to 127")
 
     def init(self, key: Array, weights: Tree, context: InitContext) -> Tree:
-        """float32 (K, ...): U(0, scale * glorot deviation), scale 1 for convolutions and 0.1 for dense layers."""
+        """float32 (K, ...) from U(0, scale * Glorot deviation); scale is 1 for convolutions, 0.1 for dense layers."""
         scores = {}
         for name, w in weights.items():
             scale = 1.0 if w.ndim > 2 else 0.1
@@ -46,7 +47,7 @@ class SlotMachines(Method):
         return scores
 
     def mask(self, scores: Tree, weights: Tree, *, key: Array, progress: Array) -> Tree:
-        """float32 (K, ...): 1 for the value in use, else 0."""
+        """float32 (K, ...): 1 for the chosen value, else 0."""
         return {
             name: masks.straight_through(jax.nn.one_hot(s.argmax(0), self.values, axis=0, dtype=jnp.float32), s)
             for name, s in scores.items()

@@ -1,4 +1,4 @@
-"""Weights whose removal changes the loss most, by one gradient at the start; not learned.
+"""Keeps the weights whose removal would change the loss most, from one gradient at the start; not learned.
 
 Lee, Ajanthan, Torr: SNIP: Single-shot Network Pruning based on Connection Sensitivity. ICLR 2019, arXiv 1810.02340.
 """
@@ -14,7 +14,7 @@ from supermask.types import Array, InitContext, Tree
 
 @dataclass(frozen=True)
 class Snip(Baseline):
-    """Keeps the largest |w * dL/dw| of all layers together, the loss taken over ten images per class."""
+    """Keeps the largest |w * dL/dw| over all layers; L is the loss over ten images per class."""
 
     allocation: str = "global"
 

@@ -1,4 +1,4 @@
-"""Weights that carry most of the flow through the net of absolute weights, found in many rounds; no data, not learned.
+"""Keeps the weights with the largest synaptic flow, found in many rounds without data; not learned.
 
 Tanaka, Kunin, Yamins, Ganguli: Pruning neural networks without any data by iteratively conserving synaptic flow.
 NeurIPS 2020, arXiv 2006.05467.
@@ -19,14 +19,15 @@ from supermask.types import Array, InitContext, Recipe, Tree
 
 @dataclass(frozen=True)
 class Synflow(Baseline):
-    """Keeps the largest |w * dR/dw|, R the summed logits for an image of ones, in `rounds` rounds of falling density.
+    """Keeps the largest |w * dR/dw| in `rounds` rounds of falling density.
 
-    Round i of n keeps density^(i / n) of all layers together, by the flow through what the round before kept.
+    R is the sum of the logits for an image of ones, in the network of absolute weights. Round i of n keeps a share of
+    density^(i / n) over all layers, ranked by the flow through the weights that the previous round kept.
 
-    No data and no sign has a say, so weights of one magnitude (signed-constant) are told apart by their index alone.
+    Neither data nor signs matter, so weights of one magnitude (signed-constant) are told apart by their index alone.
 
     Attributes:
-        rounds: n; one round collapses layers at low densities.
+        rounds: n, the number of rounds; a single round removes whole layers at low densities.
     """
 
     allocation: str = "global"
@@ -41,8 +42,8 @@ class Synflow(Baseline):
             raise UsageError(f"rounds is {self.rounds}; it must be 1 or more")
 
     def init(self, key: Array, weights: Tree, context: InitContext) -> Tree:
-        # The net is homogeneous in each layer, so a factor of one scales all flows alike and moves no rank. With a mean
-        # of one per input no sum over many wide layers overflows.
+        # The network is homogeneous in each layer, so scaling one layer scales all flows alike and changes no rank.
+        # With a mean of one per input, no sum over many wide layers overflows.
         size = {name: jnp.abs(w) / (jnp.abs(w).mean() * w[..., 0].size) for name, w in weights.items()}
         total = sum(w.size for w in weights.values())
 

@@ -1,1 +1,1 @@
-"""Run folders on disk."""
+"""Run folders on disk: filling them, finding them, reading them."""

@@ -1,8 +1,8 @@
-"""Run folder: config.json, metrics.jsonl, the ticket or the weights of each seed, and result.json.
+"""A run folder: config.json, metrics.jsonl, the ticket or the weights of each seed, and result.json.
 
-It is filled under a hidden name beside its own and renamed when the search ends or is stopped, so that a folder of the
-final name is always whole. The hidden folder is locked while a process works in it; one that a dead process left behind
-is taken over, with its newest checkpoint.
+It is filled under a hidden name beside its final one and renamed when the run ends or is stopped, so a folder with the
+final name is always complete. The hidden folder is locked while a process works in it. If a process died and left a
+hidden folder behind, the next one takes it over, with its newest checkpoint.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ OWN_FILES = re.compile(
 
 
 class RunFolder:
-    """The folder of one search while it is being filled; made by `claimed`.
+    """The folder of one run while it is being filled; made by `claimed`.
 
     Attributes:
-        resumed: document and tensors of the checkpoint that the run goes on from, or None.
-        phases: of the phases that are finished, by name, the rows of results that each gave.
-        complaints: about newer checkpoints that are damaged.
+        resumed: document and tensors of the checkpoint that the run resumes from, or None.
+        phases: the result rows of each finished phase, by the phase's name.
+        complaints: messages about newer checkpoints that are damaged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,17 +46,18 @@ class RunFolder:
 
     @property
     def working(self) -> Path:
-        """Where the files are until the run is closed."""
+        """The folder that holds the files until the run is closed."""
         return self._hidden
 
     def begin(self, config: Config, *, force: bool = False) -> None:
-        """Go on with what a search of this config left when it was stopped or killed, or, with `force`, anew.
+        """Resume a run of this config that was stopped or killed, or start over if `force` is set.
 
-        It left checkpoints in the folder, or in the hidden one beside it: the newest good one is then in `resumed`.
+        Such a run left checkpoints in the folder or in the hidden one beside it; the newest intact one is put into
+        `resumed`.
 
         Raises:
-            RunFolderError: unless `force`, it belongs to another config.
-            BadFileError: there are checkpoints, and none is good.
+            RunFolderError: the folder belongs to another config, and `force` is not set.
+            BadFileError: there are checkpoints, and none is intact.
         """
         if not is_free(self.path) and not (force and (self.path / "config.json").is_file()):
             check_owner(self.path, config)
@@ -69,13 +70,13 @@ class RunFolder:
         else:
             check_owner(self._hidden, config)
             for file in self._hidden.glob(".*"):
-                file.unlink()  # half of what its owner was writing when it died
+                file.unlink()  # a partial file that the dead process was writing
         write_atomic(self._hidden / "config.json", _json(config.to_dict()))
         (self._hidden / "metrics.jsonl").touch()
         self._go_on()
 
     def _copy_stopped(self) -> None:
-        """Into the hidden folder, checkpoints last and the newest first: where one is, all that it needs is there."""
+        """Copy a stopped run into the hidden folder, with checkpoints last, so each finds all the files it needs."""
         last = checkpoints.paths(self.path)
         own = [f for f in self.path.iterdir() if f.is_file() and OWN_FILES.fullmatch(f.name) and f not in last]
         for file in [*own, *reversed(last)]:
@@ -83,7 +84,7 @@ class RunFolder:
                 write_atomic(self._hidden / file.name, file.read_bytes())
 
     def add_metrics(self, row: dict[str, Any]) -> None:
-        """One line of metrics.jsonl."""
+        """Append one line to metrics.jsonl."""
         try:
             with (self._hidden / "metrics.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
@@ -91,38 +92,38 @@ class RunFolder:
             raise DiskError(f"cannot write {self._hidden}/metrics.jsonl: {error.strerror}") from error
 
     def add_file(self, name: str, data: bytes) -> Path:
-        """Write a file of results; the path is the one that it has once the run is closed."""
+        """Write a result file; return the path that it will have once the run is closed."""
         write_atomic(self._hidden / name, data)
         return self.path / name
 
     def add_checkpoint(self, number: int, document: dict[str, Any], tensors: Tree) -> None:
-        """Save where the run stands, with the results of the phases that are finished; see `checkpoints.save`."""
+        """Save a checkpoint, with the results of the finished phases; see `checkpoints.save`."""
         size = sync_file(self._hidden / "metrics.jsonl")
-        self._copied = False  # from here on there is more than in the folder that it was copied from
+        self._copied = False  # from here on, the hidden folder holds more than the folder it was copied from
         checkpoints.save(self._hidden, number, {**document, "phases": self.phases, "metrics_bytes": size}, tensors)
 
     def finished_rows(self) -> list[dict[str, Any]]:
-        """The results of all phases that are finished."""
+        """Return the results of all finished phases."""
         return [row for rows in self.phases.values() for row in rows]
 
     def last_checkpoint(self) -> Path | None:
-        """The newest one, if there is any."""
+        """Return the newest checkpoint, or None."""
         found = checkpoints.paths(self._hidden) or checkpoints.paths(self.path)
         return found[-1] if found else None
 
     def close(self, results: list[dict[str, Any]], complete: bool) -> None:
-        """Give the folder its name, in place of an older run's if there is one; files that are not a run's are kept.
+        """Give the folder its final name, replacing an older run; files that do not belong to a run are kept.
 
-        Checkpoints stay only if the search is not complete.
+        Checkpoints are removed if the run is complete.
 
         Raises:
-            RunFolderError: something else took the name meanwhile.
+            RunFolderError: something else took the name in the meantime.
         """
         sync_file(self._hidden / "metrics.jsonl")
         write_atomic(self._hidden / "result.json", _json({"complete": complete, "results": results}))
         if not is_free(self.path):
             if not (self.path / "config.json").is_file():
-                raise RunFolderError(f"{self.path} appeared during the search and is not a run folder")
+                raise RunFolderError(f"{self.path} appeared during the run and is not a run folder")
             for file in self.path.iterdir():
                 if not OWN_FILES.fullmatch(file.name):
                     os.rename(file, self._hidden / file.name)
@@ -138,8 +139,8 @@ class RunFolder:
             file.unlink()
 
     def discard(self) -> None:
-        """Leave nothing behind but checkpoints, and results that only want their name."""
-        if self._closed:  # what has the hidden name now is another's
+        """Remove the hidden folder unless it holds checkpoints, or complete results that only need renaming."""
+        if self._closed:  # a folder with the hidden name would belong to another process now
             return
         worthy = checkpoints.paths(self._hidden) or (self._hidden / "result.json").exists()
         if self._copied or not worthy:
@@ -149,7 +150,7 @@ class RunFolder:
                 parent.rmdir()
 
     def _go_on(self) -> None:
-        """Take over what the checkpoint in the hidden folder says; without one, begin with nothing."""
+        """Restore phases and metrics from the newest checkpoint in the hidden folder, if there is one."""
         found = checkpoints.newest(self._hidden)
         if found is None:
             return
@@ -160,17 +161,17 @@ class RunFolder:
                 raise ValueError("its metrics are cut short")
             os.truncate(self._hidden / "metrics.jsonl", size)
         except (KeyError, TypeError, ValueError, OSError) as error:
-            raise BadFileError(f"{path} does not fit its run: {one_line(error)}; --force searches anew") from error
+            raise BadFileError(f"{path} does not fit its run: {one_line(error)}; --force starts over") from error
         self.resumed = document, tensors
 
 
 @contextmanager
 def claimed(path: Path) -> Iterator[RunFolder]:
-    """A run folder that is this process's own, still to be begun; what is not closed leaves nothing but checkpoints.
+    """Lock a run folder for this process. If the run is not closed in the end, only checkpoints are left behind.
 
     Raises:
-        RunFolderError: another process works in it.
-        UsageError: it cannot be made.
+        RunFolderError: another process works in the folder.
+        UsageError: the folder cannot be made.
     """
     folder = RunFolder(path)
     lock = lock_folder(folder.working, path)

@@ -1,4 +1,4 @@
-"""Run folders that are there already: their names, whose they are, what they say."""
+"""Existing run folders: their names, the configs they belong to, their results."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from supermask.runs.results import load_result, read_object
 from supermask.storage.atomic import read_bytes
 
 NUMBERS = ("val_accuracy", "train_accuracy", "density", "epochs")
-"""What is told of each seed, in numbers."""
+"""The numbers that the result of each seed must have."""
 
 
 def default_path(root: Path, config: Config, defaults: Config) -> Path:
     """ROOT/ARCH-DATASET-METHOD-dDENSITY-sSEED-HASH8, or ROOT/ARCH-DATASET-train-sSEED-HASH8.
 
-    Both configs are resolved; `defaults` is what `config` would be if nothing had been asked.
+    Both configs are resolved; `defaults` is the same arch, dataset and method with nothing else set.
     """
     parts = [
         config.arch,
@@ -36,20 +36,20 @@ def default_path(root: Path, config: Config, defaults: Config) -> Path:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The values of a config.json.
+    """Read the values of a config.json.
 
     Raises:
-        BadFileError: it is missing or no JSON object.
+        BadFileError: the file is missing or not a JSON object.
     """
     return read_object(path, "a config.json of a run")
 
 
 def finished(path: Path, config: Config) -> list[dict[str, Any]] | None:
-    """The results of a finished run of this config; None if there is none, or it was interrupted.
+    """Read the results of a finished run of this config; None if there is no run, or it was interrupted.
 
     Raises:
-        RunFolderError: the folder belongs to another config, or is no run folder.
-        BadFileError: something in it is missing or damaged.
+        RunFolderError: the folder belongs to another config, or is not a run folder.
+        BadFileError: something in the folder is missing or damaged.
     """
     if is_free(path):
         return None
@@ -67,33 +67,33 @@ def finished(path: Path, config: Config) -> list[dict[str, Any]] | None:
             raise ValueError(f"{len(rows)} results of {config.seeds} seeds")
         return rows
     except BadFileError as error:
-        raise BadFileError(f"{error}; --force searches anew") from error
+        raise BadFileError(f"{error}; --force starts over") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise BadFileError(f"{path}/result.json is damaged; --force searches anew") from error
+        raise BadFileError(f"{path}/result.json is damaged; --force starts over") from error
 
 
 def _moved(row: dict[str, Any], run: Path) -> dict[str, Any]:
-    """The row, its paths as they are now that the run folder may have been moved."""
+    """Return the row with current paths, since the run folder may have been moved."""
     paths: dict[str, Any] = {key: str(run / Path(row[key]).name) for key in ("ticket", "weights") if key in row}
     return {**row, **paths, "run": str(run)}
 
 
 def is_open(path: Path) -> bool:
-    """Whether a search may fill it: nothing is there, or it says of itself that its search was stopped.
+    """Whether a run may still fill this folder: nothing is there, or the folder's own result says it was stopped.
 
     Raises:
-        UsageError: it cannot be looked at.
+        UsageError: the path cannot be read.
     """
     if is_free(path):
         return True
     try:
         return json.loads((path / "result.json").read_bytes())["complete"] is False
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return False  # `finished` says what is wrong with it
+        return False  # `finished` reports what is wrong with it
 
 
 def devices_of(path: Path) -> int | None:
-    """The number of devices that a run there was begun with, which its ticket depends on; None if nothing says so."""
+    """Return the number of devices that a run there began with; its ticket depends on it. None if it is unknown."""
     for folder in (path, hidden_path(path)):
         with suppress(BadFileError):
             found = read_config(folder / "config.json").get("devices")
@@ -102,10 +102,10 @@ def devices_of(path: Path) -> int | None:
 
 
 def hidden_path(path: Path) -> Path:
-    """Where the folder of a run is filled.
+    """Return the hidden path under which a run folder is filled.
 
     Raises:
-        UsageError: no run folder can be there, as for `.` or `/`.
+        UsageError: the path cannot be a run folder, such as `.` or `/`.
     """
     if not path.name or path.name == "..":
         raise UsageError(f"{path} cannot be a run folder; give --out the name of a new one")
@@ -113,7 +113,7 @@ def hidden_path(path: Path) -> Path:
 
 
 def is_free(path: Path) -> bool:
-    """Whether a new run may take this name without asking: nothing is there, or an empty folder."""
+    """Whether a new run may use this name: nothing is there, or an empty folder."""
     try:
         return not path.exists() or (path.is_dir() and not any(path.iterdir()))
     except OSError as error:
@@ -121,13 +121,18 @@ def is_free(path: Path) -> bool:
 
 
 def check_owner(path: Path, config: Config) -> None:
-    """Raise a RunFolderError unless it is a run folder of this config; the keys that differ are listed."""
+    """Check that the folder is a run folder of this config.
+
+    Raises:
+        RunFolderError: it is not; the message lists the keys that differ.
+        BadFileError: its config.json is damaged.
+    """
     if not (path / "config.json").is_file():
         raise RunFolderError(f"{path} exists and is not a run folder; give --out another name")
     try:
         there = read_config(path / "config.json")
     except BadFileError as error:
-        raise BadFileError(f"{error}; --force searches anew") from error
+        raise BadFileError(f"{error}; --force starts over") from error
     try:
         mine, other = config.to_dict(), type(config).from_dict(there).to_dict()
     except (UsageError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""What a run leaves behind: tickets and trained weights in files, metrics and results in its folder."""
+"""Reads what a run leaves behind: files of tickets and trained weights, metrics and results."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from supermask.weights.trained import KIND, TrainedWeights
 
 
 def load_result(path: str | Path) -> Ticket | TrainedWeights:
-    """A ticket, or the weights of a training, whichever the file holds.
+    """Load a ticket or trained weights, whichever the file holds.
 
     Raises:
-        BadFileError: the file is missing, truncated, altered, foreign or of a newer format.
+        BadFileError: the file is missing, truncated, altered, of another kind or of a newer format.
     """
     path = Path(path)
     if path.is_dir() and (inside := sorted(path.glob("weights-s*.safetensors"))):
-        raise BadFileError(f"{path} is a run folder; give one of its files of weights, such as {inside[0]}")
+        raise BadFileError(f"{path} is a run folder; give one of its weights files, such as {inside[0]}")
     if not path.is_file():
         return Ticket.load(path)
     document, tensors = unseal(read_bytes(path, "a ticket of supermask"), path, FORMAT)
@@ -37,13 +37,13 @@ def load_result(path: str | Path) -> Ticket | TrainedWeights:
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder, read. Needs no JAX.
+    """The contents of a run folder. Reading it needs no JAX.
 
     Attributes:
         path: the folder.
-        config: SearchConfig or TrainConfig, with nothing left open.
+        config: a resolved SearchConfig or TrainConfig.
         results: one row of result.json per seed.
-        complete: whether the run came to its end; False if it was stopped.
+        complete: whether the run finished; False if it was stopped.
     """
 
     path: Path
@@ -56,7 +56,7 @@ class Run:
         """Read a run folder that is finished or was stopped.
 
         Raises:
-            BadFileError: something in it is missing or damaged.
+            BadFileError: something in the folder is missing or damaged.
         """
         path = Path(path)
         values = read_object(path / "config.json", "a config.json of a run")
@@ -65,14 +65,14 @@ class Run:
         try:
             return cls(path, kind.from_dict(values), list(result["results"]), bool(result["complete"]))
         except (UsageError, KeyError, TypeError) as error:
-            raise BadFileError(f"{path} is not a whole run folder: {one_line(error)}") from error
+            raise BadFileError(f"{path} is not a complete run folder: {one_line(error)}") from error
 
     @cached_property
     def metrics(self) -> dict[str, np.ndarray]:
         """metrics.jsonl as one array per column: seed, epoch, loss, train_accuracy, val_accuracy, density, ...
 
         Raises:
-            BadFileError: it is missing or damaged.
+            BadFileError: the file is missing or damaged.
         """
         file = self.path / "metrics.jsonl"
         try:
@@ -83,10 +83,10 @@ class Run:
 
     @cached_property
     def tickets(self) -> list[Ticket]:
-        """The ticket of each seed, in order of the seeds; [] for a training.
+        """The ticket of each seed, in order of the seeds; [] for weight training.
 
         Raises:
-            BadFileError: one is missing or damaged.
+            BadFileError: a ticket is missing or damaged.
         """
         return [Ticket.load(path) for path in self._files("ticket")]
 
@@ -95,7 +95,7 @@ class Run:
         """The trained weights of each seed, in order of the seeds; [] for a search.
 
         Raises:
-            BadFileError: one is missing or damaged.
+            BadFileError: a file of weights is missing or damaged.
         """
         return [TrainedWeights.load(path) for path in self._files("weights")]
 
@@ -104,15 +104,15 @@ class Run:
 
 
 def config_class(values: dict[str, Any]) -> type[Config]:
-    """Whose config.json these values are."""
+    """Tell from the values of a config.json which config class they belong to."""
     return SearchConfig if "method" in values or "ticket" not in values else TrainConfig
 
 
 def read_object(path: Path, what: str) -> dict[str, Any]:
-    """The JSON object in a file; `what` says what should be there.
+    """Read the JSON object in a file; `what` tells the error message what should be there.
 
     Raises:
-        BadFileError: it is missing, or is no JSON object.
+        BadFileError: the file is missing or not a JSON object.
     """
     try:
         values = json.loads(read_bytes(path, what))

@@ -1,4 +1,4 @@
-"""One of several classes per example: cross-entropy, and the class of the highest logit."""
+"""Classification: cross-entropy loss; the prediction is the class with the highest logit."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from supermask.types import Array, Sums
 
 @dataclass(frozen=True)
 class Classification:
-    """Outputs are logits (batch, classes), targets are labels int32 (batch,); a label below 0 counts for nothing."""
+    """Outputs are logits (batch, classes), targets are int32 labels (batch,); labels below 0 are ignored."""
 
     def output_shape(self, inputs: tuple[int, ...], outputs: int) -> tuple[int, ...]:
         return inputs[0], outputs

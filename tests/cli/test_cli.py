@@ -245,7 +245,7 @@ def test_a_result_that_lacks_a_number_is_damaged(here, change):
     path.write_text(json.dumps({"complete": True, "results": [row | change]}))
     answer = call(*TINY, "--out", "run")
     assert (answer.code, answer.out) == (3, "")
-    assert "result.json is damaged; --force searches anew" in answer.err
+    assert "result.json is damaged; --force starts over" in answer.err
 
 
 def test_the_config_of_a_run_finds_the_run_whatever_it_was_called_for(here):

@@ -88,7 +88,7 @@ def test_a_tracker_that_fails_is_left_and_the_search_goes_on():
     for epoch in (1, 2):
         trackers.on_epoch(Metrics(epoch, (0,), one, one, one, one, one))
     trackers.on_end()
-    assert said == ["warning: wandb failed and is left out from here on: no route to host"]
+    assert said == ["warning: wandb failed and is not used from here on: no route to host"]
 
 
 def test_a_missing_package_says_what_to_install(monkeypatch):
