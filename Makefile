@@ -7,7 +7,7 @@ LINT_BIN := $(LINT_VENV)/bin
 # What CI runs on a second Python: floors, contracts, tickets of earlier versions, search, eval, export and resume.
 QUICK := tests/test_layers.py tests/test_golden.py tests/archs tests/datasets/test_contract.py \
 	tests/methods/test_methods.py tests/exporters/test_exporters.py tests/experiments/test_search.py \
-	tests/test_ticket.py tests/runs/test_resume.py tests/cli
+	tests/test_ticket.py tests/runs/test_resume.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-quick test-torch test-slow lint format clean

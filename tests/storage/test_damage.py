@@ -20,7 +20,7 @@ def damage(*words):
     return found
 
 
-@pytest.mark.parametrize("engine", ["random", "hypothesis"])
+@pytest.mark.parametrize("engine", ["random", pytest.param("hypothesis", marks=pytest.mark.slow)])
 def test_damaged_files_are_refused_or_read(engine):
     found = damage("--engine", engine, "--inputs", "390")
     assert found["inputs"] >= 390
