@@ -60,8 +60,9 @@ def finished(path: Path, config: Config) -> list[dict[str, Any]] | None:
         if not result["complete"]:
             return None
         for row in rows:
-            load_result(row["ticket" if "ticket" in row else "weights"])
-            if not all(type(row.get(key)) in (int, float) for key in NUMBERS):
+            kind = "ticket" if "ticket" in row else "weights"
+            load_result(row[kind])
+            if not all(type(row.get(key)) in (int, float) for key in (*NUMBERS, f"{kind}_bytes")):
                 raise ValueError("a number is missing")
         if len(rows) != config.seeds:
             raise ValueError(f"{len(rows)} results of {config.seeds} seeds")
