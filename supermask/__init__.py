@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from supermask.engine.callbacks import Callback, Metrics
     from supermask.errors import SupermaskError
     from supermask.experiments.evaluate import Evaluation, evaluate
-    from supermask.experiments.run import CheckpointPolicy, RunOptions
+    from supermask.experiments.options import CheckpointPolicy, RunOptions
     from supermask.experiments.search import search
     from supermask.experiments.train import train
     from supermask.runs.results import Run, load_result
@@ -65,7 +65,7 @@ _HOMES = {
     "engine.callbacks": ("Callback", "Metrics"),
     "errors": ("SupermaskError",),
     "experiments.evaluate": ("Evaluation", "evaluate"),
-    "experiments.run": ("CheckpointPolicy", "RunOptions"),
+    "experiments.options": ("CheckpointPolicy", "RunOptions"),
     "experiments.search": ("search",),
     "experiments.train": ("train",),
     "runs.results": ("Run", "load_result"),

@@ -155,7 +155,9 @@ class Step:
         (sums, model_state), slope = self.gradient(weights, state.model_state, batch, jax.random.fold_in(key, 2))
         if self.axis is not None:
             sums, slope = lax.psum((sums, slope), self.axis)
-        mean_slope = jax.tree.map(lambda g: g / sums.count.astype(g.dtype), slope)
+        # A product: a division by a traced number is compiled in two ways, which round differently with what follows.
+        share = 1 / sums.count.astype(jnp.float32)
+        mean_slope = jax.tree.map(lambda g: g * share.astype(g.dtype), slope)
         (slope,) = pull_back((mean_slope, jnp.float32(1)))
         updates, moments = self.optimizer.update(slope, state.optimizer, before)
         moved = optax.apply_updates(before, updates)

@@ -17,7 +17,8 @@ from supermask.cli._progress import reporter
 from supermask.cli._trackers import HELP, Trackers, tracker_options
 from supermask.config import Config
 from supermask.errors import UsageError
-from supermask.experiments.run import RunOptions, RunResult, run_experiment, run_path
+from supermask.experiments.options import RunOptions, RunResult
+from supermask.experiments.run import run_experiment, run_path
 from supermask.resolve import resolve
 from supermask.runs.index import hidden_path, read_config
 from supermask.runs.results import config_class

@@ -6,7 +6,7 @@ import re
 
 from supermask.cli import _options as opt
 from supermask.errors import UsageError
-from supermask.experiments.run import CheckpointPolicy
+from supermask.experiments.options import CheckpointPolicy
 
 
 def pace_options(command: opt.F) -> opt.F:

@@ -18,7 +18,8 @@ from supermask.cli._help import GroupedCommand
 from supermask.cli._progress import reporter
 from supermask.config import SearchConfig
 from supermask.errors import InterruptionError, StoppedError, SupermaskError, UsageError, require
-from supermask.experiments.run import RunOptions, run_experiment
+from supermask.experiments.options import RunOptions
+from supermask.experiments.run import run_experiment
 from supermask.recipes import PublishedRecipe
 from supermask.resolve import resolve
 from supermask.runtime.devices import choose_device

@@ -14,7 +14,7 @@ from supermask.cli._experiment import Call, run, run_options
 from supermask.cli._help import GroupedCommand
 from supermask.config import SearchConfig
 from supermask.errors import UsageError
-from supermask.experiments.run import RunResult
+from supermask.experiments.options import RunResult
 from supermask.resolve import facts_of
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from supermask.cli import _options as opt
 from supermask.cli._experiment import Call, run, run_options
 from supermask.cli._help import GroupedCommand
 from supermask.config import TrainConfig
-from supermask.experiments.run import RunResult
+from supermask.experiments.options import RunResult
 
 if TYPE_CHECKING:
     from supermask.experiments.run import Experiment

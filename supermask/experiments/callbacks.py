@@ -11,7 +11,7 @@ from supermask.runtime.stopping import Stopping
 
 if TYPE_CHECKING:
     from supermask.engine.snapshot import Snapshot
-    from supermask.experiments.run import CheckpointPolicy
+    from supermask.experiments.options import CheckpointPolicy
 
 
 def rows_of(metrics: Metrics) -> list[dict[str, Any]]:

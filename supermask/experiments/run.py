@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from supermask.config import Config
-from supermask.engine.callbacks import Callback, Callbacks
-from supermask.errors import DiskError, DivergedError, SupermaskError
+from supermask.engine.callbacks import Callbacks
+from supermask.errors import DiskError, DivergedError
+from supermask.experiments.options import Rows, RunOptions, RunResult
+from supermask.experiments.session import Session
 from supermask.resolve import resolve
 from supermask.runs.folder import RunFolder, claimed
 from supermask.runs.index import default_path, devices_of, finished, is_open
@@ -18,71 +19,6 @@ from supermask.runtime.stopping import Stopping
 
 if TYPE_CHECKING:
     from supermask.engine.problem import Problem
-    from supermask.engine.state import FitState
-    from supermask.engine.trainer import Trainer
-    from supermask.experiments.seeds import SeedGroup
-
-Rows = list[dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class CheckpointPolicy:
-    """When to save checkpoints.
-
-    Attributes:
-        seconds: time between two checkpoints.
-        epochs: epochs between two checkpoints; if given, it replaces `seconds`.
-    """
-
-    seconds: float = 600.0
-    epochs: int | None = None
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """Where and how to run an experiment; nothing here affects its results.
-
-    Attributes:
-        path: the run folder; None derives a name in `root` from the config.
-        root: the folder for run folders.
-        data_dir: folder of datasets; the user's cache folder by default.
-        device: auto, cpu or gpu, to set up JAX before it is imported; None leaves that to the caller.
-        force: start over, whatever the run folder holds.
-        embed_weights: store the frozen weights in tickets.
-        checkpoints: when to save checkpoints.
-        callbacks: called as the training progresses.
-    """
-
-    path: Path | None = None
-    root: Path = Path("runs")
-    data_dir: Path | None = None
-    device: str | None = None
-    force: bool = False
-    embed_weights: bool = False
-    checkpoints: CheckpointPolicy = CheckpointPolicy()
-    callbacks: tuple[Callback, ...] = ()
-
-    def note(self, text: str) -> None:
-        """Pass a message to all callbacks."""
-        for callback in self.callbacks:
-            callback.on_note(text)
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """The outcome of a run.
-
-    Attributes:
-        path: the run folder.
-        rows: one result per seed; if the run was stopped, also the best so far of the seeds it was working on.
-        stopped: the error to raise if a signal or the time limit ended the run early, else None.
-        known: whether the run was finished before this call.
-    """
-
-    path: Path
-    rows: Rows
-    stopped: SupermaskError | None = None
-    known: bool = False
 
 
 class Experiment(Protocol):
@@ -189,48 +125,3 @@ def _run_in(
     anew = options.force and session.goes_on != "starts over"
     same = "the same command, without --force," if anew else "the same command"
     return RunResult(folder.path, rows, stopping.error(f"{same} {session.goes_on}{best}"))
-
-
-class Session:
-    """A run in progress; an experiment runs its phases through it.
-
-    Attributes:
-        goes_on: says where the same call resumes after a stop; None while nothing has stopped the run.
-    """
-
-    def __init__(self, folder: RunFolder, options: RunOptions, stopping: Stopping) -> None:
-        from supermask.experiments.callbacks import Checkpoints, Log, Stops
-
-        self.folder, self.options, self.stopping = folder, options, stopping
-        self._checkpoints = Checkpoints(folder, options.checkpoints)
-        self.callbacks: tuple[Callback, ...] = (*options.callbacks, Log(folder), Stops(stopping), self._checkpoints)
-        self.goes_on: str | None = None
-
-    def is_done(self, phase: str) -> bool:
-        """Whether a phase is finished; its results are then in `folder.phases`."""
-        return phase in self.folder.phases
-
-    def phase(self, name: str, trainer: Trainer, state: FitState, frozen: Any, until: int) -> FitState:
-        """Run `Trainer.fit` with this run's callbacks, resuming at the newest checkpoint if it is from this phase."""
-        from supermask.engine.snapshot import Snapshot
-
-        self._checkpoints.phase = name
-        if self.folder.resumed and self.folder.resumed[0].get("phase") == name:
-            snapshot = Snapshot.unpack(*self.folder.resumed)
-            trainer.restore(state, snapshot)
-            self.options.note(f"going on from step {snapshot.step} of seed {snapshot.first}")
-        self.folder.resumed = None
-        return trainer.fit(state, frozen, until, self.callbacks)
-
-    def write(self, name: str, data: bytes) -> Path:
-        """Write a result file. Now there is something to lose, so from here on no signal ends the process at once."""
-        path = self.folder.add_file(name, data)
-        self.stopping.nothing_to_lose = False
-        return path
-
-    def finish(self, group: SeedGroup, rows: Rows) -> None:
-        """Keep the results of a finished phase for the next checkpoint; if it was stopped, note where it resumes."""
-        if group.state.interrupted:
-            self.goes_on = self._checkpoints.goes_on
-        else:
-            self.folder.phases[group.name] = rows

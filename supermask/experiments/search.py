@@ -19,8 +19,10 @@ from supermask.engine.problem import Problem, load_problem, on_this_machine
 from supermask.engine.saliency import first_scores
 from supermask.engine.state import Candidate
 from supermask.engine.trainer import Trainer
-from supermask.experiments.run import Rows, RunOptions, Session, run_experiment
+from supermask.experiments.options import Rows, RunOptions
+from supermask.experiments.run import run_experiment
 from supermask.experiments.seeds import Phases, SeedGroup, Unsaved, device_kind, seed_groups
+from supermask.experiments.session import Session
 from supermask.resolve import resolve
 from supermask.ticket import Ticket
 from supermask.types import Method

@@ -13,9 +13,11 @@ from supermask.engine.problem import Problem, load_problem, on_this_machine
 from supermask.engine.programs import Start
 from supermask.engine.trainer import Trainer
 from supermask.errors import BadFileError
-from supermask.experiments.run import Rows, RunOptions, Session, run_experiment
+from supermask.experiments.options import Rows, RunOptions
+from supermask.experiments.run import run_experiment
 from supermask.experiments.search import group_note, versions
 from supermask.experiments.seeds import Phases, SeedGroup, Unsaved, device_kind, seed_groups
+from supermask.experiments.session import Session
 from supermask.resolve import resolve
 from supermask.ticket import Ticket
 from supermask.types import Tree

@@ -14,7 +14,7 @@ from helpers import watch
 
 import supermask
 from supermask.errors import BadFileError, RunFolderError, StoppedError
-from supermask.experiments.run import CheckpointPolicy, RunOptions
+from supermask.experiments.options import CheckpointPolicy, RunOptions
 from supermask.runs.folder import claimed
 from supermask.runs.index import hidden_path
 
