@@ -233,7 +233,9 @@ def test_options_reach_a_users_own_class_and_function(own):
 
 def test_a_function_may_return_a_model():
     def linear(image_shape, classes):
-        apply = lambda weights, state, inputs, *, train, key: (inputs.reshape(len(inputs), -1) @ weights["w"], state)
+        def apply(weights, state, inputs, *, train, key):
+            return inputs.reshape(len(inputs), -1) @ weights["w"], state
+
         return Model(weights={"w": (int(np.prod(image_shape)), classes)}, state={}, apply=apply)
 
     found = build_model(linear, {}, jax.ShapeDtypeStruct((2, *MNIST), jnp.float32), 10, convolution())
