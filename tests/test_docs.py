@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -65,22 +66,28 @@ def test_one_file_each_is_all_that_contributing_asks_for(extended):
     assert len(lines) == 1 + 3
 
 
+@pytest.fixture(scope="module")
+def runs(request, tmp_path_factory):
+    """Page -> what its blocks came to, for the pages whose tests are wanted; two pages are run at a time."""
+    name = test_the_blocks_of_a_page_run_in_order.__name__
+    pages = [item.callspec.params["page"] for item in request.session.items if item.name.startswith(name)]
+    with ThreadPoolExecutor(2) as pool:
+        yield {page: pool.submit(run_blocks, page, tmp_path_factory.mktemp(page.stem)) for page in pages}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
-def test_the_blocks_of_a_page_run_in_order(page, tmp_path):
+def test_the_blocks_of_a_page_run_in_order(page, runs):
     """Those fenced as `sh` and `python`, in one folder; a `python` block that begins with `# FILE.py` is that file."""
-    shim = tmp_path / "bin" / "supermask"
+    runs[page].result()
+
+
+def run_blocks(page: Path, folder: Path) -> None:
+    shim = folder / "bin" / "supermask"
     shim.parent.mkdir()
     shim.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m supermask "$@"\n')
     shim.chmod(0o755)
-    folder = tmp_path / "work"
-    folder.mkdir()
-    environment = {
-        **os.environ,
-        **SHORT,
-        **SHORTER.get(page.name, {}),
-        "PATH": f"{shim.parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
-    }
+    path = f"{shim.parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, **SHORT, **SHORTER.get(page.name, {}), "PATH": path, "PYTHONPATH": str(ROOT)}
     for language, text in BLOCK.findall(page.read_text()):
         if words := command_of(language, text, folder):
             done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
