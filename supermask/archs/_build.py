@@ -46,7 +46,7 @@ def build_model(
         make = lambda rngs: arch(**words | ({"rngs": rngs} if _takes(arch, "rngs") else {}))  # noqa: E731
     models: list[Model] = []  # a Model is no value that JAX can trace
 
-    def made() -> nnx.Module | None:
+    def made() -> Any:
         found = make(nnx.Rngs(0))
         if isinstance(found, Model):
             models.append(found)
