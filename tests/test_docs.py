@@ -1,8 +1,11 @@
-"""The examples in CONTRIBUTING.md and README.md are run as they stand."""
+"""The examples of README.md, docs/ and CONTRIBUTING.md are run as they stand."""
 
+import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -10,9 +13,20 @@ import pytest
 from supermask import SearchConfig, registry, search
 
 ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 EXAMPLES = re.findall(r"```(?:python|toml)\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
 
-FILES = ("top_fraction", "mlp", "stripes", "csv", "nobody2026")
+FILES = ("top_fraction", "mlp", "stripes", "label_smoothing", "csv", "nobody2026")
+
+SHORT = {
+    "SUPERMASK_EPOCHS": "1",
+    "SUPERMASK_WIDTH": "0.1",
+    "SUPERMASK_ROUNDS": "1",
+    "XLA_FLAGS": "--xla_backend_optimization_level=0",
+}
+"""Options that the pages leave open, so that their searches are short here; most of the rest is compilation."""
+SHORTER = {"pytorch.md": {"SUPERMASK_EPOCHS": "0"}}
 
 
 @pytest.fixture
@@ -37,6 +51,7 @@ ADDED = {
     "methods": ("top-fraction",),
     "archs": ("mlp2", "mlp3"),
     "datasets": ("stripes",),
+    "tasks": ("label-smoothing",),
     "exporters": ("csv",),
     "recipes": ("nobody2026-mlp2",),
 }
@@ -56,16 +71,73 @@ def test_one_file_each_is_all_that_contributing_asks_for(extended):
     assert len(lines) == 1 + 3
 
 
-def test_the_library_example_of_the_readme_runs(tmp_path):
-    [example] = re.findall(r"```python\n(import supermask.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    result = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    assert (tmp_path / "lenet300.safetensors").exists()
+@pytest.fixture(scope="module")
+def runs(request, tmp_path_factory):
+    """Page -> what its blocks came to, for the pages whose tests are wanted; two pages are run at a time."""
+    name = test_the_blocks_of_a_page_run_in_order.__name__
+    pages = [item.callspec.params["page"] for item in request.session.items if item.name.startswith(name)]
+    with ThreadPoolExecutor(2) as pool:
+        yield {page: pool.submit(run_blocks, page, tmp_path_factory.mktemp(page.stem)) for page in pages}
 
 
-def test_the_commands_of_the_readme_exist():
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_the_blocks_of_a_page_run_in_order(page, runs):
+    """Those fenced as `sh` and `python`, in one folder; a `python` block that begins with `# FILE.py` is that file."""
+    runs[page].result()
+
+
+def run_blocks(page: Path, folder: Path) -> None:
+    shim = folder / "bin" / "supermask"
+    shim.parent.mkdir()
+    shim.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m supermask "$@"\n')
+    shim.chmod(0o755)
+    path = f"{shim.parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, **SHORT, **SHORTER.get(page.name, {}), "PATH": path, "PYTHONPATH": str(ROOT)}
+    for language, text in BLOCK.findall(page.read_text()):
+        if words := command_of(language, text, folder):
+            done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+
+
+def command_of(language: str, text: str, folder: Path) -> list[str] | None:
+    """What runs a block; None where there is nothing to run, or PyTorch is missing."""
+    if language == "sh":
+        return ["bash", "-euo", "pipefail", "-c", text]
+    if language == "python":
+        if name := re.match(r"# (\S+\.py)\n", text):
+            path = folder / name[1]
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+            return None
+        return None if "torch" in text and find_spec("torch") is None else [sys.executable, "-c", text]
+    assert language == "text", f"fence commands as sh, or as text if they cannot run here: {text}"
+    return None
+
+
+@pytest.mark.parametrize(
+    "page", [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "benchmarks/README.md"], ids=lambda p: p.name
+)
+def test_links_lead_to_files_and_headings(page):
+    text = page.read_text()
+    for link in re.findall(r"\]\((?!https?:)([^)]+)\)", text):
+        file, _, heading = link.partition("#")
+        target = page.parent / file if file else page
+        assert target.exists(), link
+        if heading:
+            titles = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE)
+            assert heading in [re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles], link
+
+
+def test_the_readme_is_a_map():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+def test_the_commands_of_the_pages_are_those_that_exist():
     from supermask.cli import group
 
-    text = (ROOT / "README.md").read_text()
-    for command in set(re.findall(r"^(?:\$ )?supermask ([a-z]+)", text, re.MULTILINE)):
-        assert command in group.list_commands(None), command
+    known = group.list_commands(None)
+    text = "\n".join(page.read_text() for page in PAGES)
+    for command in set(re.findall(r"^supermask ([a-z]+)", text, re.MULTILINE)):
+        assert command in known, command
+    table = re.findall(r"^\| `supermask ([a-z]+)", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert sorted(table) == known

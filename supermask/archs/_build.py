@@ -44,13 +44,22 @@ def build_model(
         offered = {"image_shape": tuple(example.shape[1:]), "classes": outputs, **config}
         words = _arguments(arch, name, offered, options)
         make = lambda rngs: arch(**words | ({"rngs": rngs} if _takes(arch, "rngs") else {}))  # noqa: E731
+    models: list[Model] = []  # a Model is no value that JAX can trace
+
+    def made() -> Any:
+        found = make(nnx.Rngs(0))
+        if isinstance(found, Model):
+            models.append(found)
+            return None
+        return found
+
     try:
-        module = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
+        module = nnx.eval_shape(made)
     except SupermaskError:
         raise
     except Exception as error:
         raise SupermaskError(f"cannot make the network {name}: {one_line(error)}") from error
-    return module if isinstance(module, Model) else from_module(module, convolution)
+    return models[0] if models else from_module(module, convolution)
 
 
 def check_outputs(model: Model, name: str, example: Any, expected: tuple[int, ...]) -> None:

@@ -16,6 +16,7 @@ from supermask.engine.problem import initial_state
 from supermask.errors import SupermaskError, UsageError
 from supermask.nn.conv import convolution
 from supermask.resolve import make_arch
+from supermask.types import Model
 from supermask.weights.inits import draw
 
 CIFAR, MNIST = (32, 32, 3), (28, 28, 1)
@@ -228,6 +229,19 @@ def test_options_reach_a_users_own_class_and_function(own):
         problem_of(arch="ownpkg:needy", arch_options={"hiden": 12})
     with pytest.raises(UsageError, match="unknown option of conv4 'hidden': there are none"):
         problem_of(arch="conv4", arch_options={"hidden": 12})
+
+
+def test_a_function_may_return_a_model():
+    def linear(image_shape, classes):
+        def apply(weights, state, inputs, *, train, key):
+            return inputs.reshape(len(inputs), -1) @ weights["w"], state
+
+        return Model(weights={"w": (int(np.prod(image_shape)), classes)}, state={}, apply=apply)
+
+    found = build_model(linear, {}, jax.ShapeDtypeStruct((2, *MNIST), jnp.float32), 10, convolution())
+    assert found.weights == {"w": (784, 10)}
+    x, weights = jnp.ones((2, *MNIST)), {"w": jnp.ones((784, 10))}
+    np.testing.assert_array_equal(found.apply(weights, {}, x, train=False, key=None)[0], np.full((2, 10), 784))
 
 
 def test_a_network_with_dropout_is_searched_and_evaluated(own):

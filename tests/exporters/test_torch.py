@@ -55,8 +55,8 @@ def test_logits_agree(arch, channels, tmp_path):
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
-def test_the_network_of_the_readme_gives_the_same_logits(tmp_path, monkeypatch):
-    text = (Path(__file__).parents[2] / "README.md").read_text()
+def test_the_network_of_the_page_gives_the_same_logits(tmp_path, monkeypatch):
+    text = (Path(__file__).parents[2] / "docs" / "pytorch.md").read_text()
     [example] = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "load_file" in block]
     config = supermask.SearchConfig(arch="conv4", epochs=0)
     [ticket] = supermask.search(config)
