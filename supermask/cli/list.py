@@ -12,6 +12,7 @@ import click
 from supermask import registry
 from supermask.cli import _options as opt
 from supermask.recipes import PublishedRecipe
+from supermask.resolve import FROM_CONFIG
 
 KINDS = (*registry.KINDS, "inits")
 WORDS = {"EPOCHS": "epochs", "AUGMENT": "augment", "SUFFIX": "file name ends in"}
@@ -47,7 +48,7 @@ def _as_dict(entry: registry.Entry | PublishedRecipe, verbose: bool) -> dict[str
         row |= {"options": entry.config, "paper": entry.paper}
         more = {"table": entry.table, "published": entry.published, "gpu_hours": entry.gpu_hours}
         return row | more if verbose else row
-    row |= {"options": entry.fields, **_paper(entry)}
+    row |= {"options": _options(entry), **_paper(entry)}
     if verbose and "recipe" in entry.constants:
         row |= {"notes": entry.notes, "recipe": asdict(entry.constants["recipe"])}
     return row
@@ -69,15 +70,20 @@ def _print(kind: str, entries: Sequence[registry.Entry | PublishedRecipe], verbo
         if isinstance(entry, PublishedRecipe):
             facts = _of_recipe(entry)
         else:
-            _print_options(entry)
+            _print_options(entry, "-a" if kind == "archs" else "-o")
             facts = _paper(entry) | _defaults(entry) | _trained(entry)
         for key, value in facts.items():
             click.echo(f"      {key}: {value}")
 
 
-def _print_options(entry: registry.Entry) -> None:
-    for key, value in entry.fields.items():
-        click.echo(f"      -o {key}={str(value).lower() if isinstance(value, bool) else value}")
+def _options(entry: registry.Entry) -> dict[str, Any]:
+    """Return the options of a plug-in; fields that the config has names of its own for, such as --width, are none."""
+    return {key: value for key, value in entry.fields.items() if key not in FROM_CONFIG}
+
+
+def _print_options(entry: registry.Entry, flag: str) -> None:
+    for key, value in _options(entry).items():
+        click.echo(f"      {flag} {key}={str(value).lower() if isinstance(value, bool) else value}")
         if key in entry.notes:
             click.echo(click.wrap_text(entry.notes[key], _width(), *(" " * 10,) * 2))
 

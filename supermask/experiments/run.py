@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from supermask.config import Config
 from supermask.engine.callbacks import Callbacks
-from supermask.errors import DiskError, DivergedError
+from supermask.errors import DiskError, DivergedError, StoppedError
 from supermask.experiments.options import Rows, RunOptions, RunResult
 from supermask.experiments.session import Session
 from supermask.resolve import resolve
@@ -121,7 +121,10 @@ def _run_in(
     folder.close(rows, complete=session.goes_on is None)
     if session.goes_on is None:
         return RunResult(folder.path, rows)
-    best = f"; the best so far is {next(iter(rows[-1].values()))}" if rows else ""
     anew = options.force and session.goes_on != "starts over"
-    same = "the same command, without --force," if anew else "the same command"
-    return RunResult(folder.path, rows, stopping.error(f"{same} {session.goes_on}{best}"))
+    resumes = f"the same command{', without --force,' if anew else ''} {session.goes_on}"
+    if rows:
+        kind = "ticket" if "ticket" in rows[-1] else "weights"
+        resumes += f"; the best {kind} so far: {rows[-1][kind]}"
+    by_callback = StoppedError(f"stopped by a callback; {resumes}")
+    return RunResult(folder.path, rows, stopping.error(resumes) if stopping.stop_requested() else by_callback)
