@@ -131,6 +131,6 @@ def test_a_callback_that_stops_a_durable_run_is_named(tmp_path):
     seen = []
     stop = watch(epoch=seen.append, stop=lambda: len(seen) >= 1)
     config = supermask.SearchConfig(**SMALL)
-    with pytest.raises(StoppedError, match="stopped by a callback; the same command goes on from step .* so far: "):
+    with pytest.raises(StoppedError, match=r"stopped by a callback; the same command goes on from step .* so far: "):
         supermask.search(config, run=tmp_path / "run", callbacks=[stop])
     assert supermask.search(config, run=tmp_path / "run")[0].to_bytes() == supermask.search(config)[0].to_bytes()
