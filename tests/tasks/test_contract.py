@@ -1,0 +1,69 @@
+"""One contract for every file in tasks/; the loss of each against NumPy or finite differences."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from supermask import registry
+
+CLASSES = 5
+every = pytest.mark.parametrize("name", registry.names("tasks"))
+
+
+def task_of(name):
+    return registry.load("tasks", name)()
+
+
+def example(task, count=12, seed=0):
+    """(outputs, targets) for inputs of 8x8 images."""
+    random = np.random.default_rng(seed)
+    outputs = jnp.asarray(random.normal(size=task.output_shape((count, 8, 8, 1), CLASSES)), jnp.float32)
+    return outputs, jnp.asarray(random.integers(0, CLASSES, outputs.shape[:-1]), jnp.int32)
+
+
+@every
+def test_sums_are_of_all_predictions(name):
+    task = task_of(name)
+    outputs, targets = example(task)
+    sums = task.loss(outputs, targets)
+    assert (sums.loss.dtype, sums.correct.dtype, sums.count.dtype) == (jnp.float32, jnp.int32, jnp.int32)
+    assert sums.loss.shape == sums.correct.shape == sums.count.shape == ()
+    assert int(sums.count) == targets.size
+    assert 0 <= int(sums.correct) <= int(sums.count)
+    parts = [task.loss(outputs[part], targets[part]) for part in (slice(0, 5), slice(5, None))]
+    assert float(sums.loss) == pytest.approx(sum(float(part.loss) for part in parts), rel=1e-5)
+    assert int(sums.correct) == sum(int(part.correct) for part in parts)
+
+
+@every
+def test_a_target_below_zero_counts_for_nothing(name):
+    task = task_of(name)
+    outputs, targets = example(task)
+    ignored = targets.at[3:].set(-1)
+    found, alone = task.loss(outputs, ignored), task.loss(outputs[:3], targets[:3])
+    assert float(found.loss) == pytest.approx(float(alone.loss), rel=1e-6)
+    assert (int(found.correct), int(found.count)) == (int(alone.correct), int(alone.count))
+    slope = jax.grad(lambda outputs: task.loss(outputs, ignored).loss)(outputs)
+    assert not np.any(slope[3:])
+    assert np.any(slope[:3])
+
+
+@every
+def test_the_gradient_is_that_of_finite_differences(name):
+    task = task_of(name)
+    outputs, targets = example(task, count=3)
+    slope = jax.grad(lambda outputs: task.loss(outputs, targets).loss)(outputs)
+    for index in np.ndindex(*outputs.shape):
+        moved = [float(task.loss(outputs.at[index].add(step), targets).loss) for step in (1e-2, -1e-2)]
+        assert float(slope[index]) == pytest.approx((moved[0] - moved[1]) / 2e-2, abs=2e-3)
+
+
+def test_classification_is_cross_entropy():
+    task = task_of("classification")
+    outputs, targets = example(task)
+    logits = np.asarray(outputs, np.float64)
+    p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    sums = task.loss(outputs, targets)
+    assert float(sums.loss) == pytest.approx(-np.log(p[np.arange(len(targets)), np.asarray(targets)]).sum(), rel=1e-5)
+    assert int(sums.correct) == int((logits.argmax(-1) == np.asarray(targets)).sum())
