@@ -4,10 +4,10 @@ BIN := $(VENV)/bin
 LINT_VENV := .venv-lint
 LINT_BIN := $(LINT_VENV)/bin
 
-# What CI runs on a second Python: floors, contracts, tickets of earlier versions, search, eval, export and resume.
-QUICK := tests/test_layers.py tests/test_golden.py tests/archs tests/datasets/test_contract.py \
-	tests/methods/test_methods.py tests/exporters/test_exporters.py tests/experiments/test_search.py \
-	tests/test_ticket.py tests/runs/test_resume.py
+# What CI runs on a second Python: floors, contracts, tickets of earlier versions, search, train, eval, export and resume.
+QUICK := tests/test_layers.py tests/test_golden.py tests/test_ticket.py tests/archs tests/tasks \
+	tests/datasets/test_contract.py tests/methods/test_methods.py tests/exporters/test_exporters.py \
+	tests/experiments/test_run.py tests/experiments/test_train.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-quick test-torch test-slow lint format clean

@@ -24,6 +24,11 @@ SELECTIONS = ("last", "best")
 PRECISIONS = ("f32", "bf16", "tf32")
 CONVOLUTIONS = ("auto", "xla")
 SPLITS = ("test", "validation", "train")
+OF_TICKET = (
+    *("arch", "arch_options", "width", "activation", "init"),
+    *("dataset", "image_size", "normalise", "augment", "validation", "seed"),
+)
+"""Fields that training under a ticket takes from the search that found it."""
 CONTROLS = ("shuffled", "redrawn", "inverted", "random")
 
 
@@ -157,6 +162,8 @@ class Config:
         """
         base = defaults.to_dict()
         own = {key: value for key, value in self.to_dict().items() if value != base[key] or key in _NAMES}
+        if own.get("ticket_sha256"):
+            own.pop("ticket")  # what is in it counts, not where it lies
         for key in {"options", "arch_options"} & own.keys():
             own[key] = {name: value for name, value in own[key].items() if value != base[key].get(name)}
         return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:8]
@@ -214,9 +221,7 @@ class TrainConfig(Config):
             ticket: the ticket's file.
             found: the config in the ticket.
         """
-        network = ("arch", "arch_options", "width", "activation", "init")
-        data = ("dataset", "image_size", "normalise", "augment", "validation", "seed")
-        return cls(**{name: getattr(found, name) for name in network + data}, ticket=str(ticket))
+        return cls(**{name: getattr(found, name) for name in OF_TICKET}, ticket=str(ticket))
 
     @property
     def label(self) -> str:

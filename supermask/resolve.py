@@ -5,12 +5,14 @@ Built-in plug-ins are read as text (see `registry`), so a run folder's name can 
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import inspect
 import math
 import types
 import typing
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, Union
@@ -25,8 +27,9 @@ AUGMENT = "none"
 TRAINING = Recipe(optimizer="adam", learning_rate=1e-3, weight_decay=0.0, init="kaiming-normal")
 """The defaults of weight training."""
 
-FROM_CONFIG = ("density", "depth", "width", "activation")
-"""Fields of methods and archs that are not options, because the config's own fields or the arch's name set them."""
+OF_METHODS = ("density",)
+OF_ARCHS = ("width", "activation")
+"""Fields of methods and archs that are not options, because the config has fields of its own for them."""
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 
@@ -68,9 +71,8 @@ def resolve(config: AnyConfig) -> AnyConfig:
     else:
         recipe = TRAINING
         if isinstance(config, TrainConfig) and config.ticket:
-            changes["ticket_sha256"] = _hash_of(Path(config.ticket))
-    if not registry.is_own("archs", config.arch):
-        changes["arch_options"] = _typed(Spec(config.arch, config.arch_options), _arch_options(config.arch), "-a")
+            changes |= _of_ticket(config)
+    changes["arch_options"] = _arch_options(config)
     found = asdict(recipe) | {key.lower(): dataset.get(key, default) for key, default in _OF_DATASET.items()}
     open_fields = {key: value for key, value in found.items() if getattr(config, key) is None}
     return config.replace(**open_fields | changes)
@@ -95,7 +97,7 @@ def facts_of(name: str) -> MethodFacts:
             keeps_density=entry.constants.get("keeps_density", Method.keeps_density),
         )
     kind = _method_class(name)
-    return MethodFacts(fields_of(kind), kind.recipe, kind.learned, kind.keeps_density)
+    return MethodFacts(fields_of(kind, OF_METHODS), kind.recipe, kind.learned, kind.keeps_density)
 
 
 def make_method(config: SearchConfig) -> Method:
@@ -118,24 +120,30 @@ def make_arch(config: Config) -> tuple[Any, dict[str, Any]]:
         UsageError: an option is unknown, missing, of the wrong type or out of range.
     """
     kind = registry.load("archs", config.arch)
-    if not (is_dataclass(kind) and hasattr(kind, "build")):
+    if not _is_arch(kind):
         return kind, dict(config.arch_options)
-    known = {item.name: item for item in fields(kind)}
+    known = {item.name for item in fields(kind)}
     ours = {"depth": registry.depth_of("archs", config.arch), "width": config.width, "activation": config.activation}
     if config.width != 1 and "width" not in known:
         raise UsageError(f"{config.arch} has no width to multiply: leave out --width")
-    options = _typed(Spec(config.arch, config.arch_options), fields_of(typing.cast(type, kind)), "-a")
     chosen = {key: value for key, value in ours.items() if key in known and value is not None}
-    return typing.cast(type, kind)(**chosen, **options), {}
+    return kind(**chosen, **_arch_options(config)), {}
 
 
-def fields_of(kind: type) -> dict[str, tuple[Any, Any]]:
-    """List the options of a plug-in's dataclass: name -> (type, default or MISSING)."""
+def arch_options(name: str) -> dict[str, Any]:
+    """List the options of a built-in arch with their defaults; its depth is not one if its name says it."""
+    entry = registry.describe("archs", name)
+    taken = (*OF_ARCHS, *(("depth",) if "DEPTHS" in entry.constants else ()))
+    return {key: value for key, value in entry.fields.items() if key not in taken}
+
+
+def fields_of(kind: type, taken: tuple[str, ...]) -> dict[str, tuple[Any, Any]]:
+    """List the options of a plug-in's dataclass, without those `taken`: name -> (type, default or MISSING)."""
     hints = typing.get_type_hints(kind)
     return {
         item.name: (hints[item.name], item.default if item.default_factory is MISSING else item.default_factory())
         for item in fields(kind)
-        if item.init and item.name not in FROM_CONFIG
+        if item.init and item.name not in taken
     }
 
 
@@ -177,9 +185,28 @@ def _method_class(name: str) -> type[Method]:
     return kind
 
 
-def _arch_options(name: str) -> dict[str, tuple[Any, Any]]:
-    known = registry.describe("archs", name).fields
-    return {key: (type(value), value) for key, value in known.items() if key not in FROM_CONFIG}
+def _is_arch(kind: Any) -> bool:
+    return is_dataclass(kind) and hasattr(kind, "build")
+
+
+def _arch_options(config: Config) -> dict[str, Any]:
+    """Return the options of the arch, typed; those of a user's own class or function are read as literals."""
+    spec = Spec(config.arch, config.arch_options)
+    if not registry.is_own("archs", config.arch):
+        known = {key: (type(value), value) for key, value in arch_options(config.arch).items()}
+        return _typed(spec, known, "-a")
+    kind = registry.load("archs", config.arch)
+    if _is_arch(kind):
+        return _typed(spec, fields_of(kind, OF_ARCHS), "-a")
+    return {key: _literal(value) for key, value in spec.options.items()}
+
+
+def _literal(value: Any) -> Any:
+    """Read a number, a truth value, None or a tuple; any other text stays text."""
+    if isinstance(value, str):
+        with suppress(ValueError, SyntaxError):
+            return ast.literal_eval({"true": "True", "false": "False", "none": "None"}.get(value.lower(), value))
+    return value
 
 
 def _facts_of_dataset(name: str) -> Mapping[str, Any]:
@@ -189,7 +216,20 @@ def _facts_of_dataset(name: str) -> Mapping[str, Any]:
     return {str(key): getattr(own, key) for key in _OF_DATASET if hasattr(own, key)}
 
 
-def _hash_of(path: Path) -> str:
+def _of_ticket(config: TrainConfig) -> dict[str, str]:
+    """Return where the ticket is and its hash; of one that is gone, as of a finished run, the hash that is known."""
+    path = Path(str(config.ticket)).absolute()
+    if config.ticket_sha256 and not path.exists():
+        return {}
+    return {"ticket": str(path), "ticket_sha256": hash_of(path)}
+
+
+def hash_of(path: Path) -> str:
+    """Return the SHA-256 of a ticket.
+
+    Raises:
+        BadFileError: it is missing or cannot be read.
+    """
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:

@@ -124,11 +124,13 @@ class Ticket:
         """Return the effective weights, float32: the frozen weights times the mask (the expected mask if sampled)."""
         weights, mask = self.weights(), as_factors(self.mask)
         chosen = {name: weights[name] for name in mask}
-        if self.transforms:
-            product = make_method(self.config).effective(chosen, mask)
-        else:
-            product = {name: chosen[name] * mask[name] for name in mask}
-        return weights | {name: np.asarray(product[name], np.float32) for name in mask}
+        return weights | self._product(chosen, mask)
+
+    def _product(self, weights: Tree, mask: Tree) -> Tree:
+        """Return the effective weights of the maskable weights under a float32 mask."""
+        product = make_method(self.config).effective(weights, mask) if self.transforms else None
+        found = product or {name: weights[name] * mask[name] for name in mask}
+        return {name: np.asarray(array, np.float32) for name, array in found.items()}
 
     def for_training(self) -> tuple[Tree, Tree]:
         """Return (weights that weight training starts from, float32 mask that it keeps frozen).
@@ -136,11 +138,13 @@ class Ticket:
         A sampled mask keeps the weights whose probability is 1/2 or more. If effective weights are more than mask times
         weights, training starts from the effective weights, and the mask keeps those that are not zero.
         """
+        weights, mask = self.weights(), as_factors(self.mask)
         if self.kind == "sampled":
-            return self.weights(), {name: (array >= 128).astype(np.float32) for name, array in self.mask.items()}
-        if self.transforms:
-            return self.effective(), {name: (array != 0).astype(np.float32) for name, array in self.mask.items()}
-        return self.weights(), as_factors(self.mask)
+            mask = {name: (array >= 128).astype(np.float32) for name, array in self.mask.items()}
+        if not self.transforms:
+            return weights, mask
+        product = self._product({name: weights[name] for name in mask}, mask)
+        return weights | product, {name: (array != 0).astype(np.float32) for name, array in mask.items()}
 
     def embed_weights(self) -> Ticket:
         """Return the same ticket with its weights stored in it, for readers that cannot draw them."""
@@ -179,6 +183,15 @@ class Ticket:
         if path.is_dir() and (inside := sorted(path.glob("ticket-s*.safetensors"))):
             raise BadFileError(f"{path} is a run folder; give one of its tickets, such as {inside[0]}")
         document, tensors = unseal(read_bytes(path, "a ticket of supermask"), path, FORMAT)
+        return cls.unpack(document, tensors, path)
+
+    @classmethod
+    def unpack(cls, document: dict[str, Any], tensors: Tree, path: Path) -> Ticket:
+        """Make the ticket of what `unseal` returned.
+
+        Raises:
+            BadFileError: the file is of another kind, or something in it is missing or does not fit.
+        """
         if kind := document.get("kind"):
             raise BadFileError(f"{path} holds {kind}; it should be a ticket")
         try:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Any
 
 import jax
@@ -107,16 +105,10 @@ def _arguments(make: Any, name: str, offered: dict[str, Any], options: Mapping[s
     for key, value in options.items():
         if not (open_ended or key in accepted):
             require(f"option of {name}", key, own)
-        words[key] = _read(value)
+        words[key] = value
+    if offered.get("width", 1) != 1 and "width" not in words:
+        raise UsageError(f"{name} has no parameter width to multiply: leave out --width")
     for key, parameter in own.items():
         if parameter.default is parameter.empty and key not in words:
             raise UsageError(f"{name} needs the option {key}: give -a {key}=VALUE")
     return words
-
-
-def _read(value: Any) -> Any:
-    """Parse text that is a Python literal, such as a number, a boolean, None or a tuple; keep any other text."""
-    if isinstance(value, str):
-        with suppress(ValueError, SyntaxError):
-            return ast.literal_eval({"true": "True", "false": "False", "none": "None"}.get(value.lower(), value))
-    return value

@@ -12,7 +12,7 @@ import click
 from supermask import registry
 from supermask.cli import _options as opt
 from supermask.recipes import PublishedRecipe
-from supermask.resolve import FROM_CONFIG
+from supermask.resolve import arch_options
 
 KINDS = (*registry.KINDS, "inits")
 WORDS = {"EPOCHS": "epochs", "AUGMENT": "augment", "SUFFIX": "file name ends in"}
@@ -77,8 +77,8 @@ def _print(kind: str, entries: Sequence[registry.Entry | PublishedRecipe], verbo
 
 
 def _options(entry: registry.Entry) -> dict[str, Any]:
-    """Return the options of a plug-in; fields that the config has names of its own for, such as --width, are none."""
-    return {key: value for key, value in entry.fields.items() if key not in FROM_CONFIG}
+    """Return the options of a plug-in; fields of an arch that the config sets, such as --width, are not options."""
+    return arch_options(entry.name) if entry.name in registry.names("archs") else entry.fields
 
 
 def _print_options(entry: registry.Entry, flag: str) -> None:

@@ -11,7 +11,8 @@ import click
 from supermask.cli import _options as opt
 from supermask.cli._experiment import Call, run, run_options
 from supermask.cli._help import GroupedCommand
-from supermask.config import TrainConfig
+from supermask.config import OF_TICKET, TrainConfig
+from supermask.errors import UsageError
 from supermask.experiments.options import RunResult
 
 if TYPE_CHECKING:
@@ -42,9 +43,18 @@ def command(ctx: click.Context, call: Call, arch_pairs: tuple[str, ...], ticket:
     continues where the training was stopped.
     """
     arch_options = opt.parse_options(arch_pairs, "-a")
+    if call.resume and ticket:
+        raise UsageError("--resume takes the ticket from the run: leave out --ticket")
 
     def read(file: Path | None) -> TrainConfig:
-        return opt.read_config(ctx, _of_ticket(ticket), file, values, opt.given(arch_options=arch_options), TrainConfig)
+        given = opt.given(arch_options=arch_options or None)
+        if ticket is None:
+            return opt.read_config(ctx, {}, file, values, given, TrainConfig)
+        if "init" in opt.typed(ctx):
+            raise UsageError("--ticket brings its own weights, so --init has no say: leave it out")
+        typed = opt.typed(ctx)
+        of_ticket = {key: value for key, value in _of_ticket(ticket).items() if key not in typed}
+        return opt.read_config(ctx, {}, file, values, of_ticket | given, TrainConfig)
 
     def show(result: RunResult) -> None:
         for row in result.rows:
@@ -59,13 +69,12 @@ def command(ctx: click.Context, call: Call, arch_pairs: tuple[str, ...], ticket:
     run(_train, call, ctx, read, show)
 
 
-def _of_ticket(path: Path | None) -> dict[str, Any]:
-    """Return defaults from a ticket: its network and its data."""
-    if path is None:
-        return {}
+def _of_ticket(path: Path) -> dict[str, Any]:
+    """Return the fields of the config that a ticket sets: its network and its data."""
     from supermask.ticket import Ticket
 
-    return TrainConfig.under(path, Ticket.load(path).config).to_dict()
+    found = TrainConfig.under(path, Ticket.load(path).config)
+    return {name: getattr(found, name) for name in (*OF_TICKET, "ticket")}
 
 
 def _train() -> Experiment:

@@ -156,7 +156,7 @@ def _check_shapes(here: Shapes, ticket: Ticket | TrainedWeights) -> None:
     there = ticket.shapes
     if here == there:
         return
-    what = "the parameters are in another order"
+    what = ""
     for name in sorted(here.keys() | there.keys()):
         if here.get(name) != there.get(name):
             what = f"{name} is {here.get(name) or 'absent'} here and {there.get(name) or 'absent'} in the ticket"

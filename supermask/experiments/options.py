@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from supermask.engine.callbacks import Callback
-from supermask.errors import SupermaskError
+from supermask.errors import SupermaskError, UsageError
 
 Rows = list[dict[str, Any]]
 """One result per seed."""
@@ -49,6 +50,25 @@ class RunOptions:
     embed_weights: bool = False
     checkpoints: CheckpointPolicy = CheckpointPolicy()
     callbacks: tuple[Callback, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("path", "root", "data_dir"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else Path(value))
+
+    @classmethod
+    def of(cls, run: str | Path | RunOptions, data_dir: str | Path | None, callbacks: Iterable[Callback]) -> RunOptions:
+        """Return the options of a call from Python, where `run` may be a folder.
+
+        Raises:
+            UsageError: data_dir or callbacks are given beside RunOptions.
+        """
+        callbacks = tuple(callbacks)
+        if not isinstance(run, RunOptions):
+            return cls(Path(run), data_dir=Path(data_dir) if data_dir else None, callbacks=callbacks)
+        if data_dir or callbacks:
+            raise UsageError("run= is RunOptions, which hold data_dir and callbacks: give them there")
+        return run
 
     def note(self, text: str) -> None:
         """Pass a message to all callbacks."""

@@ -14,7 +14,7 @@ from supermask.experiments.session import Session
 from supermask.resolve import resolve
 from supermask.runs.folder import RunFolder, claimed
 from supermask.runs.index import default_path, devices_of, finished, is_open
-from supermask.runtime.devices import choose_device, require_device
+from supermask.runtime.devices import choose_device, offer_cpu_devices, require_device
 from supermask.runtime.stopping import Stopping
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def run_experiment(
         RunFolderError, UsageError, BadFileError, DivergedError: see `claimed`, `finished`, `load_problem`, `Trainer`.
     """
     if stopping is None:
-        with Stopping() as stopping:
+        with Stopping(ends_process=False) as stopping:
             return run_experiment(experiment, config, options, stopping)
     path = options.path or run_path(options.root, config)
     if path.is_symlink():
@@ -56,9 +56,13 @@ def run_experiment(
         config = config.replace(devices=devices_of(path))
     if options.device:
         choose_device(options.device, config.devices)
+    if config.devices:
+        offer_cpu_devices(config.devices)
 
     def known() -> RunResult | None:
-        rows = None if options.force or is_open(path) else finished(path, _here(config, options))
+        if options.force or is_open(path):
+            return None
+        rows = finished(path, config if config.devices else _here(config, options))
         if rows is None:
             return None
         options.note(f"{path} is finished; this is its result (--force starts over)")
@@ -96,7 +100,8 @@ def _run_in(
     """Run in a claimed folder and close it; see `run_experiment`."""
     from supermask.engine.problem import load_problem
 
-    problem = load_problem(config, options.data_dir)
+    folder.require_owner(config, options.force)
+    problem = load_problem(config, options.data_dir)  # before `begin`, which under --force removes a checkpoint
     folder.begin(config, force=options.force)
     options.note(f"{config.label} on {config.dataset}, {config.arch}: run folder {folder.path}")
     if problem.pipeline.batch_size != config.batch_size:

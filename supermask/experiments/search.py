@@ -19,9 +19,9 @@ from supermask.engine.problem import Problem, load_problem, on_this_machine
 from supermask.engine.saliency import first_scores
 from supermask.engine.state import Candidate
 from supermask.engine.trainer import Trainer
-from supermask.experiments.options import Rows, RunOptions
+from supermask.experiments.options import RunOptions
 from supermask.experiments.run import run_experiment
-from supermask.experiments.seeds import Phases, SeedGroup, Unsaved, device_kind, seed_groups
+from supermask.experiments.seeds import Phases, SeedExperiment, SeedGroup, Unsaved, seed_groups
 from supermask.experiments.session import Session
 from supermask.resolve import resolve
 from supermask.ticket import Ticket
@@ -61,11 +61,12 @@ def search(
     if run is None:
         problem = load_problem(on_this_machine(config), folder)
         return [ticket for group in groups(problem, Unsaved(tuple(callbacks))) for ticket in group.tickets]
-    options = run if isinstance(run, RunOptions) else RunOptions(Path(run), data_dir=folder, callbacks=tuple(callbacks))
+    options = RunOptions.of(run, data_dir, callbacks)
     result = run_experiment(Search, config, options)
     if result.stopped:
         raise result.stopped
-    return [Ticket.load(row["ticket"]) for row in result.rows]
+    tickets = [Ticket.load(row["ticket"]) for row in result.rows]
+    return [ticket.embed_weights() for ticket in tickets] if options.embed_weights else tickets
 
 
 @dataclass(frozen=True)
@@ -136,38 +137,17 @@ def versions() -> dict[str, str]:
     return {"supermask": __version__, "jax": jax.__version__, "numpy": np.__version__}
 
 
-class Search:
+class Search(SeedExperiment):
     """The search in a run folder: writes the ticket of each seed."""
 
-    def run(self, session: Session, problem: Problem) -> Rows:
-        """See `Experiment.run`."""
-        rows = session.folder.finished_rows()
+    kind, doing = "ticket", "searching"
+
+    def groups(self, problem: Problem, session: Session) -> Iterator[tuple[SeedGroup, list[Ticket]]]:
+        """See `SeedExperiment`."""
         for found in groups(problem, session):
-            group, own = found.group, []
-            for ticket in found.tickets:
-                session.options.note(group_note(ticket.config.seed, group, "searching"))
-                own.append(self._write(session, ticket, group))
-            rows += own
-            session.finish(group, own)
-        return rows
+            embed = session.options.embed_weights
+            yield found.group, [ticket.embed_weights() for ticket in found.tickets] if embed else found.tickets
 
-    def _write(self, session: Session, ticket: Ticket, group: SeedGroup) -> dict[str, Any]:
-        ticket = ticket.embed_weights() if session.options.embed_weights else ticket
-        config, data = ticket.config, ticket.to_bytes()
-        path = session.write(f"ticket-s{config.seed}.safetensors", data)
-        return {
-            "ticket": str(path),
-            "run": str(session.folder.path),
-            **{key: getattr(config, key) for key in ("arch", "dataset", "method", "init", "seed")},
-            "density": ticket.density,
-            **{key: ticket.metrics[key] for key in ("epochs", "loss", "train_accuracy", "val_accuracy")},
-            **group.timings(),
-            "ticket_bytes": len(data),
-            "bits_per_parameter": ticket.bits_per_parameter,
-            "device": device_kind(),
-        }
-
-
-def group_note(seed: int, group: SeedGroup, doing: str) -> str:
-    """Say in one line how long compiling and training took."""
-    return f"seed {seed}: {group.compile_seconds:.1f} s compiling, {group.state.seconds:.1f} s {doing}"
+    def row(self, found: Ticket) -> dict[str, Any]:
+        """See `SeedExperiment`."""
+        return {"method": found.config.method, "bits_per_parameter": found.bits_per_parameter}

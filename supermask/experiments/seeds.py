@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import jax
 
 from supermask.engine.callbacks import Callback
+from supermask.engine.problem import Problem
 from supermask.engine.programs import Start
 from supermask.engine.state import Candidate, FitState
 from supermask.engine.trainer import Trainer
+from supermask.experiments.options import Rows
+from supermask.experiments.session import Session
 from supermask.types import Tree
 
 
@@ -99,6 +103,51 @@ def seed_groups(
             return
 
 
-def device_kind() -> str:
-    """The kind of the first device, as JAX names it."""
-    return jax.devices()[0].device_kind
+class SeedExperiment(abc.ABC):
+    """An experiment in a run folder that leaves one file and one row of results per seed.
+
+    Attributes:
+        kind: what the files hold; names them, and their columns in the rows.
+        doing: what is done to a seed, for people.
+    """
+
+    kind: ClassVar[str]
+    doing: ClassVar[str]
+
+    @abc.abstractmethod
+    def groups(self, problem: Problem, session: Session) -> Iterator[tuple[SeedGroup, list[Any]]]:
+        """Run the phases that are not done; yield each group with the results of its seeds."""
+
+    def row(self, found: Any) -> dict[str, Any]:
+        """Return the columns that only this experiment has."""
+        return {}
+
+    def run(self, session: Session, problem: Problem) -> Rows:
+        """See `Experiment.run`."""
+        rows = session.folder.finished_rows()
+        for group, results in self.groups(problem, session):
+            own = []
+            for found in results:
+                session.options.note(
+                    f"seed {found.config.seed}: {group.compile_seconds:.1f} s compiling, "
+                    f"{group.state.seconds:.1f} s {self.doing}"
+                )
+                own.append(self._write(session, found, group))
+            rows += own
+            session.finish(group, own)
+        return rows
+
+    def _write(self, session: Session, found: Any, group: SeedGroup) -> dict[str, Any]:
+        config, data = found.config, found.to_bytes()
+        path = session.write(f"{self.kind}-s{config.seed}.safetensors", data)
+        return {
+            self.kind: str(path),
+            "run": str(session.folder.path),
+            **{key: getattr(config, key) for key in ("arch", "dataset", "init", "seed")},
+            "density": found.density,
+            **{key: found.metrics[key] for key in ("epochs", "loss", "train_accuracy", "val_accuracy")},
+            **group.timings(),
+            f"{self.kind}_bytes": len(data),
+            **self.row(found),
+            "device": jax.devices()[0].device_kind,
+        }

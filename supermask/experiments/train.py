@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from supermask.config import TrainConfig
 from supermask.core import weight_training
@@ -13,12 +12,12 @@ from supermask.engine.problem import Problem, load_problem, on_this_machine
 from supermask.engine.programs import Start
 from supermask.engine.trainer import Trainer
 from supermask.errors import BadFileError
-from supermask.experiments.options import Rows, RunOptions
+from supermask.experiments.options import RunOptions
 from supermask.experiments.run import run_experiment
-from supermask.experiments.search import group_note, versions
-from supermask.experiments.seeds import Phases, SeedGroup, Unsaved, device_kind, seed_groups
+from supermask.experiments.search import versions
+from supermask.experiments.seeds import Phases, SeedExperiment, SeedGroup, Unsaved, seed_groups
 from supermask.experiments.session import Session
-from supermask.resolve import resolve
+from supermask.resolve import hash_of, resolve
 from supermask.ticket import Ticket
 from supermask.types import Tree
 from supermask.weights.trained import TrainedWeights
@@ -45,7 +44,7 @@ def train(
     if run is None:
         problem = load_problem(on_this_machine(config), folder)
         return [found for _, trained in groups(problem, Unsaved(tuple(callbacks))) for found in trained]
-    options = run if isinstance(run, RunOptions) else RunOptions(Path(run), data_dir=folder, callbacks=tuple(callbacks))
+    options = RunOptions.of(run, data_dir, callbacks)
     result = run_experiment(Train, config, options)
     if result.stopped:
         raise result.stopped
@@ -61,7 +60,7 @@ def groups(problem: Problem, phases: Phases) -> Iterator[tuple[SeedGroup, list[T
     for group in seed_groups(trainer, begin, phases):
         trained = [
             TrainedWeights(
-                config=config.replace(seed=seed, seeds=1),
+                config=config.replace(seed=seed, seeds=1, ticket=config.ticket and Path(config.ticket).name),
                 image_shape=problem.dataset.train.images.shape[1:],
                 weights=candidate.result,
                 mask=mask,
@@ -79,6 +78,8 @@ def _beginning(problem: Problem, config: TrainConfig) -> tuple[Callable[[int, Tr
     if config.ticket is None:
         return (lambda seed, weights: ({}, (weights, {}))), {}
     ticket = Ticket.load(config.ticket)
+    if hash_of(Path(config.ticket)) != config.ticket_sha256:
+        raise BadFileError(f"{config.ticket} has been replaced since this call began: call again")
     if ticket.shapes != problem.model.weights:
         raise BadFileError(
             f"{config.ticket} is of {ticket.config.arch} on images of {ticket.image_shape}, not of {config.arch} on "
@@ -90,31 +91,11 @@ def _beginning(problem: Problem, config: TrainConfig) -> tuple[Callable[[int, Tr
     return (lambda seed, random: (factors, (weights, {}))), mask
 
 
-class Train:
+class Train(SeedExperiment):
     """The training in a run folder: writes the weights of each seed."""
 
-    def run(self, session: Session, problem: Problem) -> Rows:
-        """See `Experiment.run`."""
-        rows = session.folder.finished_rows()
-        for group, trained in groups(problem, session):
-            own = []
-            for found in trained:
-                session.options.note(group_note(found.config.seed, group, "training"))
-                own.append(self._write(session, found, group))
-            rows += own
-            session.finish(group, own)
-        return rows
+    kind, doing = "weights", "training"
 
-    def _write(self, session: Session, found: TrainedWeights, group: SeedGroup) -> dict[str, Any]:
-        config, data = found.config, found.to_bytes()
-        path = session.write(f"weights-s{config.seed}.safetensors", data)
-        return {
-            "weights": str(path),
-            "run": str(session.folder.path),
-            **{key: getattr(config, key) for key in ("arch", "dataset", "init", "seed")},
-            "density": found.density,
-            **{key: found.metrics[key] for key in ("epochs", "loss", "train_accuracy", "val_accuracy")},
-            **group.timings(),
-            "weights_bytes": len(data),
-            "device": device_kind(),
-        }
+    def groups(self, problem: Problem, session: Session) -> Iterator[tuple[SeedGroup, list[TrainedWeights]]]:
+        """See `SeedExperiment`."""
+        return groups(problem, session)

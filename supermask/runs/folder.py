@@ -49,6 +49,15 @@ class RunFolder:
         """The folder that holds the files until the run is closed."""
         return self._hidden
 
+    def require_owner(self, config: Config, force: bool) -> None:
+        """Check that what is there is a run of this config, or that `force` may replace it.
+
+        Raises:
+            RunFolderError: it is not.
+        """
+        if not is_free(self.path) and not (force and (self.path / "config.json").is_file()):
+            check_owner(self.path, config)
+
     def begin(self, config: Config, *, force: bool = False) -> None:
         """Resume a run of this config that was stopped or killed, or start over if `force` is set.
 
@@ -59,8 +68,7 @@ class RunFolder:
             RunFolderError: the folder belongs to another config, and `force` is not set.
             BadFileError: there are checkpoints, and none is intact.
         """
-        if not is_free(self.path) and not (force and (self.path / "config.json").is_file()):
-            check_owner(self.path, config)
+        self.require_owner(config, force)
         mine, stopped = checkpoints.paths(self._hidden), checkpoints.paths(self.path)
         if force or not mine or (stopped and stopped[-1].name > mine[-1].name):
             empty_folder(self._hidden)

@@ -10,7 +10,7 @@ from typing import Any
 
 from supermask.config import Config, SearchConfig
 from supermask.errors import BadFileError, RunFolderError, UsageError
-from supermask.runs.results import load_result, read_object
+from supermask.runs.results import config_class, load_result, moved, read_object
 from supermask.storage.atomic import read_bytes
 
 NUMBERS = ("val_accuracy", "train_accuracy", "density", "epochs")
@@ -56,7 +56,7 @@ def finished(path: Path, config: Config) -> list[dict[str, Any]] | None:
     check_owner(path, config)
     try:
         result = json.loads(read_bytes(path / "result.json", "the result of a run"))
-        rows = [_moved(row, path) for row in result["results"]]
+        rows = [moved(row, path) for row in result["results"]]
         if not result["complete"]:
             return None
         for row in rows:
@@ -71,12 +71,6 @@ def finished(path: Path, config: Config) -> list[dict[str, Any]] | None:
         raise BadFileError(f"{error}; --force starts over") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BadFileError(f"{path}/result.json is damaged; --force starts over") from error
-
-
-def _moved(row: dict[str, Any], run: Path) -> dict[str, Any]:
-    """Return the row with current paths, since the run folder may have been moved."""
-    paths: dict[str, Any] = {key: str(run / Path(row[key]).name) for key in ("ticket", "weights") if key in row}
-    return {**row, **paths, "run": str(run)}
 
 
 def is_open(path: Path) -> bool:
@@ -134,10 +128,15 @@ def check_owner(path: Path, config: Config) -> None:
         there = read_config(path / "config.json")
     except BadFileError as error:
         raise BadFileError(f"{error}; --force starts over") from error
+    if config_class(there) is not type(config):
+        what = "training" if isinstance(config, SearchConfig) else "search"
+        raise RunFolderError(f"{path} is the run of a {what}; give --out another name")
     try:
         mine, other = config.to_dict(), type(config).from_dict(there).to_dict()
     except (UsageError, TypeError) as error:
         raise RunFolderError(f"{path} belongs to a config that this version cannot read: {error}") from error
+    if mine.get("ticket_sha256"):
+        mine["ticket"] = other["ticket"]  # what is in it counts, not where it lies
     differing = [f"{key} {other[key]!r} there, {mine[key]!r} here" for key in mine if mine[key] != other[key]]
     if differing:
         raise RunFolderError(

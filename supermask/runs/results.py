@@ -32,7 +32,7 @@ def load_result(path: str | Path) -> Ticket | TrainedWeights:
     document, tensors = unseal(read_bytes(path, "a ticket of supermask"), path, FORMAT)
     if document.get("kind") == KIND:
         return TrainedWeights.unpack(document, tensors, path)
-    return Ticket.load(path)
+    return Ticket.unpack(document, tensors, path)
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,9 @@ class Run:
         result = read_object(path / "result.json", "the result of a run")
         kind = config_class(values)
         try:
-            return cls(path, kind.from_dict(values), list(result["results"]), bool(result["complete"]))
+            return cls(
+                path, kind.from_dict(values), [moved(row, path) for row in result["results"]], bool(result["complete"])
+            )
         except (UsageError, KeyError, TypeError) as error:
             raise BadFileError(f"{path} is not a complete run folder: {one_line(error)}") from error
 
@@ -101,6 +103,12 @@ class Run:
 
     def _files(self, key: str) -> list[Path]:
         return [self.path / Path(row[key]).name for row in self.results if key in row]
+
+
+def moved(row: dict[str, Any], run: Path) -> dict[str, Any]:
+    """Return the row with current paths, since the run folder may have been moved."""
+    paths: dict[str, Any] = {key: str(run / Path(row[key]).name) for key in ("ticket", "weights") if key in row}
+    return {**row, **paths, "run": str(run)}
 
 
 def config_class(values: dict[str, Any]) -> type[Config]:

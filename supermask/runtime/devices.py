@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import suppress
 
 from supermask.errors import UsageError
@@ -37,6 +38,17 @@ def choose_device(device: str, count: int | None = None) -> None:
     if os.environ.get("JAX_NUM_CPU_DEVICES") in (None, *_chosen):  # else the user has set it
         _chosen[:] = [str(max(count or 1, cores or 1))]
         os.environ["JAX_NUM_CPU_DEVICES"] = _chosen[0]
+
+
+def offer_cpu_devices(count: int) -> None:
+    """Make a CPU become as many devices, if JAX has been imported but not used yet: later it cannot be told."""
+    if "jax" in sys.modules:
+        import jax
+
+        option = "jax_num_cpu_devices"  # jax has it, its stubs do not
+        with suppress(RuntimeError):
+            if count > int(getattr(jax.config, option)):
+                jax.config.update(option, count)
 
 
 def require_device(device: str) -> None:

@@ -25,6 +25,8 @@ class Stopping:
 
     Args:
         seconds: the time limit, counted from here; None for no limit.
+        ends_process: whether the process may be ended here, as a command may; False for callers in Python, to whom a
+            stop is an exception: raised after the first step at the earliest, or by a second Ctrl-C.
 
     Attributes:
         nothing_to_lose: a signal or the time limit may end the process at once. True until the first step, while data
@@ -33,7 +35,8 @@ class Stopping:
         clean_up: called before the process is ended at once.
     """
 
-    def __init__(self, seconds: float | None = None) -> None:
+    def __init__(self, seconds: float | None = None, *, ends_process: bool = True) -> None:
+        self._ends_process = ends_process
         self._deadline = None if seconds is None else time.monotonic() + seconds
         self._number: int | None = None
         self._old: dict[int, Any] = {}
@@ -82,8 +85,10 @@ class Stopping:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         again = self._number is not None and number == signal.SIGINT
         self._number = self._number or number
-        if again or self.nothing_to_lose:
+        if self._ends_process and (again or self.nothing_to_lose):
             self._end_now()
+        elif again:
+            raise KeyboardInterrupt
 
     def _time_limit_reached(self) -> None:
         if self.nothing_to_lose and not self._exited.is_set():
@@ -93,7 +98,7 @@ class Stopping:
         seen: list[int] = []
         while data := receive.recv(1):
             seen.append(data[0])
-            at_once = self.nothing_to_lose or seen.count(signal.SIGINT) > 1
+            at_once = self._ends_process and (self.nothing_to_lose or seen.count(signal.SIGINT) > 1)
             if data[0] in self._old and at_once and not self._exited.wait(GRACE):
                 self._number = self._number or data[0]
                 self._end_now()

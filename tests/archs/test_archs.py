@@ -261,3 +261,8 @@ def test_dropout_draws_from_the_key_in_training_and_not_in_evaluation(own):
     assert not np.array_equal(trained(1), trained(2))
     one, other = (model.apply(weights, state, x, train=False, key=None)[0] for _ in range(2))
     np.testing.assert_array_equal(one, other)
+
+
+def test_a_width_that_means_nothing_is_refused(own):
+    with pytest.raises(UsageError, match="no parameter width to multiply: leave out --width"):
+        problem_of(arch="ownpkg:MyNet", width=0.5)

@@ -669,7 +669,8 @@ def test_every_option_has_an_environment_variable_of_its_own(name):
 
 def test_every_field_of_the_config_is_an_option():
     names = {item.name for item in group.get_command(click.Context(group), "search").params}
-    assert {item.name for item in fields(SearchConfig)} - {"options"} <= names
+    assert {item.name for item in fields(SearchConfig)} - {"options", "arch_options"} <= names
+    assert {"pairs", "arch_pairs"} <= names  # which stand for them
 
 
 # Bad words: exit 2

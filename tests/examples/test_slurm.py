@@ -60,6 +60,7 @@ def sbatch(script, job, words, **variables):
     return codes
 
 
+@pytest.mark.slow  # the batch scripts alone
 def test_a_signalled_search_is_queued_again_and_ends_as_if_nothing_had_been(slurm):
     assert sbatch("search.sbatch", 7, SEARCH) == [75, 0]
     Path("signalled-8").touch()  # this one is left alone

@@ -134,3 +134,34 @@ def test_a_callback_that_stops_a_durable_run_is_named(tmp_path):
     with pytest.raises(StoppedError, match=r"stopped by a callback; the same command goes on from step .* so far: "):
         supermask.search(config, run=tmp_path / "run", callbacks=[stop])
     assert supermask.search(config, run=tmp_path / "run")[0].to_bytes() == supermask.search(config)[0].to_bytes()
+
+
+@pytest.mark.parametrize("devices", [2, 1])
+def test_a_run_of_the_command_is_read_and_resumed_from_python(tmp_path, devices):
+    """The command makes a CPU as many devices as it has cores, Python one, unless it is told before it is used."""
+    words = ["--arch", "conv2", "--width", "0.05", "--epochs", "2", "--out", "run"]
+    command = [sys.executable, "-m", "supermask", "search", *words]
+    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": str(devices)}
+    subprocess.run(command, cwd=tmp_path, capture_output=True, check=True, env=environment)
+    code = """
+import sys, supermask
+config = supermask.SearchConfig(arch="conv2", width=0.05, epochs=2)
+print(supermask.search(config, run="run")[0].config.devices, len(supermask.search(config, run="other")))
+"""
+    plain = {key: value for key, value in os.environ.items() if key != "JAX_NUM_CPU_DEVICES"}
+    plain["PYTHONPATH"] = str(Path(supermask.__file__).parent.parent)
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False, env=plain
+    )
+    assert result.stdout == f"{devices} 1\n", result.stderr
+
+
+def test_a_search_is_not_a_training(tmp_path):
+    supermask.search(supermask.SearchConfig(**SMALL | {"epochs": 1}), run=tmp_path / "run")
+    with pytest.raises(RunFolderError, match="is the run of a search; give --out another name"):
+        supermask.train(supermask.TrainConfig(**SMALL | {"epochs": 1}), run=tmp_path / "run")
+
+
+def test_data_and_callbacks_are_said_once(tmp_path):
+    with pytest.raises(supermask.SupermaskError, match="run= is RunOptions, which hold data_dir and callbacks"):
+        supermask.search(supermask.SearchConfig(**SMALL), run=RunOptions(str(tmp_path)), callbacks=[watch()])

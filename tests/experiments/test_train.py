@@ -109,7 +109,7 @@ def test_every_exporter_takes_trained_weights(name, ticket, tmp_path):
 
 def test_controls_are_of_tickets_alone():
     [found] = supermask.train(supermask.TrainConfig(**SMALL | {"epochs": 0}))
-    with pytest.raises(UsageError, match="controls exchange the mask or the frozen weights of a ticket"):
+    with pytest.raises(UsageError, match="controls replace the mask or the frozen weights of a ticket"):
         supermask.evaluate(found, control="shuffled")
 
 
@@ -144,3 +144,27 @@ def test_an_export_to_pytorch_has_the_trained_weights():
     [found] = supermask.train(supermask.TrainConfig(**SMALL | {"epochs": 1}))
     state = load(registry.load("exporters", "torch").encode(found))
     np.testing.assert_array_equal(state["head.weight"], found.weights["head/kernel"].T)
+
+
+def test_a_sampled_ticket_that_rescales_starts_rescaled(tmp_path):
+    """Dynamic weight rescaling: what is kept counts size / kept times as much."""
+    [ticket] = supermask.search(supermask.SearchConfig(**SMALL | {"epochs": 1}, method="bernoulli"))
+    weights, mask = ticket.for_training()
+    frozen = ticket.weights()
+    for name, kept in mask.items():
+        expected = frozen[name] * kept * (kept.size / kept.sum())
+        np.testing.assert_allclose(weights[name] * kept, expected, rtol=1e-5)
+        np.testing.assert_array_equal(kept, ticket.mask[name] >= 128)
+
+
+def test_where_a_ticket_lies_has_no_influence(ticket, tmp_path):
+    path, other = tmp_path / "ticket.safetensors", tmp_path / "other.safetensors"
+    config = supermask.TrainConfig.under(ticket.save(path), ticket.config).replace(epochs=1)
+    [one] = supermask.train(config, run=tmp_path / "run")
+    [same] = supermask.train(supermask.TrainConfig.under(ticket.save(other), ticket.config).replace(epochs=1))
+    assert same.weights["head/kernel"].tobytes() == one.weights["head/kernel"].tobytes()
+    path.unlink()
+    other.unlink()
+    finished = supermask.Run.open(tmp_path / "run").config
+    [again] = supermask.train(finished, run=tmp_path / "run")  # its ticket is gone, its result is not
+    assert again.to_bytes() == one.to_bytes()

@@ -176,7 +176,7 @@ def test_hostile_files_are_refused_in_a_moment(name, tmp_path, monkeypatch):
 def test_a_ticket_is_no_checkpoint_and_a_checkpoint_no_ticket(tmp_path):
     [ticket] = supermask.search(supermask.SearchConfig(arch="lenet300", width=0.02, epochs=1))
     path = ticket.save(tmp_path / f"checkpoint-{1:020d}.safetensors")
-    with pytest.raises(BadFileError, match="no checkpoint"):
+    with pytest.raises(BadFileError, match="is not a checkpoint"):
         checkpoints.newest(tmp_path)
     path = checkpoints.save(tmp_path, 2, {"n": 1}, OLD)
     with pytest.raises(BadFileError, match="not a complete ticket"):

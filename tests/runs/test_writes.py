@@ -196,7 +196,8 @@ def fill(path, accuracy, force=False, stop=None, least=0):
             if epoch == stop:
                 break
         saved = folder.add_file("ticket-s0.safetensors", ticket(accuracy).to_bytes())
-        folder.close([{"ticket": str(saved), "accuracy": accuracy}], complete=stop is None)
+        numbers = dict.fromkeys(("val_accuracy", "train_accuracy", "density", "epochs", "ticket_bytes"), accuracy)
+        folder.close([{**numbers, "ticket": str(saved), "accuracy": accuracy}], complete=stop is None)
 
 
 def told(path):
