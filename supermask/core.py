@@ -128,8 +128,8 @@ class Step:
     """One training step, for any parametrization, network and task.
 
     Attributes:
-        cuts: a batch goes through the network in cuts[0] pieces, each piece in cuts[1] smaller ones, and so on; see
-            `gradient`.
+        batching: a batch goes through the network in batching[0] pieces, each piece in batching[1] smaller ones, and
+            so on; see `gradient`.
         axis: mesh axis that the batch is spread over inside `jax.shard_map`, or None; sums are taken over this axis.
     """
 
@@ -137,7 +137,7 @@ class Step:
     model: Model
     task: Task
     optimizer: optax.GradientTransformation
-    cuts: tuple[int, ...] = ()
+    batching: tuple[int, ...] = ()
     axis: str | None = None
 
     def __call__(
@@ -156,8 +156,8 @@ class Step:
         if self.axis is not None:
             sums, slope = lax.psum((sums, slope), self.axis)
         # A product: a division by a traced number is compiled in two ways, which round differently with what follows.
-        share = 1 / sums.count.astype(jnp.float32)
-        mean_slope = jax.tree.map(lambda g: g * share.astype(g.dtype), slope)
+        scale = 1 / jnp.maximum(sums.count, 1).astype(jnp.float32)
+        mean_slope = jax.tree.map(lambda g: g * scale.astype(g.dtype), slope)
         (slope,) = pull_back((mean_slope, jnp.float32(1)))
         updates, moments = self.optimizer.update(slope, state.optimizer, before)
         moved = optax.apply_updates(before, updates)
@@ -178,20 +178,20 @@ class Step:
         """
         if self.axis is not None:
             key = jax.random.fold_in(key, lax.axis_index(self.axis))
-        return self._pieces(weights, model_state, batch, key, self.cuts)
+        return self._microbatched(weights, model_state, batch, key, self.batching)
 
-    def _pieces(
-        self, weights: Tree, model_state: Tree, batch: tuple[Array, Array], key: Array, cuts: tuple[int, ...]
+    def _microbatched(
+        self, weights: Tree, model_state: Tree, batch: tuple[Array, Array], key: Array, batching: tuple[int, ...]
     ) -> tuple[tuple[Sums, Tree], Tree]:
-        if not cuts:
+        if not batching:
             return jax.grad(self._loss, has_aux=True)(weights, model_state, batch, key)[::-1]
-        count, finer = cuts[0], cuts[1:]
+        count, finer = batching[0], batching[1:]
         if count == 1:
-            return self._pieces(weights, model_state, batch, key, finer)
+            return self._microbatched(weights, model_state, batch, key, finer)
 
         def add(total: Any, piece: tuple[Array, tuple[Array, Array]]) -> tuple[Any, None]:
             number, part = piece
-            found = self._pieces(weights, model_state, part, jax.random.fold_in(key, number), finer)
+            found = self._microbatched(weights, model_state, part, jax.random.fold_in(key, number), finer)
             return jax.tree.map(jnp.add, total, found), None
 
         zero = Sums(jnp.float32(0), jnp.int32(0), jnp.int32(0))

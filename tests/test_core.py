@@ -51,10 +51,10 @@ def numpy_gradient(weights, x, y):
     return {"a": x.T @ ((delta @ b.T) * (hidden > 0)), "b": active.T @ delta}, loss
 
 
-def one_step(rule, trained, frozen, x, y, rate=1.0, cuts=(), model=MODEL, key=KEY):
+def one_step(rule, trained, frozen, x, y, rate=1.0, batching=(), model=MODEL, key=KEY):
     optimizer = optax.sgd(rate)
     state = core.TrainState(trained, optimizer.init(trained), {}, {})
-    step = core.Step(rule, model, Classification(), optimizer, cuts=cuts)
+    step = core.Step(rule, model, Classification(), optimizer, batching=batching)
     return step(state, frozen, (x, y), key=key, clock=Clock(jnp.int32(0), 1, 1))
 
 
@@ -88,7 +88,9 @@ def test_micro_batches_change_nothing_but_rounding(problem, pieces):
     method = registry.load("methods", "edge-popup")()
     scores = method.init(KEY, weights, None)
     whole, (loss, correct, _) = one_step(core.mask_search(method), scores, weights, x, y)
-    split, (split_loss, split_correct, _) = one_step(core.mask_search(method), scores, weights, x, y, cuts=(pieces,))
+    split, (split_loss, split_correct, _) = one_step(
+        core.mask_search(method), scores, weights, x, y, batching=(pieces,)
+    )
     assert float(loss) == pytest.approx(float(split_loss), rel=1e-5)
     assert int(correct) == int(split_correct)
     for name in SHAPES:
@@ -176,7 +178,7 @@ def test_each_piece_of_a_batch_has_noise_of_its_own(problem):
     weights, x, y = problem
     twice, labels = jnp.concatenate([x, x]), jnp.concatenate([y, y])
     model = Model(weights=SHAPES, state={}, apply=noisy)
-    (_, (loss, _, _)) = one_step(core.weight_training, weights, {}, twice, labels, model=model, cuts=(2,))
+    (_, (loss, _, _)) = one_step(core.weight_training, weights, {}, twice, labels, model=model, batching=(2,))
     key = jax.random.fold_in(KEY, 2)
     pieces = []
     for number in range(2):

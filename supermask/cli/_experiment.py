@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from supermask.cli import _options as opt
-from supermask.cli._pace import pace_options, policy, seconds
+from supermask.cli._policy import policy, policy_options, seconds
 from supermask.cli._progress import reporter
 from supermask.cli._trackers import HELP, Trackers, tracker_options
 from supermask.config import Config
@@ -69,7 +69,7 @@ def run_options(command: opt.F) -> opt.F:
             opt.option(
                 "--resume", type=opt.PATH, metavar="RUN", help="Resume this run folder, with its config and checkpoint."
             ),
-            pace_options,
+            policy_options,
             tracker_options,
             opt.option("--out", type=opt.PATH, help="Run folder.  [default: named after the config, in --runs-dir]"),
             opt.option(

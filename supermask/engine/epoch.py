@@ -35,7 +35,7 @@ def training_program(
         problem.model,
         problem.task,
         problem.optimizer,
-        cuts=(sharding.sequential_shards, problem.num_microbatches),
+        batching=(sharding.sequential_shards, problem.num_microbatches),
         axis=sharding.axis,
     )
 

@@ -121,10 +121,10 @@ class Evaluator:
         images, labels, start, stop = shared
         weights = self._parametrization.result_weights(result, frozen, key)
         sharding, problem, count = self._sharding, self._problem, len(labels)
-        lane = lax.axis_index(sharding.axis) if sharding.axis else 0
+        device = lax.axis_index(sharding.axis) if sharding.axis else 0
 
         def add(i: Any, sums: Sums) -> Sums:
-            batch = i * self._batches_per_round + lane
+            batch = i * self._batches_per_round + device
             place = batch * self._batch_size + jnp.arange(self._batch_size, dtype=jnp.int32)
             there, place = place < count, jnp.minimum(place, count - 1)
             inputs = problem.pipeline.normalise(images[place])

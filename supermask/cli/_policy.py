@@ -9,7 +9,7 @@ from supermask.errors import UsageError
 from supermask.experiments.options import CheckpointPolicy
 
 
-def pace_options(command: opt.F) -> opt.F:
+def policy_options(command: opt.F) -> opt.F:
     """Add the options for checkpoints and the time limit."""
     for decorate in (
         opt.option(
