@@ -26,7 +26,7 @@ SHORT = {
     "XLA_FLAGS": "--xla_backend_optimization_level=0",
 }
 """Options that the pages leave open, so that their searches are short here; most of the rest is compilation."""
-SHORTER = {"pytorch.md": {"SUPERMASK_EPOCHS": "0"}}
+SHORTER = {"pytorch.md": {"SUPERMASK_EPOCHS": "0"}, "own-network.md": {"SUPERMASK_WIDTH": "1.0"}}
 
 
 @pytest.fixture
@@ -80,7 +80,13 @@ def runs(request, tmp_path_factory):
         yield {page: pool.submit(run_blocks, page, tmp_path_factory.mktemp(page.stem)) for page in pages}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+SLOW = ("methods.md", "gpu-and-slurm.md", "reproducibility.md")  # what they run is run by other pages and tests as well
+
+
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(p, id=p.name, marks=pytest.mark.slow if p.name in SLOW else ()) for p in PAGES],
+)
 def test_the_blocks_of_a_page_run_in_order(page, runs):
     """Those fenced as `sh` and `python`, in one folder; a `python` block that begins with `# FILE.py` is that file."""
     runs[page].result()

@@ -52,7 +52,7 @@ def command(ctx: click.Context, call: Call, arch_pairs: tuple[str, ...], ticket:
             return opt.read_config(ctx, {}, file, values, given, TrainConfig)
         if "init" in opt.typed(ctx):
             raise UsageError("--ticket brings its own weights, so --init has no say: leave it out")
-        typed = opt.typed(ctx)
+        typed = opt.typed(ctx) - {"ticket"}
         of_ticket = {key: value for key, value in _of_ticket(ticket).items() if key not in typed}
         return opt.read_config(ctx, {}, file, values, of_ticket | given, TrainConfig)
 

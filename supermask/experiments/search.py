@@ -150,4 +150,4 @@ class Search(SeedExperiment):
 
     def row(self, found: Ticket) -> dict[str, Any]:
         """See `SeedExperiment`."""
-        return {"method": found.config.method, "bits_per_parameter": found.bits_per_parameter}
+        return {"bits_per_parameter": found.bits_per_parameter}

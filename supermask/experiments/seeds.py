@@ -18,6 +18,9 @@ from supermask.experiments.options import Rows
 from supermask.experiments.session import Session
 from supermask.types import Tree
 
+NAMED = ("arch", "dataset", "method", "init", "seed")
+"""What a row of results says of its config."""
+
 
 class Phases(Protocol):
     """Runs the phases of an experiment; implemented by `Session`, for a run folder, and by `Unsaved`."""
@@ -143,7 +146,7 @@ class SeedExperiment(abc.ABC):
         return {
             self.kind: str(path),
             "run": str(session.folder.path),
-            **{key: getattr(config, key) for key in ("arch", "dataset", "init", "seed")},
+            **{key: getattr(config, key) for key in NAMED if hasattr(config, key)},
             "density": found.density,
             **{key: found.metrics[key] for key in ("epochs", "loss", "train_accuracy", "val_accuracy")},
             **group.timings(),

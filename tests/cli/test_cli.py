@@ -283,6 +283,7 @@ def test_config_file_repeats_the_run(run):
     assert Path("again/config.json").read_bytes() == (run.path / "config.json").read_bytes()
 
 
+@pytest.mark.slow  # tests/experiments/test_search.py says it of the library
 def test_seeds_side_by_side_equal_single_runs(run, here):
     answer = call(*SEARCH, "--seeds", "2", "--out", "both", "--json")
     assert answer.code == 0, answer.err

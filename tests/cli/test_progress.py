@@ -171,6 +171,7 @@ def test_search_on_a_terminal(tmp_path):
     assert re.fullmatch(r"seed 0  ━{10,}  (epoch )?3/3  loss \d\.\d{4}  val 0\.\d{4}  \S+ img/s  0:00:00 *", last)
 
 
+@pytest.mark.slow
 def test_quiet_on_a_terminal(tmp_path):
     with Terminal(80, *SEARCH, str(tmp_path), "-q") as terminal:
         assert terminal.finish() == []

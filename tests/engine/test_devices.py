@@ -55,7 +55,7 @@ def test_batch_statistics_are_of_the_whole_batch_on_any_number_of_devices():
     two, one = (losses(arch=arch, devices=devices, width=1.0)[0] for devices in (2, 1))
     np.testing.assert_allclose(two / 32, one / 32, atol=1e-3)
     with pytest.raises(UsageError, match="batch statistics"):
-        losses(arch=arch, micro_batch=8)
+        losses(arch=arch, micro_batch=8, width=1.0)
 
 
 @pytest.mark.parametrize("arch", ["conv2", "lenet300"])
@@ -83,7 +83,7 @@ def test_which_seeds_lie_side_by_side():
     assert laid(arch="conv2", seeds=1) == 1
     assert laid(arch="conv2", seeds=2) == laid(arch="conv2", seeds=9) == 2
     assert laid(arch="lenet300", seeds=2, devices=1) == 1
-    assert laid(arch="tests.engine.test_devices:WithBatchNorm", seeds=4) == 1
+    assert laid(arch="tests.engine.test_devices:WithBatchNorm", seeds=4, width=1.0) == 1
 
 
 def test_bfloat16_is_near_float32_and_scores_stay_float32():

@@ -6,7 +6,7 @@ import supermask
 from supermask import registry
 
 # One of each mechanism is fast enough for every run: top-k, sampling, thresholds, freezing, decay.
-FAST = ("bernoulli", "edge-popup", "gem-miner", "piggyback", "signed")
+FAST = ("bernoulli", "edge-popup", "piggyback", "signed")
 LEARNED = [
     pytest.param(name, marks=() if name in FAST else pytest.mark.slow)
     for name in registry.names("methods")

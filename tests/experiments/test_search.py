@@ -246,7 +246,7 @@ def test_the_program_has_no_cpu_convolution_in_its_loop():
     assert "conv_general_dilated" not in text
 
 
-@pytest.mark.parametrize("method", ["snip", "grasp", "synflow"])
+@pytest.mark.parametrize("method", ["snip", pytest.param("grasp", marks=pytest.mark.slow), "synflow"])
 def test_masks_that_look_at_the_network_are_exact_repeatable_and_the_seeds_own(method):
     one, other = run(method=method, density=0.2, seeds=2)
     [again] = run(method=method, density=0.2, seed=1)

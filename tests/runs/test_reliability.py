@@ -179,5 +179,5 @@ def test_a_ticket_is_no_checkpoint_and_a_checkpoint_no_ticket(tmp_path):
     with pytest.raises(BadFileError, match="is not a checkpoint"):
         checkpoints.newest(tmp_path)
     path = checkpoints.save(tmp_path, 2, {"n": 1}, OLD)
-    with pytest.raises(BadFileError, match="not a complete ticket"):
+    with pytest.raises(BadFileError, match="holds checkpoint; it should be a ticket"):
         supermask.Ticket.load(path)

@@ -323,6 +323,7 @@ def test_resume_takes_the_config_from_the_run(here, uninterrupted):
         assert (found, len(err.splitlines())) == (code, 1), err
 
 
+@pytest.mark.slow  # endless epochs until the limit
 def test_the_time_limit_saves_what_was_searched(here):
     """There are more epochs than end in any limit; the first that is longer than compiling stops the training."""
     for seconds in (4, 8, 16, 32, 64, 128, 256):
