@@ -101,7 +101,7 @@ def _arguments(make: Any, name: str, offered: dict[str, Any], options: Mapping[s
     own = {
         key: p for key, p in accepted.items() if key not in OFFERED and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
     }
-    words = {key: value for key, value in offered.items() if _takes(make, key)}
+    words = {key: value for key, value in offered.items() if open_ended or key in accepted}
     for key, value in options.items():
         if not (open_ended or key in accepted):
             require(f"option of {name}", key, own)

@@ -28,7 +28,7 @@ def command(kinds: tuple[str, ...], verbose: bool, as_json: bool) -> None:
         entries = _entries(kind)
         if as_json:
             for entry in entries:
-                opt.print_json({"kind": kind, **_as_dict(entry, verbose)})
+                opt.print_json({"kind": kind, **_as_dict(kind, entry, verbose)})
         else:
             _print(kind, entries, verbose)
 
@@ -42,13 +42,13 @@ def _entries(kind: str) -> Sequence[registry.Entry | PublishedRecipe]:
     return [read(kind, name) for name in registry.names(kind)]
 
 
-def _as_dict(entry: registry.Entry | PublishedRecipe, verbose: bool) -> dict[str, Any]:
+def _as_dict(kind: str, entry: registry.Entry | PublishedRecipe, verbose: bool) -> dict[str, Any]:
     row: dict[str, Any] = {"name": entry.name, "summary": entry.summary}
     if isinstance(entry, PublishedRecipe):
         row |= {"options": entry.config, "paper": entry.paper}
         more = {"table": entry.table, "published": entry.published, "gpu_hours": entry.gpu_hours}
         return row | more if verbose else row
-    row |= {"options": _options(entry), **_paper(entry)}
+    row |= {"options": _options(kind, entry), **_paper(entry)}
     if verbose and "recipe" in entry.constants:
         row |= {"notes": entry.notes, "recipe": asdict(entry.constants["recipe"])}
     return row
@@ -70,19 +70,20 @@ def _print(kind: str, entries: Sequence[registry.Entry | PublishedRecipe], verbo
         if isinstance(entry, PublishedRecipe):
             facts = _of_recipe(entry)
         else:
-            _print_options(entry, "-a" if kind == "archs" else "-o")
+            _print_options(kind, entry)
             facts = _paper(entry) | _defaults(entry) | _trained(entry)
         for key, value in facts.items():
             click.echo(f"      {key}: {value}")
 
 
-def _options(entry: registry.Entry) -> dict[str, Any]:
+def _options(kind: str, entry: registry.Entry) -> dict[str, Any]:
     """Return the options of a plug-in; fields of an arch that the config sets, such as --width, are not options."""
-    return arch_options(entry.name) if entry.name in registry.names("archs") else entry.fields
+    return arch_options(entry.name) if kind == "archs" else entry.fields
 
 
-def _print_options(entry: registry.Entry, flag: str) -> None:
-    for key, value in _options(entry).items():
+def _print_options(kind: str, entry: registry.Entry) -> None:
+    flag = "-a" if kind == "archs" else "-o"
+    for key, value in _options(kind, entry).items():
         click.echo(f"      {flag} {key}={str(value).lower() if isinstance(value, bool) else value}")
         if key in entry.notes:
             click.echo(click.wrap_text(entry.notes[key], _width(), *(" " * 10,) * 2))

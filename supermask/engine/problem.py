@@ -93,13 +93,11 @@ def load_problem(config: Config, data_dir: Path | None = None) -> Problem:
 
 
 def build(config: Config, dataset: Dataset) -> Problem:
-    """Build the problem of a resolved config on a given dataset.
+    """Build the problem of a config, see `on_this_machine`, on a given dataset.
 
     Raises:
         UsageError: the network has nothing to mask, or the batch cannot be cut as asked.
     """
-    if config.devices is None:
-        config = on_this_machine(config)
     shape, task = dataset.train.images.shape[1:], registry.load("tasks", dataset.task)()
     model = _model(config, dataset, task)
     batch = min(int(config.batch_size or 1), len(dataset.train))

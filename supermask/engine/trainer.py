@@ -100,7 +100,7 @@ class _Fit:
             self.steps.prepare(state, self.frozen)
         while state.epochs_done < until and not state.interrupted:
             steps, seconds = state.step, state.seconds
-            if self._train_epoch(state.epochs_done + 1) and self._score(state.epochs_done + 1, *self._means()):
+            if self._train_epoch(state.epochs_done + 1) and self._score(state.epochs_done + 1, *_means(state.sums)):
                 images = (state.step - steps) * self.problem.pipeline.batch_size
                 self._report(images / (state.seconds - seconds) if images else 0.0)
         return state
@@ -117,16 +117,10 @@ class _Fit:
                 stop = min(chunk.stop, state.step + self._steps_per_call())
                 state.seconds += self.steps.advance(state, self.frozen, chunk, state.step, stop)
                 state.step = stop
-                loss = np.asarray(state.sums.loss, float)
-                self._check(loss, epoch)
-                seen = np.asarray(state.sums.count)
-                mean = float((loss / np.maximum(seen, 1))[: len(state.seeds)].mean())
+                self._check(np.asarray(state.sums.loss, float), epoch)
+                mean = float(_means(state.sums)[0][: len(state.seeds)].mean())
                 self.callbacks.on_steps(state.seeds, stop, self.problem.total_steps, mean)
         return True
-
-    def _means(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return (mean loss, accuracy) of each seed over the epoch's examples, as measured in training."""
-        return _means(self.state.sums)
 
     def _score(self, epoch: int, loss: np.ndarray, train_accuracy: np.ndarray) -> bool:
         """Score the current results and make them candidates; return False if a callback stops it."""

@@ -42,7 +42,6 @@ def run_experiment(
         stopping: turns signals into requests to stop; None does so for the duration of this call.
 
     Raises:
-        InterruptionError, StoppedError: a signal arrived before there was anything to lose.
         RunFolderError, UsageError, BadFileError, DivergedError: see `claimed`, `finished`, `load_problem`, `Trainer`.
     """
     if stopping is None:

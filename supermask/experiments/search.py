@@ -16,6 +16,7 @@ from supermask.core import mask_search
 from supermask.engine.callbacks import Callback
 from supermask.engine.evaluator import SAMPLES, is_sampled
 from supermask.engine.problem import Problem, load_problem, on_this_machine
+from supermask.engine.programs import Start
 from supermask.engine.saliency import first_scores
 from supermask.engine.state import Candidate
 from supermask.engine.trainer import Trainer
@@ -25,7 +26,7 @@ from supermask.experiments.seeds import Phases, SeedExperiment, SeedGroup, Unsav
 from supermask.experiments.session import Session
 from supermask.resolve import resolve
 from supermask.ticket import Ticket
-from supermask.types import Method
+from supermask.types import Method, Tree
 from supermask.weights.shapes import fingerprint
 
 
@@ -48,14 +49,14 @@ def search(
         callbacks: told how the search progresses, and asked whether to stop.
 
     Returns:
-        one ticket per seed, in order of the seeds; fewer if a callback stopped the search.
+        one ticket per seed, in order of the seeds; without a run folder, fewer if a callback stopped the search.
 
     Raises:
         UsageError: a name or a number in the config is wrong.
         BadFileError: the dataset, or something in the run folder, is missing or damaged.
         RunFolderError: the run folder is in use or belongs to another config.
         DivergedError: the loss is not finite.
-        StoppedError, InterruptionError: a signal stopped a durable search after its checkpoint was saved.
+        StoppedError, InterruptionError: a signal or a callback stopped a durable search; its checkpoint is saved.
     """
     folder, config = Path(data_dir) if data_dir else None, resolve(config)
     if run is None:
@@ -82,9 +83,14 @@ def groups(problem: Problem, phases: Phases) -> Iterator[FoundGroup]:
     assert problem.method is not None
     trainer = Trainer(problem, mask_search(problem.method), problem.side_by_side())
     scores = first_scores(problem)
-    for group in seed_groups(trainer, lambda seed, weights: (weights, scores(seed, weights)), phases):
+
+    def begin(seed: int) -> tuple[Tree, Start]:
+        weights = problem.weights(seed)
+        return weights, scores(seed, weights)
+
+    for group in seed_groups(trainer, begin, phases):
         metrics = _several_draws(group, phases)
-        pairs = zip(group.state.seeds, group.chosen, group.weights, strict=False)
+        pairs = zip(group.state.seeds, group.chosen, group.frozen_trees, strict=False)
         rows = metrics or [_single_draw(candidate) for candidate in group.chosen]
         tickets = [
             _ticket(problem, seed, candidate, row, fingerprint(weights))

@@ -52,15 +52,15 @@ class SeedGroup:
 
     Attributes:
         name: name of the phase.
-        weights: each seed's random weights, on the host.
-        frozen: frozen arrays on the devices, see `Trainer.place`.
+        frozen_trees: what is frozen for each seed, on the host.
+        frozen: the same on the devices, see `Trainer.place`.
         compile_seconds: compile time of the whole group.
     """
 
     name: str
     trainer: Trainer
     state: FitState
-    weights: list[Tree]
+    frozen_trees: list[Tree]
     frozen: Any
     compile_seconds: float
 
@@ -80,28 +80,25 @@ class SeedGroup:
         }
 
 
-def seed_groups(
-    trainer: Trainer, begin: Callable[[int, Tree], tuple[Tree, Start]], phases: Phases
-) -> Iterator[SeedGroup]:
+def seed_groups(trainer: Trainer, begin: Callable[[int], tuple[Tree, Start]], phases: Phases) -> Iterator[SeedGroup]:
     """Run one phase for each group of seeds, skip groups that are done, and end after a group that is stopped.
 
     Args:
-        begin: (seed, random weights) -> (frozen tree, initial trainable tree and method_state), on the host.
+        begin: (seed) -> (frozen tree, initial trainable tree and method_state), on the host.
     """
-    problem, together = trainer.problem, trainer.sharding.seeds
-    config = problem.config
+    config, together = trainer.problem.config, trainer.sharding.seeds
     for first in range(config.seed, config.seed + config.seeds, together):
         name = f"seed {first}"
         if phases.is_done(name):
             continue
         compiled = trainer.steps.compile_seconds
         seeds = tuple(range(first, min(first + together, config.seed + config.seeds)))
-        weights = [problem.weights(seed) for seed in seeds]
-        begun = [begin(seed, tree) for seed, tree in zip(seeds, weights, strict=True)]
-        frozen = trainer.place([own for own, _ in begun])
+        begun = [begin(seed) for seed in seeds]
+        frozen_trees = [tree for tree, _ in begun]
+        frozen = trainer.place(frozen_trees)
         state = trainer.init(seeds, [start for _, start in begun])
         state = phases.phase(name, trainer, state, frozen, int(config.epochs or 0))
-        yield SeedGroup(name, trainer, state, weights, frozen, trainer.steps.compile_seconds - compiled)
+        yield SeedGroup(name, trainer, state, frozen_trees, frozen, trainer.steps.compile_seconds - compiled)
         if state.interrupted:
             return
 

@@ -35,7 +35,7 @@ def train(
     Arguments, durability and errors are those of `search`.
 
     Returns:
-        one trained network per seed, in order of the seeds; fewer if a callback stopped the training.
+        one trained network per seed, in order of the seeds; without a run folder, fewer if a callback stopped it.
 
     Raises:
         BadFileError: also, the ticket is missing or does not fit the network.
@@ -73,10 +73,10 @@ def groups(problem: Problem, phases: Phases) -> Iterator[tuple[SeedGroup, list[T
         yield group, trained
 
 
-def _beginning(problem: Problem, config: TrainConfig) -> tuple[Callable[[int, Tree], tuple[Tree, Start]], Tree]:
+def _beginning(problem: Problem, config: TrainConfig) -> tuple[Callable[[int], tuple[Tree, Start]], Tree]:
     """Return (the `begin` function of `seed_groups`, the mask for the result files)."""
     if config.ticket is None:
-        return (lambda seed, weights: ({}, (weights, {}))), {}
+        return (lambda seed: ({}, (problem.weights(seed), {}))), {}
     ticket = Ticket.load(config.ticket)
     if hash_of(Path(config.ticket)) != config.ticket_sha256:
         raise BadFileError(f"{config.ticket} has been replaced since this call began: call again")
@@ -88,7 +88,7 @@ def _beginning(problem: Problem, config: TrainConfig) -> tuple[Callable[[int, Tr
     weights, factors = ticket.for_training()
     kept = all(((factor == 0) | (factor == 1)).all() for factor in factors.values())
     mask = {name: factor != 0 for name, factor in factors.items()} if kept else factors
-    return (lambda seed, random: (factors, (weights, {}))), mask
+    return (lambda seed: (factors, (weights, {}))), mask
 
 
 class Train(SeedExperiment):

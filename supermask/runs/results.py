@@ -90,7 +90,7 @@ class Run:
         Raises:
             BadFileError: a ticket is missing or damaged.
         """
-        return [Ticket.load(path) for path in self._files("ticket")]
+        return [Ticket.load(path) for path in self._column("ticket")]
 
     @cached_property
     def weights(self) -> list[TrainedWeights]:
@@ -99,10 +99,10 @@ class Run:
         Raises:
             BadFileError: a file of weights is missing or damaged.
         """
-        return [TrainedWeights.load(path) for path in self._files("weights")]
+        return [TrainedWeights.load(path) for path in self._column("weights")]
 
-    def _files(self, key: str) -> list[Path]:
-        return [self.path / Path(row[key]).name for row in self.results if key in row]
+    def _column(self, key: str) -> list[str]:
+        return [row[key] for row in self.results if key in row]
 
 
 def moved(row: dict[str, Any], run: Path) -> dict[str, Any]:

@@ -278,8 +278,9 @@ def test_second_process_is_refused_and_the_first_goes_on(tmp_path):
 
 
 def test_other_folders_are_not_locked(tmp_path):
-    with open_run(tmp_path / "one", CONFIG), open_run(tmp_path / "two", CONFIG):
-        pass
+    with open_run(tmp_path / "one", CONFIG) as one, open_run(tmp_path / "two", CONFIG) as two:
+        assert one.working.is_dir()
+        assert two.working.is_dir()
 
 
 def test_what_a_dead_process_left_is_taken_over(tmp_path):
