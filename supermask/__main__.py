@@ -4,13 +4,13 @@ import sys
 
 from supermask.runtime import signals, stdio
 
-SEARCHING = ("search", "reproduce")
+RUNS = ("search", "train", "reproduce")
 
 
 def main() -> None:
-    """Run the command line. Commands that search handle signals before anything else is imported."""
-    searching = sys.argv[1:2] and sys.argv[1] in SEARCHING
-    if searching:
+    """Run the command line. Commands that fill run folders handle signals before anything else is imported."""
+    running = sys.argv[1:2] and sys.argv[1] in RUNS
+    if running:
         signals.obey_from_the_start()
     stdio.secure()
     from supermask.cli import main as run
@@ -18,7 +18,7 @@ def main() -> None:
     try:
         run()
     finally:
-        if searching:
+        if running:
             signals.ignore()
 
 

@@ -135,8 +135,15 @@ def test_core_names_no_method_arch_or_dataset():
             assert name not in text
 
 
-def test_importing_the_package_loads_nothing_heavy():
-    code = "import sys, supermask, supermask.cli; print(sorted({'numpy', 'jax', 'flax', 'rich'} & set(sys.modules)))"
+def test_importing_the_package_and_its_commands_loads_nothing_heavy():
+    code = """
+import sys
+import supermask
+from supermask.cli import group
+for name in group.list_commands(None):
+    group.get_command(None, name)
+print(sorted({'numpy', 'jax', 'flax', 'rich', 'safetensors'} & set(sys.modules)))
+"""
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 

@@ -18,10 +18,7 @@ from supermask.cli._trackers import HELP, Trackers, tracker_options
 from supermask.config import Config
 from supermask.errors import UsageError
 from supermask.experiments.options import RunOptions, RunResult
-from supermask.experiments.run import run_experiment, run_path
 from supermask.resolve import resolve
-from supermask.runs.index import hidden_path, read_config
-from supermask.runs.results import config_class
 from supermask.runtime.devices import choose_device
 from supermask.runtime.stopping import Stopping
 
@@ -102,6 +99,8 @@ def run(
         show: prints the results; also of a run that was stopped, before its error ends the command.
         more: fields of RunOptions.
     """
+    from supermask.experiments.run import run_experiment
+
     config_file, out = _resumed(call) if call.resume is not None else (call.config_file, call.out)
     checkpoints = policy(call.checkpoint_every)
     limit = seconds("time-limit", call.time_limit) if call.time_limit else None
@@ -138,6 +137,8 @@ def _print_config(config: Config, call: Call) -> None:
 
 def _resumed(call: Call) -> tuple[Path, Path]:
     """Return (config file, run folder) for --resume."""
+    from supermask.runs.index import hidden_path
+
     path = call.resume
     assert path is not None
     if call.out or call.config_file:
@@ -152,6 +153,9 @@ def _resumed(call: Call) -> tuple[Path, Path]:
 
 def _own_run(ctx: click.Context, config: Config, config_file: Path | None) -> Path | None:
     """Return the finished run whose config.json was given, if the call changes nothing in it; else None."""
+    from supermask.runs.index import read_config
+    from supermask.runs.results import config_class
+
     if config_file is None or "runs_dir" in opt.typed(ctx) or not (config_file.parent / "result.json").is_file():
         return None
     values = read_config(config_file)
@@ -160,4 +164,6 @@ def _own_run(ctx: click.Context, config: Config, config_file: Path | None) -> Pa
 
 def _own_folder(ctx: click.Context, runs_dir: Path, config: Config) -> Path:
     """Return the default run folder; its name depends on `devices` only if they were typed, not read from a file."""
+    from supermask.experiments.run import run_path
+
     return run_path(runs_dir, config if "devices" in opt.typed(ctx) else config.replace(devices=None))

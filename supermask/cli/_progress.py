@@ -11,7 +11,6 @@ import click
 
 from supermask.config import Config
 from supermask.engine.callbacks import Callback, Metrics
-from supermask.experiments.callbacks import rows_of
 
 
 class Lines(Callback):
@@ -27,7 +26,7 @@ class Lines(Callback):
         click.echo(text, err=True)
 
     def on_epoch(self, metrics: Metrics) -> None:
-        for row in rows_of(metrics):
+        for row in metrics.rows():
             click.echo(f"seed {row['seed']}  epoch {row['epoch']}/{self._epochs}  {describe(row)}", err=True)
 
 

@@ -11,7 +11,6 @@ from supermask.cli import _options as opt
 from supermask.config import Config
 from supermask.engine.callbacks import Callback, Metrics
 from supermask.errors import UsageError, one_line
-from supermask.experiments.callbacks import rows_of
 
 HELP = {
     "tensorboard": "Write TensorBoard events into the run folder.",
@@ -50,7 +49,7 @@ class Trackers(Callback):
             self._try(kind, lambda: self._open.update({kind: module.Tracker(name, folder, values)}))  # noqa: B023
 
     def on_epoch(self, metrics: Metrics) -> None:
-        for row in rows_of(metrics):
+        for row in metrics.rows():
             for kind, tracker in list(self._open.items()):
                 self._try(kind, lambda: tracker.log(row))  # noqa: B023
 

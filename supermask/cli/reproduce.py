@@ -19,7 +19,6 @@ from supermask.cli._progress import reporter
 from supermask.config import SearchConfig
 from supermask.errors import InterruptionError, StoppedError, SupermaskError, UsageError, require
 from supermask.experiments.options import RunOptions
-from supermask.experiments.run import run_experiment
 from supermask.recipes import PublishedRecipe
 from supermask.resolve import resolve
 from supermask.runtime.devices import choose_device
@@ -122,6 +121,8 @@ def _run(name: str, config: SearchConfig, options: RunOptions, stopping: Stoppin
         InterruptionError, StoppedError: a signal arrived; the run folder holds what the search resumes from.
         SupermaskError: the search or the evaluation failed; the message starts with the cell's name.
     """
+    from supermask.experiments.run import run_experiment
+
     try:
         result = run_experiment(_search, config, options, stopping)
         if result.stopped or stopping.stop_requested():

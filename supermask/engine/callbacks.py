@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,6 +32,14 @@ class Metrics:
     val_accuracy: np.ndarray
     density: np.ndarray
     images_per_second: np.ndarray
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one flat dict per seed, as written to metrics.jsonl."""
+        names = ("loss", "train_accuracy", "val_accuracy", "density", "images_per_second")
+        return [
+            {"seed": seed, "epoch": self.epoch, **{name: float(getattr(self, name)[i]) for name in names}}
+            for i, seed in enumerate(self.seeds)
+        ]
 
 
 class Callback:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from supermask.engine.callbacks import Callback, Metrics
 from supermask.runs.folder import RunFolder
@@ -14,15 +14,6 @@ if TYPE_CHECKING:
     from supermask.experiments.options import CheckpointPolicy
 
 
-def rows_of(metrics: Metrics) -> list[dict[str, Any]]:
-    """Return one flat dict per seed, as written to metrics.jsonl."""
-    names = ("loss", "train_accuracy", "val_accuracy", "density", "images_per_second")
-    return [
-        {"seed": seed, "epoch": metrics.epoch, **{name: float(getattr(metrics, name)[i]) for name in names}}
-        for i, seed in enumerate(metrics.seeds)
-    ]
-
-
 class Log(Callback):
     """Writes metrics.jsonl."""
 
@@ -30,7 +21,7 @@ class Log(Callback):
         self._folder = folder
 
     def on_epoch(self, metrics: Metrics) -> None:
-        for row in rows_of(metrics):
+        for row in metrics.rows():
             self._folder.add_metrics(row)
 
 

@@ -394,11 +394,20 @@ main()
 """
 
 
-@pytest.mark.parametrize("module", ["click", "numpy", "jax", "optax"])
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
-def test_a_signal_counts_from_the_first_import_on(here, module, number, code):
+@pytest.mark.parametrize(
+    ("command", "module", "number", "code"),
+    [
+        ("search", "click", signal.SIGTERM, 75),
+        ("search", "numpy", signal.SIGINT, 130),
+        ("search", "jax", signal.SIGTERM, 75),
+        ("search", "optax", signal.SIGINT, 130),
+        ("train", "click", signal.SIGTERM, 75),
+        ("train", "jax", signal.SIGINT, 130),
+    ],
+)
+def test_a_signal_counts_from_the_first_import_on(here, command, module, number, code):
     process = subprocess.run(
-        [sys.executable, "-c", AT_AN_IMPORT.format(module=module, number=int(number)), *WORDS],
+        [sys.executable, "-c", AT_AN_IMPORT.format(module=module, number=int(number)), command, *WORDS[1:]],
         env={**os.environ, "PYTHONPATH": str(Path(supermask.__file__).parent.parent)},
         capture_output=True,
         text=True,
