@@ -23,6 +23,7 @@ AUGMENTATIONS = ("none", "crop-flip")
 SELECTIONS = ("last", "best")
 PRECISIONS = ("f32", "bf16", "tf32")
 CONVOLUTIONS = ("auto", "xla")
+GATES = ("own", "one")
 SPLITS = ("test", "validation", "train")
 OF_TICKET = (
     *("arch", "arch_options", "width", "activation", "init"),
@@ -58,10 +59,7 @@ class Config:
     width: float = _option(1.0, "Multiply every hidden width by this.", group="network")
     image_size: int | None = _option(None, "Resize images to this height and width, in pixels.", group="data")
     normalise: str | None = _option(
-        None,
-        "Normalise pixels by the dataset's mean and deviation, only to [0, 1], or by each image's own.",
-        choices=NORMALISATIONS,
-        group="data",
+        None, "Normalise pixels by the dataset, only to [0, 1], or by each image.", choices=NORMALISATIONS, group="data"
     )
     augment: str | None = _option(
         None, "Augmentation of training images.  [default: the dataset's]", choices=AUGMENTATIONS, group="data"
@@ -80,24 +78,16 @@ class Config:
         "last", "Which epoch's result to keep; best is by validation accuracy.", choices=SELECTIONS, group="training"
     )
     precision: str = _option(
-        "f32",
-        "Precision of effective weights and activations; tf32 needs an NVIDIA GPU.",
-        choices=PRECISIONS,
-        group="machine",
+        "f32", "Precision of the network's arithmetic; tf32 needs an NVIDIA GPU.", choices=PRECISIONS, group="machine"
     )
     conv: str = _option(
-        "auto",
-        "Convolution: auto picks what suits the device, xla is XLA's own.",
-        choices=CONVOLUTIONS,
-        group="machine",
+        "auto", "Convolution: what suits the device, or XLA's own.", choices=CONVOLUTIONS, group="machine"
     )
     devices: int | None = _option(
         None, "Devices to spread batches or seeds over.  [default: all GPUs, or CPU cores]", group="machine"
     )
     micro_batch: int | None = _option(
-        None,
-        "Images per device that go through the network at once.  [default: what suits the cache]",
-        group="machine",
+        None, "Images per device that are computed at once.  [default: what suits the cache]", group="machine"
     )
     seed: int = _option(0, "Seed of weights, scores, data order and sampling.", group="run")
     seeds: int = _option(1, "Number of runs, with seeds SEED, SEED+1, ...", group="run")
@@ -187,6 +177,16 @@ class SearchConfig(Config):
     )
     options: Mapping[str, Any] = field(default_factory=dict)
     density: float = _option(0.5, "Fraction of maskable weights kept.", group="method")
+    maskable: str | None = _option(
+        None, "Mask these parameters too: names, parts or roles, as in 'embed,blocks/*/scale'.", group="network"
+    )
+    unmasked: str | None = _option(None, "Do not mask these parameters, as in 'head'.", group="network")
+    train: str | None = _option(
+        None, "Train the values of these parameters beside the mask, as in 'bias,norm,head'.", group="network"
+    )
+    gates: str = _option(
+        "own", "Factors that begin near zero: keep them, or set them to one.", choices=GATES, group="network"
+    )
     scale_by_density: bool = _option(
         False, "Divide the standard deviation of the weights by sqrt(density).", group="network"
     )

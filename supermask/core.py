@@ -7,7 +7,7 @@ A step is written for anything trainable and anything frozen. `mask_search` trai
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -59,8 +59,17 @@ class Parametrization:
     resets_optimizer: Callable[[Clock], Array | bool] = lambda clock: False
 
 
-def mask_search(method: Method) -> Parametrization:
-    """The parametrization that trains scores and freezes weights."""
+def mask_search(method: Method, trained: Collection[str] = ()) -> Parametrization:
+    """The parametrization that trains scores and freezes weights.
+
+    Args:
+        trained: names of parameters whose values are trained beside the scores of the others, such as biases. They are
+            among what is trained, and among the result, under their own names.
+    """
+
+    def apart(tree: Tree) -> tuple[Tree, Tree]:
+        values = {name: tree[name] for name in trained}
+        return {name: array for name, array in tree.items() if name not in values}, values
 
     def masked(scores: Tree, weights: Tree) -> Tree:
         return {name: weights[name] for name in scores}
@@ -71,24 +80,32 @@ def mask_search(method: Method) -> Parametrization:
     def product(weights: Tree, mask: Tree, **more: Any) -> Tree:
         return weights | method.effective(masked(mask, weights), mask, **more)
 
-    def effective(scores: Tree, state: Any, weights: Tree, key: Array, clock: Clock) -> tuple[Tree, Array]:
-        progress = clock.progress
+    def effective(trainable: Tree, state: Any, weights: Tree, key: Array, clock: Clock) -> tuple[Tree, Array]:
+        progress, (scores, values) = clock.progress, apart(trainable)
         mask = method.mask(scores, masked(scores, weights), key=key, progress=progress, **stated(method.mask, state))
         penalty = jnp.asarray(method.penalty(scores, progress=progress), jnp.float32)
-        return product(weights, mask, **stated(method.effective, state)), penalty
+        return product(weights | values, mask, **stated(method.effective, state)), penalty
 
     def after_update(
-        scores: Tree, state: Any, before: Tree, weights: Tree, key: Array, clock: Clock
+        trainable: Tree, state: Any, before: Tree, weights: Tree, key: Array, clock: Clock
     ) -> tuple[Tree, Any]:
-        return method.after_update(scores, state, before, masked(scores, weights), key=key, clock=clock)
+        (scores, values), (earlier, _) = apart(trainable), apart(before)
+        scores, state = method.after_update(scores, state, earlier, masked(scores, weights), key=key, clock=clock)
+        return scores | values, state
+
+    def result(trainable: Tree, state: Any, weights: Tree) -> Tree:
+        scores, values = apart(trainable)
+        return method.harden(scores, masked(scores, weights), **stated(method.harden, state)) | values
+
+    def result_weights(found: Tree, weights: Tree, key: Array) -> Tree:
+        mask, values = apart(found)
+        return product(weights | values, realise(mask, key))
 
     return Parametrization(
         weights=effective,
-        result=lambda scores, state, weights: method.harden(
-            scores, masked(scores, weights), **stated(method.harden, state)
-        ),
-        result_weights=lambda mask, weights, key: product(weights, realise(mask, key)),
-        density=lambda mask, weights: _density(mask),
+        result=result,
+        result_weights=result_weights,
+        density=lambda found, weights: _density(apart(found)[0]),
         after_update=after_update,
         resets_optimizer=method.resets_optimizer,
     )
@@ -173,7 +190,7 @@ class Step:
     ) -> tuple[tuple[Sums, Tree], Tree]:
         """Return ((sums, model state), gradient of the summed loss) of a batch, added up over its pieces.
 
-        Pieces are small so that they stay in a CPU's cache. The result is exact for networks without batch statistics.
+        Pieces are small so that they stay in a CPU's cache. Only networks whose state does not change are cut.
         Each piece has its own key, which depends on its place in the batch and not on the device.
         """
         if self.axis is not None:
@@ -192,7 +209,8 @@ class Step:
         def add(total: Any, piece: tuple[Array, tuple[Array, Array]]) -> tuple[Any, None]:
             number, part = piece
             found = self._microbatched(weights, model_state, part, jax.random.fold_in(key, number), finer)
-            return jax.tree.map(jnp.add, total, found), None
+            ((sums, _), slope), ((more, state), steeper) = total, found
+            return ((jax.tree.map(jnp.add, sums, more), state), jax.tree.map(jnp.add, slope, steeper)), None
 
         zero = Sums(jnp.float32(0), jnp.int32(0), jnp.int32(0))
         start = ((zero, model_state), jax.tree.map(jnp.zeros_like, weights))

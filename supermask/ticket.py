@@ -2,7 +2,8 @@
 
 The file is in safetensors format. A binary mask is packed, one bit per weight in little bit order (`bits/NAME`); a mask
 of whole numbers takes as few bits as they need (`small/NAME`); any other mask is stored as it is (`mask/NAME`), and so
-are batch statistics and embedded weights (`stats/NAME`, `weights/NAME`). One JSON document in the metadata holds
+are batch statistics, the network's own values of parameters that are not drawn, and embedded weights (`stats/NAME`,
+`own/NAME`, `weights/NAME`). One JSON document in the metadata holds
 everything else and seals the file, see `storage.container`.
 """
 
@@ -34,9 +35,11 @@ from supermask.weights.layers import (
     read_shapes,
     unpacked,
 )
-from supermask.weights.shapes import fingerprint, maskable
+from supermask.weights.parameters import Parameters, by_rank, from_document, masked_shapes, to_document
+from supermask.weights.shapes import fingerprint
 
-FORMAT = 1
+FORMAT = 2
+"""A file is of format 1 if the rule by rank holds for all its parameters, see `weights.parameters`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,13 +51,15 @@ class Ticket:
         shapes: shapes of all parameters.
         image_shape: (height, width, channels) of the images used in the search.
         mask: masks of the maskable parameters; the dtype determines the kind, see `Method.harden`.
-        state: batch statistics; {} for networks without batch norm.
+        state: batch statistics and all other arrays of the network; {} if there are none.
         fingerprint: fingerprint of the frozen weights, see `weights.shapes.fingerprint`.
         metrics: results of the search: loss, train_accuracy, val_accuracy, epochs. For a sampled mask from a search
             that was stopped also val_samples, the number of draws that val_accuracy is the mean of.
         transforms: whether effective weights are more than mask times weights, so that the method is needed.
         versions: versions of the libraries that made the ticket.
         embedded: the weights, if they are stored in the file.
+        parameters: roles of parameters; for those left out, the rule by rank holds.
+        own: the network's own values of parameters that are not drawn; those left out are as `inits.draw` says.
         path: the file that the ticket was loaded from.
     """
 
@@ -69,6 +74,11 @@ class Ticket:
     versions: dict[str, str] = field(default_factory=dict)
     embedded: Tree | None = None
     path: Path | None = None
+    parameters: Parameters = field(default_factory=dict)
+    own: Tree = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parameters", by_rank(self.shapes) | self.parameters)
 
     @property
     def density(self) -> float:
@@ -109,7 +119,7 @@ class Ticket:
             BadFileError: they are not the weights of the search; the message names the first layer that differs.
         """
         if self.embedded is None:
-            weights = inits.of_config(self.config, self.config.seed, self.shapes)
+            weights = inits.of_config(self.config, self.config.seed, self.parameters, self.own)
         else:
             weights = self.embedded
         found = fingerprint(weights)
@@ -154,9 +164,10 @@ class Ticket:
         """Return the content of the file; the same ticket always gives the same bytes."""
         tensors = {f"stats/{name}": np.asarray(array) for name, array in self.state.items()}
         tensors |= {f"weights/{name}": array for name, array in (self.embedded or {}).items()}
-        tensors |= packed(self.mask)
+        rows, own = to_document(self.parameters, self.own)
+        tensors |= packed(self.mask) | own
         document = {
-            "format": FORMAT,
+            "format": FORMAT if rows or own else 1,
             "config": self.config.to_dict(),
             "shapes": {name: list(shape) for name, shape in self.shapes.items()},
             "image_shape": list(self.image_shape),
@@ -165,7 +176,7 @@ class Ticket:
             "transforms": self.transforms,
             "versions": self.versions,
         }
-        return seal(document, tensors)
+        return seal(document | ({"parameters": rows} if rows else {}), tensors)
 
     def save(self, path: str | Path) -> Path:
         """Write the file, replacing an existing one; readers never see it half written."""
@@ -201,8 +212,9 @@ class Ticket:
 
 
 def _assemble(document: dict[str, Any], tensors: Tree, path: Path) -> Ticket:
-    shapes, groups = read_shapes(document), grouped(tensors, (*GROUPS, "stats", "weights"))
-    mask = unpacked(groups, maskable(shapes))
+    shapes, groups = read_shapes(document), grouped(tensors, (*GROUPS, "stats", "weights", "own"))
+    parameters, own = from_document(document.get("parameters", {}), groups["own"], shapes)
+    mask = unpacked(groups, masked_shapes(parameters))
     if not mask:
         raise ValueError("it has no mask")
     check_metrics(document)
@@ -223,4 +235,6 @@ def _assemble(document: dict[str, Any], tensors: Tree, path: Path) -> Ticket:
         versions=document["versions"],
         embedded=groups["weights"] or None,
         path=path,
+        parameters=parameters,
+        own=own,
     )

@@ -1,20 +1,17 @@
-"""The vocabulary: Tree, Spec, Recipe, Clock, Method, Arch, Model, Task, Dataset.
-
-Nothing here computes anything. `Array` stands for NumPy arrays on the host and for JAX arrays on the device.
-"""
+"""The vocabulary: Tree, Spec, Recipe, Clock, Method, Arch, Model, Task, Dataset. Nothing here computes anything."""
 
 from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
 
 Array = Any
-"""A NumPy or a JAX array."""
+"""A NumPy array on the host, or a JAX array on the device."""
 
 Tree = dict[str, Array]
 """A flat dict: '/'-joined parameter path -> array. The keys are the names of tensors in a ticket."""
@@ -51,7 +48,7 @@ class Clock:
 
     Attributes:
         step: counted from 0, int32 scalar (traced).
-        steps_per_epoch, total_steps: of the whole training.
+        steps_per_epoch, total_steps: of the training.
     """
 
     step: Array
@@ -80,10 +77,12 @@ class InitContext:
     Attributes:
         loss: (weights, temperature) -> mean loss of outputs / temperature over ten training examples per class.
         response: (weights) -> sum of the outputs for one input of ones.
+        fans: (fan-in, fan-out) of each maskable parameter.
     """
 
     loss: Callable[[Tree, float], Array]
     response: Callable[[Tree], Array]
+    fans: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -93,15 +92,12 @@ class Method(abc.ABC):
     The trees `scores`, `mask` and `weights` have the keys of the maskable weights. A method must define `init`, `mask`
     and `harden`. Everything else has a default that does nothing.
 
-    A method with state other than its scores defines `init_state`. It returns a pytree of arrays that no gradient and
-    no optimiser sees. `after_update` updates it; `mask`, `harden` and `effective` receive it if they have a keyword
-    argument `state`.
+    `init_state` gives a method state beside its scores, which no gradient and no optimiser sees. `after_update` updates
+    it; `mask`, `harden` and `effective` receive it if they have a keyword argument `state`.
 
     Attributes:
-        density: fraction of maskable weights kept. A method that does not enforce it says what it means instead; for
-            most it is the density at the start.
-        keeps_density: whether the hardened mask keeps round(density * n) weights, per layer or over all layers (except
-            in the incomplete last group of a pattern).
+        density: fraction of maskable weights kept; at the start, if the method does not enforce it.
+        keeps_density: whether the hardened mask keeps round(density * n) weights, per layer or over all layers.
         learned: False if the mask is fixed before training (a baseline); no epoch is run then.
         paper: the publication of the method.
         recipe: the published training recipe.
@@ -149,9 +145,7 @@ class Method(abc.ABC):
     def effective(self, weights: Tree, mask: Tree) -> Tree:
         """Return the effective weights: mask times weights, unless a method scales, binarises or redraws them.
 
-        Args:
-            weights: the maskable weights, NumPy or JAX arrays.
-            mask: of a training step; or hardened, then cast to float32, drawn if it is sampled, and without `state`.
+        `mask` is that of a training step; or hardened, then cast to float32, drawn if it is sampled, without `state`.
         """
         return {name: weights[name] * mask[name] for name in mask}
 
@@ -182,26 +176,33 @@ class Model:
     """A network as shapes and a pure function.
 
     Attributes:
-        weights, state: shapes of all parameters, and of batch statistics and the like ({} if there are none).
+        weights, state: shapes of all parameters, and of batch statistics and all other arrays ({} if there are none).
         apply: (weights, state, inputs, *, train, key) -> (outputs, state). `key` drives noise such as dropout in
             training; it is None in evaluation.
+        initial: (seed, names) -> (the network's own initial values of these parameters, those of its state).
+        layers: type of the layer that owns a parameter, see `weights.parameters`.
+        parameters, changes, outputs: roles of parameters, names of the state that training changes, the outputs'
+            `jax.ShapeDtypeStruct`; filled in when the network is traced.
     """
 
     weights: Shapes
     state: Shapes
     apply: Callable[..., tuple[Array, Tree]]
+    initial: Callable[..., tuple[Tree, Tree]] | None = None
+    layers: Mapping[str, str] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    changes: frozenset[str] = frozenset()
+    outputs: Any = None
 
 
 class Arch(Protocol):
     """A network definition: a frozen dataclass whose fields are its options, like a method."""
 
     def build(self, example: Any, outputs: int, rngs: Any) -> Any:
-        """Return a `flax.nnx.Module` or a Model. Called under `jax.eval_shape`, so no weight is computed.
+        """Return a `flax.nnx.Module` or a Model, from `flax.nnx.Rngs`; traced, so no weight is computed.
 
-        Args:
-            example: `jax.ShapeDtypeStruct` of a batch of two inputs, such as float32 (2, height, width, channels).
-            outputs: number of classes, or of tokens.
-            rngs: `flax.nnx.Rngs`.
+        `example` is the `jax.ShapeDtypeStruct` of a batch of two inputs, such as float32 (2, height, width, channels);
+        `outputs` is the number of classes, or of tokens.
         """
 
 
@@ -236,15 +237,12 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """The splits of one dataset. `mean` and `std` are per channel, of pixels in [0, 1]; `task` is a file of `tasks/`.
-
-    A dataset file returns `validation=None`; `supermask.data.splits` then holds it out of train.
-    """
+    """The splits of a dataset. `mean` and `std` are per channel, of pixels in [0, 1]; `task` is a file of `tasks/`."""
 
     train: Split
     test: Split
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    validation: Split | None = None
+    validation: Split | None = None  # held out of train by `supermask.data.splits`
     task: str = "classification"

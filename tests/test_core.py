@@ -13,7 +13,7 @@ from supermask.data.feed import Pipeline
 from supermask.engine.evaluator import Evaluator
 from supermask.engine.sharding import Sharding
 from supermask.tasks.classification import Classification
-from supermask.types import Clock, Model, Split
+from supermask.types import Clock, InitContext, Model, Split
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -61,7 +61,7 @@ def one_step(rule, trained, frozen, x, y, rate=1.0, batching=(), model=MODEL, ke
 def test_search_step_moves_scores_by_g_w_sign_and_nothing_else(problem):
     weights, x, y = problem
     method = registry.load("methods", "edge-popup")(density=0.5)
-    scores = method.init(KEY, weights, None)
+    scores = method.init(KEY, weights, InitContext(None, None))
     mask = core.realise(method.harden(scores, weights), KEY)
     state, (loss, _, count) = one_step(core.mask_search(method), scores, weights, x, y)
     slope, expected_loss = numpy_gradient({name: weights[name] * mask[name] for name in SHAPES}, x, y)
@@ -86,7 +86,7 @@ def test_roles_exchanged_the_same_step_trains_weights_under_a_mask(problem):
 def test_micro_batches_change_nothing_but_rounding(problem, pieces):
     weights, x, y = problem
     method = registry.load("methods", "edge-popup")()
-    scores = method.init(KEY, weights, None)
+    scores = method.init(KEY, weights, InitContext(None, None))
     whole, (loss, correct, _) = one_step(core.mask_search(method), scores, weights, x, y)
     split, (split_loss, split_correct, _) = one_step(
         core.mask_search(method), scores, weights, x, y, batching=(pieces,)
@@ -105,7 +105,7 @@ def test_penalty_enters_the_gradient(problem):
         def penalty(self, scores, *, progress):
             return 3.0 * sum(jnp.sum(s) for s in scores.values())
 
-    scores = base().init(KEY, weights, None)
+    scores = base().init(KEY, weights, InitContext(None, None))
     plain, _ = one_step(core.mask_search(base()), scores, weights, x, y)
     pushed, _ = one_step(core.mask_search(Penalised()), scores, weights, x, y)
     np.testing.assert_allclose(pushed.trainable["a"], plain.trainable["a"] - 3.0, rtol=1e-5, atol=1e-5)
@@ -118,7 +118,7 @@ def test_score_counts_every_image_once(problem, batch_size, devices):
     images = np.random.default_rng(2).integers(0, 256, (10, 6, 1, 1)).astype(np.uint8)
     labels = np.random.default_rng(3).integers(0, 3, 10).astype(np.int32)
     method = registry.load("methods", "edge-popup")()
-    mask = method.harden(method.init(KEY, weights, None), weights)
+    mask = method.harden(method.init(KEY, weights, InitContext(None, None)), weights)
     prepare = lambda images: images.astype(jnp.float32) / 255  # noqa: E731
     sharding = Sharding(devices)
     pipeline = Pipeline(batch_size, 1, order=None, augment=None, normalise=prepare)

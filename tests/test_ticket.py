@@ -232,7 +232,7 @@ def test_missing_file_and_folder_are_refused(tmp_path):
             Ticket.load(path)
 
 
-@pytest.mark.parametrize("number", [2, 99])
+@pytest.mark.parametrize("number", [3, 99])
 def test_newer_format_says_upgrade(tmp_path, number):
     document, tensors = opened(make_ticket().to_bytes())
     message = refusal(tmp_path / "newer", signed(document | {"format": number}, tensors))
@@ -243,7 +243,7 @@ def test_newer_format_says_upgrade(tmp_path, number):
 def test_newer_format_signed_in_another_way_says_upgrade(tmp_path):
     document, tensors = opened(make_ticket().to_bytes())
     document.pop("sha256")
-    data = save_tensors(tensors, {"supermask": canonical(document | {"format": 2, "blake3": "00"})})
+    data = save_tensors(tensors, {"supermask": canonical(document | {"format": 3, "blake3": "00"})})
     assert "upgrade" in refusal(tmp_path / "newer", data)
 
 

@@ -4,60 +4,132 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import jax
-from flax import nnx
+from flax import linen, nnx
+from jax import lax
 
-from supermask.archs._nnx import from_module
+from supermask.archs._equinox import from_equinox, is_equinox
+from supermask.archs._linen import from_linen
+from supermask.archs._nnx import NotAModuleError, from_module
+from supermask.archs._pure import UNTRACEABLE, from_pair
+from supermask.archs._usage import trace
 from supermask.errors import SupermaskError, UsageError, one_line, require
 from supermask.types import Array, Model
+from supermask.weights.parameters import Parameter
 
 OFFERED = ("image_shape", "classes", "width", "activation", "rngs")
 """The arguments that a user's own class or function receives if its signature names them."""
+ALIASES = {
+    "classes": ("num_classes", "n_classes", "num_labels", "num_outputs", "out_features"),
+    "channels": ("in_channels", "num_channels", "in_chans", "input_channels"),
+    "size": ("img_size", "image_size", "input_size"),
+}
+"""Usual other names of the number of classes, of the channels of an image, and of its height, if it is square."""
+
+Rngs = Callable[[nnx.Rngs], Any]
 
 
 def build_model(
     arch: Any, options: Mapping[str, Any], example: Any, outputs: int, convolution: Callable[..., Array], **config: Any
 ) -> Model:
-    """Build the Model of an `Arch`, of a user's own `nnx.Module` class, or of a function returning a module or a Model.
+    """Build the Model of an `Arch`, or of a user's own class or function.
+
+    A user's own may make a Flax NNX or Linen module, an Equinox module, a Model, or a pair (init, apply).
 
     Args:
-        arch: an object with a `build` function, or a callable; a callable gets the options and those of OFFERED that
-            its signature names.
-        options: options for a user's own callable, as text or as values.
+        arch: an object with a `build` function, or a callable; a callable gets the options and those of OFFERED and
+            ALIASES that its signature names.
+        options: options for a user's own callable, as text or as values. `output` names the output that counts, of a
+            network that returns several.
         example: `jax.ShapeDtypeStruct` of a batch.
         outputs: number of classes.
-        convolution: see `from_module`.
+        convolution: replaces `lax.conv_general_dilated` in every `nnx.Conv`.
         config: values of OFFERED.
 
     Raises:
-        UsageError: an option is unknown or missing, or the module cannot be masked.
+        UsageError: an option is unknown or missing, or the network cannot be a Model.
         SupermaskError: the network cannot be made.
     """
     name = getattr(arch, "__qualname__", type(arch).__qualname__)
+    output = None
     if not inspect.isclass(arch) and hasattr(arch, "build"):
-        make = lambda rngs: arch.build(example, outputs, rngs)  # noqa: E731
+        make: Rngs = lambda rngs: arch.build(example, outputs, rngs)  # noqa: E731
     else:
-        offered = {"image_shape": tuple(example.shape[1:]), "classes": outputs, **config}
-        words = _arguments(arch, name, offered, options)
-        make = lambda rngs: arch(**words | ({"rngs": rngs} if _takes(arch, "rngs") else {}))  # noqa: E731
-    models: list[Model] = []  # a Model is no value that JAX can trace
+        if "output" in options and "output" not in _parameters(arch):
+            options, output = {k: v for k, v in options.items() if k != "output"}, options["output"]
+        shape = tuple(example.shape[1:])
+        offered = {"image_shape": shape, "classes": outputs, **_aliases(shape, outputs), **config}
+        make = _maker(arch, name, offered, options)
+    for traced in (True, False):
+        try:
+            model, plain = _models(make, example, name, convolution, output=output, traced=traced)
+            return _described(model, plain, name, example)
+        except UNTRACEABLE as error:
+            if not traced:
+                raise SupermaskError(f"cannot make the network {name}: {one_line(error)}") from error
+    raise AssertionError
 
-    def made() -> Any:
-        found = make(nnx.Rngs(0))
-        if isinstance(found, Model):
-            models.append(found)
-            return None
-        return found
 
+def _maker(arch: Any, name: str, offered: dict[str, Any], options: Mapping[str, Any]) -> Rngs:
+    words = _arguments(arch, name, offered, options)
+    accepted = _parameters(arch)
+    with_rngs = "rngs" in accepted or any(p.kind is p.VAR_KEYWORD for p in accepted.values())
+    drawn = {"rngs": lambda rngs: rngs} if with_rngs else {}
+    drawn |= {"key": lambda rngs: rngs.params()} if "key" in accepted and "key" not in words else {}
+    return lambda rngs: arch(**words, **{key: draw(rngs) for key, draw in drawn.items()})
+
+
+def _models(make: Rngs, example: Any, name: str, convolution: Callable[..., Array], **how: Any) -> tuple[Model, Model]:
+    """Return the Model, and the same with XLA's own convolutions, whose program tells what is a kernel."""
     try:
-        module = nnx.eval_shape(made)
-    except SupermaskError:
+        plain = from_module(make, lax.conv_general_dilated, name, **how)
+        return from_module(make, convolution, name, **how), plain
+    except NotAModuleError as error:
+        model = _of_other(error.found, make, example, name, **how)
+        return model, model
+    except (SupermaskError, *UNTRACEABLE):
         raise
     except Exception as error:
         raise SupermaskError(f"cannot make the network {name}: {one_line(error)}") from error
-    return models[0] if models else from_module(module, convolution)
+
+
+def _of_other(found: Any, make: Rngs, example: Any, name: str, **how: Any) -> Model:
+    """Return the Model of what is no NNX module; libraries are imported only by who brings their modules."""
+    if isinstance(found, Model):
+        return found
+    if is_equinox(found):
+        return from_equinox(lambda key: make(nnx.Rngs(key)), name, **how)
+    if isinstance(found, linen.Module):
+        return from_linen(make(nnx.Rngs(0)), example, name, **how)
+    if isinstance(found, tuple) and len(found) == 2 and all(map(callable, found)):
+        return from_pair(found, example, name, **how)
+    raise UsageError(
+        f"{name} makes a {type(found).__name__}; it must make a Flax NNX or Linen module, an Equinox module, a "
+        "supermask.Model or a pair of functions (init, apply)"
+    )
+
+
+def _described(model: Model, plain: Model, name: str, example: Any) -> Model:
+    """Fill in what the network's program tells: the parameters' roles, which state changes, the outputs."""
+    state = {key: jax.ShapeDtypeStruct(shape, "float32") for key, shape in model.state.items()}
+    initial = model.initial
+    try:
+        if initial is not None and state:
+            state = jax.eval_shape(lambda: initial(0, ()))[1]
+        traced = trace(plain.apply, plain.weights, state, example)
+    except (SupermaskError, *UNTRACEABLE):
+        raise
+    except Exception as error:
+        shape = tuple(example.shape[1:])
+        raise SupermaskError(f"the network {name} cannot be applied to inputs of {shape}: {one_line(error)}") from error
+    parameters = {
+        key: Parameter(shape, use.role, use.role == "kernel", use.fans, model.layers.get(key, ""))
+        for (key, shape), use in zip(model.weights.items(), (traced.uses[key] for key in model.weights), strict=True)
+    }
+    return replace(model, parameters=parameters, changes=traced.changes, outputs=traced.outputs)
 
 
 def check_outputs(model: Model, name: str, example: Any, expected: tuple[int, ...]) -> None:
@@ -65,23 +137,10 @@ def check_outputs(model: Model, name: str, example: Any, expected: tuple[int, ..
 
     Raises:
         UsageError: the outputs have another shape.
-        SupermaskError: the network cannot be applied to the example.
     """
-    as_struct = lambda shapes: {key: jax.ShapeDtypeStruct(s, "float32") for key, s in shapes.items()}  # noqa: E731
-    weights, state = as_struct(model.weights), as_struct(model.state)
-    shape = tuple(example.shape[1:])
-    try:
-        found, _ = jax.eval_shape(
-            lambda w, s, x: model.apply(w, s, x, train=True, key=jax.random.key(0)), weights, state, example
-        )
-    except SupermaskError:
-        raise
-    except Exception as error:
-        raise SupermaskError(f"the network {name} cannot be applied to inputs of {shape}: {one_line(error)}") from error
-    if found.shape != expected:
-        raise UsageError(
-            f"the network {name} maps {example.shape[0]} inputs to {found.shape}; it must return {expected}"
-        )
+    if getattr(model.outputs, "shape", None) != expected:
+        found = getattr(model.outputs, "shape", f"a {type(model.outputs).__name__}")
+        raise UsageError(f"the network {name} maps {example.shape[0]} inputs to {found}; it must return {expected}")
 
 
 def _parameters(make: Any) -> Mapping[str, inspect.Parameter]:
@@ -90,18 +149,13 @@ def _parameters(make: Any) -> Mapping[str, inspect.Parameter]:
     return {key: p for key, p in found.items() if key != "self"}
 
 
-def _takes(make: Any, word: str) -> bool:
-    accepted = _parameters(make)
-    return word in accepted or any(p.kind is p.VAR_KEYWORD for p in accepted.values())
-
-
 def _arguments(make: Any, name: str, offered: dict[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a user's class or function is called with: what its signature names, and the options."""
     accepted = _parameters(make)
     open_ended = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
-    own = {
-        key: p for key, p in accepted.items() if key not in OFFERED and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
-    }
-    words = {key: value for key, value in offered.items() if open_ended or key in accepted}
+    kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    own = {key: p for key, p in accepted.items() if key not in (*offered, "rngs", "key") and p.kind not in kinds}
+    words = {key: value for key, value in offered.items() if key in accepted}
     for key, value in options.items():
         if not (open_ended or key in accepted):
             require(f"option of {name}", key, own)
@@ -112,3 +166,11 @@ def _arguments(make: Any, name: str, offered: dict[str, Any], options: Mapping[s
         if parameter.default is parameter.empty and key not in words:
             raise UsageError(f"{name} needs the option {key}: give -a {key}=VALUE")
     return words
+
+
+def _aliases(image_shape: tuple[int, ...], classes: int) -> dict[str, Any]:
+    """The values of ALIASES for images and classes like these."""
+    values: dict[str, Any] = {"classes": classes, "channels": image_shape[-1]}
+    if image_shape[0] == image_shape[1]:
+        values["size"] = image_shape[0]
+    return {alias: value for key, value in values.items() for alias in ALIASES[key]}

@@ -4,58 +4,146 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from flax import nnx
 from jax import lax
 
+from supermask.archs._call import chosen, flags_of, values_of
+from supermask.archs._pure import initial_of
 from supermask.errors import UsageError
 from supermask.types import Array, Model, Tree
 
+Make = Callable[[nnx.Rngs], nnx.Module]
 
-def from_module(module: nnx.Module, convolution: Callable[..., Array]) -> Model:
-    """Make a Model whose `weights` are the module's parameters and whose `state` is its batch statistics.
 
-    Random streams, such as those of dropout, belong to neither. In training, each is seeded from the step's key and its
-    own path. In evaluation, the module is in `eval` mode and draws nothing.
+class NotAModuleError(Exception):
+    """What was made is no NNX module; `found` is what it is."""
+
+    def __init__(self, found: Any) -> None:
+        super().__init__(type(found).__name__)
+        self.found = found
+
+
+class _Parts(NamedTuple):
+    """A module without its arrays: its graphs in training and in evaluation, and the paths and types of its leaves."""
+
+    training: Any
+    evaluating: Any
+    weights: dict[str, Any]
+    state: dict[str, Any]
+    streams: list[Any]
+    layers: dict[str, str]
+    flags: tuple[str, ...]
+
+
+def from_module(
+    make: Make, convolution: Callable[..., Array], name: str, *, output: Any = None, traced: bool = True
+) -> Model:
+    """Make a Model whose `weights` are a module's parameters and whose `state` is every other array in it.
+
+    State is batch statistics, variables of other types, and arrays that are plain attributes. Random streams, such as
+    those of dropout, belong to neither. In training, each is seeded from the step's key and its own path. In
+    evaluation, the module is in `eval` mode and draws nothing.
 
     Args:
-        module: a module that may hold shapes in place of arrays, as `nnx.eval_shape` returns.
+        make: makes the module.
         convolution: replaces `lax.conv_general_dilated` in every `nnx.Conv`.
+        name: the network's, for messages.
+        output: see `_call.chosen`.
+        traced: whether `make` is traced, so that no weight is computed.
 
     Raises:
-        UsageError: the module holds variables of other kinds; the message names the first.
+        NotAModuleError: `make` makes something else.
+        UsageError: something in the module cannot be an array of a Model.
     """
-    for _, part in nnx.iter_modules(module):
-        if isinstance(part, nnx.Conv) and part.conv_general_dilated is lax.conv_general_dilated:
-            part.conv_general_dilated = convolution
+    parts: list[_Parts] = []
+
+    def taken(key: Array) -> dict[str, Any]:
+        part, leaves = _taken_apart(make(nnx.Rngs(key)), convolution, name)
+        parts.append(part)
+        return leaves
+
+    leaves = jax.eval_shape(taken, jax.random.key(0)) if traced else taken(jax.random.key(0))
+    whole = parts[0]
+
+    def apply(weights: Tree, state: Tree, inputs: Array, *, train: bool, key: Array | None) -> tuple[Array, Tree]:
+        filled = [(path, kind(weights[name])) for name, (path, kind) in whole.weights.items()]
+        filled += [(path, kind(state[name])) for name, (path, kind) in whole.state.items()]
+        filled += [(path, _seeded(path, variable, key)) for path, variable in whole.streams]
+        net = nnx.merge(whole.training if train else whole.evaluating, nnx.from_flat_state(filled))
+        found = net(inputs, **values_of(whole.flags, train, key))
+        after = {_join(path): leaf for path, leaf in nnx.to_flat_state(nnx.state(net))}
+        return chosen(found, output, name), {name: _array(after[name]) for name in whole.state}
+
+    shapes = {name: tuple(leaf.shape) for name, leaf in leaves.items()}
+    return Model(
+        weights={name: shapes[name] for name in whole.weights},
+        state={name: shapes[name] for name in whole.state},
+        apply=apply,
+        initial=initial_of(taken, whole.state, traced),
+        layers=whole.layers,
+    )
+
+
+def _taken_apart(module: nnx.Module, convolution: Callable[..., Array], name: str) -> tuple[_Parts, dict[str, Any]]:
+    """Return (the module without its arrays, its arrays by name)."""
+    if not isinstance(module, nnx.Module):
+        raise NotAModuleError(module)
+    quiet: list[Any] = [part for _, part in nnx.iter_modules(module) if _prepared(part, convolution)]
     module.eval()
     evaluating = nnx.split(module)[0]
     module.train()
-    split: Any = nnx.split(module, nnx.Param, nnx.BatchStat, nnx.RngState, ...)
-    training, params, stats, streams, rest = split
-    if foreign := nnx.to_flat_state(rest):
-        path, variable = foreign[0]
-        raise UsageError(
-            f"{_join(path)} is a {type(variable).__name__}: a masked network may hold parameters, batch statistics and "
-            "random streams only"
-        )
-    named = {
-        _join(path): (path, type(variable)) for path, variable in nnx.to_flat_state(nnx.merge_state(params, stats))
-    }
-    random = [(path, variable) for path, variable in nnx.to_flat_state(streams)]
+    for part in quiet:
+        part.deterministic = True
+    split: Any = nnx.split(module, nnx.RngState, ...)
+    training, streams, rest = split
+    weights: dict[str, Any] = {}
+    state: dict[str, Any] = {}
+    leaves: dict[str, Any] = {}
+    for path, leaf in sorted(nnx.to_flat_state(rest), key=lambda item: _join(item[0])):
+        own, array = _join(path), _array(leaf)
+        if own in leaves:
+            raise UsageError(f"{name} has two arrays whose path is {own}: rename one of them")
+        if not hasattr(array, "dtype") or jax.dtypes.issubdtype(array.dtype, jax.dtypes.extended):
+            what = getattr(array, "dtype", type(array).__name__)
+            raise UsageError(f"{own} of {name} holds {what}; it must be an array of numbers, or a stream of nnx.Rngs")
+        leaves[own] = array
+        group = weights if isinstance(leaf, nnx.Param) else state
+        group[own] = (path, type(leaf) if isinstance(leaf, nnx.Variable) else _as_it_is)
+    flags = flags_of(module.__call__, name)
+    found = [(path, variable) for path, variable in nnx.to_flat_state(streams)]
+    return _Parts(training, evaluating, weights, state, found, _layers(module), flags), leaves
 
-    def apply(weights: Tree, state: Tree, inputs: Array, *, train: bool, key: Array | None) -> tuple[Array, Tree]:
-        values = weights | state
-        variables = [(path, kind(values[name])) for name, (path, kind) in named.items()]
-        fresh = [(path, _seeded(path, variable, key)) for path, variable in random]
-        net = nnx.merge(training if train else evaluating, nnx.from_flat_state(variables + fresh))
-        outputs = net(inputs)
-        after = nnx.to_flat_state(nnx.state(net, nnx.BatchStat))
-        return outputs, {_join(path): variable[...] for path, variable in after}
 
-    return Model(weights=_shapes(params), state=_shapes(stats), apply=apply)
+def _prepared(part: nnx.Module, convolution: Callable[..., Array]) -> bool:
+    """Make a part of a module ready for us; return whether it is dropout that stays off."""
+    if isinstance(part, nnx.Conv) and part.conv_general_dilated is lax.conv_general_dilated:
+        part.conv_general_dilated = convolution
+    for key, value in list(vars(part).items()):
+        # Flax takes arrays for data, but not while they are traced.
+        if not nnx.is_data(value) and any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value)):
+            setattr(part, key, nnx.data(value))
+    if isinstance(part, nnx.Dropout) and part.rngs is None:
+        if part.deterministic:
+            return True
+        part.rngs = nnx.Rngs(0).dropout.fork()
+    return False
+
+
+def _layers(module: nnx.Module) -> dict[str, str]:
+    """The type of the Flax layer that owns each parameter, by the parameter's name."""
+    kinds: dict[Any, str] = {}
+    names: dict[str, str] = {}
+    for path, node in nnx.iter_graph(module):
+        if isinstance(node, nnx.Module):
+            flax = (kind.__name__ for kind in type(node).__mro__ if kind.__module__.startswith("flax.nnx.nn."))
+            kinds[path] = next(flax, "")
+    for path, node in nnx.iter_graph(module):
+        if isinstance(node, nnx.Param):
+            names[_join(path)] = kinds.get(path[:-1], "")
+    return names
 
 
 def _seeded(path: tuple[Any, ...], variable: Any, key: Array | None) -> Any:
@@ -66,12 +154,13 @@ def _seeded(path: tuple[Any, ...], variable: Any, key: Array | None) -> Any:
     return variable.replace(jax.numpy.zeros(variable.shape, variable.dtype))
 
 
-def _shapes(state: Any) -> dict[str, tuple[int, ...]]:
-    return {
-        _join(path): tuple(variable.shape)
-        for path, variable in sorted(nnx.to_flat_state(state), key=lambda item: _join(item[0]))
-    }
+def _array(leaf: Any) -> Any:
+    return leaf[...] if isinstance(leaf, nnx.Variable) and hasattr(leaf.get_value(), "shape") else leaf
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
 
 
 def _join(path: tuple[Any, ...]) -> str:
-    return "/".join(map(str, path))
+    return "/".join(".".join(map(str, part)) if isinstance(part, tuple) else str(part) for part in path)

@@ -129,10 +129,17 @@ def run(
 
 
 def _print_config(config: Config, call: Call) -> None:
-    from supermask.engine.problem import on_this_machine
+    """Print the config on stdout, and on stderr what becomes of each parameter."""
+    from supermask.cli._tables import parameter_table
+    from supermask.engine.problem import on_this_machine, outline
+    from supermask.weights.parameters import rows_of
 
-    indent = None if call.as_json else 2
-    click.echo(json.dumps(on_this_machine(config).to_dict(), indent=indent, sort_keys=True))
+    config = on_this_machine(config)
+    click.echo(json.dumps(config.to_dict(), indent=None if call.as_json else 2, sort_keys=True))
+    if not call.as_json and not call.quiet:
+        problem = outline(config, call.data_dir)
+        own = problem.initial(config.seed)[0]
+        click.echo(parameter_table(rows_of(problem.parameters, own, str(config.init))), err=True)
 
 
 def _resumed(call: Call) -> tuple[Path, Path]:

@@ -18,6 +18,15 @@ def table(rows: list[list[str]], right: set[int] | frozenset[int] = frozenset())
     return "\n".join(line.rstrip() for line in lines)
 
 
+def parameter_table(rows: list[dict[str, Any]]) -> str:
+    """Format the rows of `weights.parameters.rows_of`."""
+    cells = [["parameter", "shape", "role", "", "values"]]
+    for row in rows:
+        what = "masked" if row["masked"] else "trained" if row["trained"] else ""
+        cells.append([row["name"], "x".join(map(str, row["shape"])) or "1", row["role"], what, row["values"]])
+    return table(cells)
+
+
 def layer_table(layers: list[dict[str, Any]]) -> str:
     """Format the rows of `Ticket.layers`, with their total."""
     kept, total = sum(row["kept"] for row in layers), sum(row["total"] for row in layers)

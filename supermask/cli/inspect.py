@@ -13,9 +13,13 @@ from supermask.cli import _options as opt
 @click.argument("ticket", type=opt.PATH)
 @opt.json_option
 def command(ticket: Path, as_json: bool) -> None:
-    """Show what is inside TICKET, with one row per layer. Needs neither the dataset nor JAX."""
-    from supermask.cli._tables import layer_table, table
+    """Show what is inside TICKET: its layers, and the parameters that are not masked.
+
+    Needs neither the dataset nor JAX.
+    """
+    from supermask.cli._tables import layer_table, parameter_table, table
     from supermask.ticket import Ticket
+    from supermask.weights.parameters import rows_of
 
     found = Ticket.load(ticket)
     config = {key: value for key, value in found.config.to_dict().items() if value not in (None, {})}
@@ -31,6 +35,7 @@ def command(ticket: Path, as_json: bool) -> None:
                 "image_shape": list(found.image_shape),
                 "metrics": found.metrics,
                 "layers": found.layers(),
+                "parameters": rows_of(found.parameters, found.own, str(found.config.init)),
                 "versions": found.versions,
             }
         )
@@ -48,3 +53,6 @@ def command(ticket: Path, as_json: bool) -> None:
     click.echo(table([[key.replace("_", " "), value] for key, value in facts.items()]))
     click.echo()
     click.echo(layer_table(found.layers()))
+    rest = [row for row in rows_of(found.parameters, found.own, str(found.config.init)) if not row["masked"]]
+    if rest:
+        click.echo(f"\n{parameter_table(rest)}")

@@ -45,12 +45,12 @@ def num_microbatches(shard: int, shape: tuple[int, ...], model: Model, config: C
         UsageError: the requested micro-batch does not divide the shard.
     """
     if config.micro_batch is not None:
-        if model.state:
+        if model.changes:
             raise UsageError(f"{config.arch} has batch statistics, which need the whole batch: leave out --micro-batch")
         if shard % config.micro_batch:
             raise UsageError(f"micro-batches of {config.micro_batch} do not divide a device's {shard} images")
         return shard // config.micro_batch
-    if model.state or not _convolutional(model) or jax.default_backend() != "cpu" or config.conv == "xla":
+    if model.changes or not _convolutional(model) or jax.default_backend() != "cpu" or config.conv == "xla":
         return 1
     largest = max(1, _PIXELS_IN_CACHE // math.prod(shape[:2]))
     return next(count for count in range(1, shard + 1) if shard % count == 0 and shard // count <= largest)
@@ -79,7 +79,7 @@ def seeds_side_by_side(config: Config, model: Model, sharding: Sharding) -> int:
     statistics need the whole batch, so the seeds of networks that have them take turns.
     """
     count, seeds = int(config.devices or 1), config.seeds
-    if model.state or (sharding.num_shards > 1 and seeds < count):
+    if model.changes or (sharding.num_shards > 1 and seeds < count):
         return 1
     return min(count, seeds)
 

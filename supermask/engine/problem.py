@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -26,9 +26,9 @@ from supermask.errors import UsageError, require
 from supermask.nn.conv import convolution
 from supermask.nn.precision import at_precision
 from supermask.resolve import make_arch, make_method
-from supermask.types import Array, Dataset, Method, Model, Shapes, Task, Tree
+from supermask.types import Array, Dataset, Method, Model, Shapes, Split, Task, Tree
 from supermask.weights import inits
-from supermask.weights.shapes import maskable
+from supermask.weights.parameters import Parameters, chosen, is_closed_gate, masked_shapes
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 
@@ -40,6 +40,7 @@ class Problem:
     Attributes:
         config: resolved, with the number of devices filled in.
         method: the method of a search; None in weight training.
+        parameters: roles of the model's parameters, and which of them are masked.
         pipeline: how training batches are made.
         num_microbatches: number of micro-batches that a device's shard of a batch is processed in.
         sharding: sharding for one seed; `side_by_side` gives that for several.
@@ -48,12 +49,19 @@ class Problem:
     config: Config
     method: Method | None
     model: Model
+    parameters: Parameters
     task: Task
     dataset: Dataset
     optimizer: optax.GradientTransformation
     pipeline: Pipeline
     num_microbatches: int
     sharding: Sharding
+    _initial: dict[int, tuple[Tree, Tree]] = field(default_factory=dict, repr=False)
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """Names of the parameters whose values a search trains beside the mask."""
+        return tuple(name for name, found in self.parameters.items() if found.trained)
 
     @property
     def total_steps(self) -> int:
@@ -67,8 +75,25 @@ class Problem:
         return replace(self.sharding, seeds=seeds)
 
     def weights(self, seed: int) -> Tree:
-        """Draw the random weights of one seed."""
-        return inits.of_config(self.config, seed, self.model.weights)
+        """Draw the random weights of one seed; those that are not drawn have the network's own values."""
+        return inits.of_config(self.config, seed, self.parameters, self.initial(seed)[0])
+
+    def initial(self, seed: int) -> tuple[Tree, Tree]:
+        """Return the network's own values for one seed: of parameters that are not drawn, and of its state."""
+        if seed not in self._initial:
+            kept = tuple(name for name, found in self.parameters.items() if not found.drawn)
+            own, state = self.model.initial(seed, kept) if self.model.initial else ({}, _unnamed(self.model.state))
+            self._initial[seed] = (
+                {name: self._value(name, np.asarray(array, np.float32)) for name, array in own.items()},
+                {name: as_numpy(array) for name, array in state.items()},
+            )
+        return self._initial[seed]
+
+    def _value(self, name: str, array: np.ndarray) -> np.ndarray:
+        if self.parameters[name].role == "unused":
+            return np.zeros_like(array)  # so that a ticket need not hold it
+        opened = getattr(self.config, "gates", "own") == "one" and is_closed_gate(self.parameters[name], array)
+        return np.ones_like(array) if opened else array
 
 
 def on_this_machine(config: AnyConfig) -> AnyConfig:
@@ -92,6 +117,16 @@ def load_problem(config: Config, data_dir: Path | None = None) -> Problem:
     return build(config, load_dataset(config, data_dir))
 
 
+def outline(config: Config, data_dir: Path | None = None) -> Problem:
+    """Build the problem of a resolved config on blank images if the dataset's shape is known, so nothing is fetched."""
+    source = registry.load("datasets", config.dataset.partition(":")[0]) if ":" not in config.dataset else None
+    if not hasattr(source, "train"):
+        return load_problem(config, data_dir)
+    size = (config.image_size,) * 2 if config.image_size else source.train[1:3]
+    blank = Split(np.zeros((2, *size, source.train[3]), np.uint8), np.zeros(2, np.int32))
+    return build(config, Dataset(blank, blank, source.classes, source.mean, source.std, blank))
+
+
 def build(config: Config, dataset: Dataset) -> Problem:
     """Build the problem of a config, see `on_this_machine`, on a given dataset.
 
@@ -100,24 +135,28 @@ def build(config: Config, dataset: Dataset) -> Problem:
     """
     shape, task = dataset.train.images.shape[1:], registry.load("tasks", dataset.task)()
     model = _model(config, dataset, task)
+    parameters = dict(model.parameters)
+    if isinstance(config, SearchConfig):
+        parameters = chosen(parameters, maskable=config.maskable, unmasked=config.unmasked, train=config.train)
     batch = min(int(config.batch_size or 1), len(dataset.train))
     method = make_method(config) if isinstance(config, SearchConfig) else None
     if method is not None:
-        if not maskable(model.weights):
-            raise UsageError(f"{config.arch} has no parameter of two or more dimensions, so there is nothing to mask")
-        method.check(maskable(model.weights))
+        if not masked_shapes(parameters):
+            raise UsageError(f"{config.arch} has no kernel, nor anything else that --maskable names: nothing to mask")
+        method.check(masked_shapes(parameters))
     pipeline = _pipeline(config, dataset, method, batch)
     shards = batching.num_shards(batch, model, config)
     return Problem(
         config=config,
         method=method,
         model=at_precision(model, config.precision),
+        parameters=parameters,
         task=task,
         dataset=dataset,
         optimizer=make_optimizer(config, pipeline.steps_per_epoch),
         pipeline=pipeline,
         num_microbatches=batching.num_microbatches(batch // shards, shape, model, config),
-        sharding=Sharding(shards, whole=bool(model.state)),
+        sharding=Sharding(shards, whole=bool(model.changes)),
     )
 
 
@@ -159,6 +198,11 @@ def _normalisation(config: Config, dataset: Dataset) -> Callable[[Array], Array]
     }[config.normalise or "dataset"]
 
 
-def initial_state(shapes: Shapes) -> Tree:
-    """Return initial batch statistics: 1 for variances, 0 for everything else."""
-    return {name: np.full(shape, float(name.endswith("var")), np.float32) for name, shape in shapes.items()}
+def as_numpy(array: Array) -> np.ndarray:
+    """An array on the host, float32 if it holds floats."""
+    return np.asarray(array, np.float32 if jnp.issubdtype(array.dtype, jnp.floating) else None)
+
+
+def _unnamed(state: Shapes) -> Tree:
+    """Initial values of state that the network says nothing of: 1 for variances, 0 for everything else."""
+    return {name: np.full(shape, float(name.endswith("var")), np.float32) for name, shape in state.items()}

@@ -16,7 +16,7 @@ from supermask.data.feed import Chunk, Resident
 from supermask.engine.aot import Compiled
 from supermask.engine.epoch import training_program
 from supermask.engine.evaluator import Evaluator, seed_key
-from supermask.engine.problem import Problem, initial_state
+from supermask.engine.problem import Problem
 from supermask.engine.sharding import Sharding
 from supermask.engine.state import FitState
 from supermask.types import Sums, Tree
@@ -65,7 +65,7 @@ class CompiledSteps:
         stack, padded = self.sharding.stack_seeds, tuple(seeds) + tuple(seeds[-1:]) * (len(starts) - len(seeds))
         keys = [jax.random.split(seed_key(seed), 3) for seed in padded]
         trainable, method_state = (stack([start[part] for start in starts]) for part in (0, 1))
-        model_state = stack([initial_state(self.problem.model.state)] * len(padded))
+        model_state = stack([self.problem.initial(seed)[1] for seed in padded])
         state = FitState(
             seeds=tuple(seeds),
             padded_seeds=padded,

@@ -11,10 +11,10 @@ import numpy as np
 from jax import lax
 
 from supermask.engine.evaluator import seed_key
-from supermask.engine.problem import Problem, initial_state
+from supermask.engine.problem import Problem
 from supermask.engine.programs import Start
 from supermask.types import Array, InitContext, Tree
-from supermask.weights.shapes import maskable
+from supermask.weights.parameters import masked_shapes
 
 PER_CLASS = 10
 """Number of training images per class that the loss is taken over (Lee et al. 2019; Wang et al. 2020)."""
@@ -40,19 +40,21 @@ class Saliency:
     """The network of a problem as functions of one seed's maskable weights."""
 
     def __init__(self, problem: Problem) -> None:
-        self._problem, self._state = problem, initial_state(problem.model.state)
-        self._loss = jax.jit(self._mean_loss, static_argnums=4)
+        self._problem = problem
+        self._loss = jax.jit(self._mean_loss, static_argnums=5)
         self._response = jax.jit(self._summed_outputs)
 
     def __call__(self, seed: int, weights: Tree) -> tuple[Tree, InitContext]:
         """Return (maskable weights, the network as functions of maskable weights); `weights` are all of the seed's."""
-        chosen = {name: jnp.asarray(weights[name]) for name in maskable(self._problem.model.weights)}
+        chosen = {name: jnp.asarray(weights[name]) for name in masked_shapes(self._problem.parameters)}
+        state = self._problem.initial(seed)[1]
         rest = {name: array for name, array in weights.items() if name not in chosen}
 
         def loss(maskables: Tree, temperature: float = 1.0) -> Array:
-            return self._loss(rest, *self._images(seed), maskables, temperature)
+            return self._loss(rest, state, *self._images(seed), maskables, temperature)
 
-        return chosen, InitContext(loss, partial(self._response, rest))
+        fans = {name: self._problem.parameters[name].fans for name in chosen}
+        return chosen, InitContext(loss, partial(self._response, rest, state), fans)
 
     def _images(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Return PER_CLASS images of each class, or all if there are fewer, and their labels."""
@@ -62,17 +64,19 @@ class Saliency:
         some = np.concatenate([order[labels == label][:PER_CLASS] for label in np.unique(labels)])
         return train.images[some], train.labels[some]
 
-    def _outputs(self, weights: Tree, inputs: Array, train: bool) -> Array:
+    def _outputs(self, weights: Tree, state: Tree, inputs: Array, train: bool) -> Array:
         key = jax.random.key(0) if train else None
-        outputs = self._problem.model.apply(weights, self._state, inputs, train=train, key=key)[0]
+        outputs = self._problem.model.apply(weights, state, inputs, train=train, key=key)[0]
         return outputs.astype(jnp.float32)
 
-    def _mean_loss(self, rest: Tree, images: Array, labels: Array, maskables: Tree, temperature: float) -> Array:
+    def _mean_loss(
+        self, rest: Tree, state: Tree, images: Array, labels: Array, maskables: Tree, temperature: float
+    ) -> Array:
         """Return the mean loss; as many images at once as in a training step, so it needs no more memory than one."""
         problem, count = self._problem, len(labels)
         shards = problem.sharding.num_shards * problem.num_microbatches
         # Batch statistics are taken over all images at once, as in the first step.
-        size = count if self._state else min(count, problem.pipeline.batch_size // shards)
+        size = count if problem.model.changes else min(count, problem.pipeline.batch_size // shards)
         padding = -count % size
         images = jnp.pad(images, ((0, padding), (0, 0), (0, 0), (0, 0))).reshape(-1, size, *images.shape[1:])
         labels = jnp.pad(labels, (0, padding), constant_values=-1).reshape(-1, size)
@@ -80,11 +84,11 @@ class Saliency:
         @jax.checkpoint
         def add(total: Array, piece: tuple[Array, Array]) -> tuple[Array, None]:
             x, y = piece
-            scaled = self._outputs(rest | maskables, problem.pipeline.normalise(x), True) / temperature
+            scaled = self._outputs(rest | maskables, state, problem.pipeline.normalise(x), True) / temperature
             return total + problem.task.loss(scaled, y).loss, None
 
         return lax.scan(add, jnp.float32(0), (images, labels))[0] / count
 
-    def _summed_outputs(self, rest: Tree, maskables: Tree) -> Array:
+    def _summed_outputs(self, rest: Tree, state: Tree, maskables: Tree) -> Array:
         ones = jnp.ones((1, *self._problem.dataset.train.images.shape[1:]), jnp.float32)
-        return self._outputs(rest | maskables, ones, False).sum()
+        return self._outputs(rest | maskables, state, ones, False).sum()

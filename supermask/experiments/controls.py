@@ -35,7 +35,8 @@ def control(ticket: Ticket, kind: str) -> Ticket:
     if kind == "redrawn":
         config = ticket.config.replace(seed=(ticket.config.seed + 2**31) % 2**32)
         moved = replace(ticket, config=config, embedded=None)
-        return replace(moved, fingerprint=fingerprint(inits.of_config(config, config.seed, ticket.shapes)))
+        weights = inits.of_config(config, config.seed, ticket.parameters, ticket.own)
+        return replace(moved, fingerprint=fingerprint(weights))
     if kind == "shuffled":
         return replace(ticket, mask={name: _shuffled(stream, array) for name, array in ticket.mask.items()})
     if kind == "inverted":

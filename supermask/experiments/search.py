@@ -81,19 +81,20 @@ class FoundGroup:
 def groups(problem: Problem, phases: Phases) -> Iterator[FoundGroup]:
     """Search for all seeds. If a callback stops the search, the last tickets hold the best masks so far, if any."""
     assert problem.method is not None
-    trainer = Trainer(problem, mask_search(problem.method), problem.side_by_side())
-    scores = first_scores(problem)
+    trainer = Trainer(problem, mask_search(problem.method, problem.trained), problem.side_by_side())
+    first = first_scores(problem)
 
     def begin(seed: int) -> tuple[Tree, Start]:
         weights = problem.weights(seed)
-        return weights, scores(seed, weights)
+        scores, state = first(seed, weights)
+        return weights, (scores | {name: weights[name] for name in problem.trained}, state)
 
     for group in seed_groups(trainer, begin, phases):
         metrics = _several_draws(group, phases)
         pairs = zip(group.state.seeds, group.chosen, group.frozen_trees, strict=False)
         rows = metrics or [_single_draw(candidate) for candidate in group.chosen]
         tickets = [
-            _ticket(problem, seed, candidate, row, fingerprint(weights))
+            _ticket(problem, seed, candidate, row, weights)
             for (seed, candidate, weights), row in zip(pairs, rows, strict=False)
         ]
         yield FoundGroup(group, tickets)
@@ -119,19 +120,20 @@ def _single_draw(candidate: Candidate) -> dict[str, float]:
     return candidate.metrics | ({"val_samples": 1} if is_sampled(candidate.result) else {})
 
 
-def _ticket(
-    problem: Problem, seed: int, candidate: Candidate, metrics: dict[str, float], found: dict[str, str]
-) -> Ticket:
+def _ticket(problem: Problem, seed: int, candidate: Candidate, metrics: dict[str, float], weights: Tree) -> Ticket:
+    values = {name: candidate.result[name] for name in problem.trained}
     config, method = problem.config, problem.method
     assert isinstance(config, SearchConfig)
     assert method is not None
     return Ticket(
         config=config.replace(seed=seed, seeds=1),
         shapes=problem.model.weights,
+        parameters=problem.parameters,
+        own=problem.initial(seed)[0] | values,
         image_shape=problem.dataset.train.images.shape[1:],
-        mask=candidate.result,
+        mask={name: array for name, array in candidate.result.items() if name not in values},
         state=candidate.model_state,
-        fingerprint=found,
+        fingerprint=fingerprint(weights | values),
         metrics=metrics,
         transforms=type(method).effective is not Method.effective,
         versions=versions(),

@@ -67,6 +67,7 @@ def groups(problem: Problem, phases: Phases) -> Iterator[tuple[SeedGroup, list[T
                 state=candidate.model_state,
                 metrics=candidate.metrics,
                 versions=versions(),
+                parameters=problem.parameters,
             )
             for seed, candidate in zip(group.state.seeds, group.chosen, strict=False)
         ]

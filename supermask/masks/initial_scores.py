@@ -3,37 +3,51 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import MappingProxyType
 
 import jax
 import jax.numpy as jnp
 
 from supermask.masks.noise import key_for
 from supermask.types import Array, Tree
-from supermask.weights.shapes import fans
+from supermask.weights.shapes import fans as fans_by_rank
+
+NO_FANS: Mapping[str, tuple[float, float]] = MappingProxyType({})
 
 
-@jax.jit
-def uniform_scores(key: Array, weights: Tree) -> Tree:
+Fans = Mapping[str, tuple[float, float]]
+"""(fan-in, fan-out) of each parameter, see `types.InitContext`; of those that are left out, as the shape tells."""
+
+
+def uniform_scores(key: Array, weights: Tree, fans: Fans = NO_FANS) -> Tree:
     """U(-1/sqrt(fan-in), 1/sqrt(fan-in)): Kaiming-uniform with a = sqrt(5), as edge-popup initialises its scores."""
+    return _uniform_scores(key, weights, tuple(sorted(fans.items())))
+
+
+@partial(jax.jit, static_argnums=2)
+def _uniform_scores(key: Array, weights: Tree, fans: tuple[tuple[str, tuple[float, float]], ...]) -> Tree:
+    known = dict(fans)
     return {
-        name: jax.random.uniform(key_for(key, name), w.shape, jnp.float32, -1.0, 1.0) / math.sqrt(fans(w.shape)[0])
+        name: jax.random.uniform(key_for(key, name), w.shape, jnp.float32, -1.0, 1.0)
+        / math.sqrt(_fans(name, w, known)[0])
         for name, w in weights.items()
     }
 
 
-def spread_scores(key: Array, weights: Tree, bound: Callable[[int, int], float]) -> Tree:
+def spread_scores(key: Array, weights: Tree, bound: Callable[[float, float], float], fans: Fans = NO_FANS) -> Tree:
     """U(-b, b) with b = bound(fan-in, fan-out) for each layer."""
     return {
-        name: jax.random.uniform(key_for(key, name), w.shape, jnp.float32, -1.0, 1.0) * bound(*fans(w.shape))
+        name: jax.random.uniform(key_for(key, name), w.shape, jnp.float32, -1.0, 1.0) * bound(*_fans(name, w, fans))
         for name, w in weights.items()
     }
 
 
-def normal_scores(key: Array, weights: Tree, deviation: Callable[[int, int], float]) -> Tree:
+def normal_scores(key: Array, weights: Tree, deviation: Callable[[float, float], float], fans: Fans = NO_FANS) -> Tree:
     """N(0, d^2) with d = deviation(fan-in, fan-out) for each layer."""
     return {
-        name: jax.random.normal(key_for(key, name), w.shape, jnp.float32) * deviation(*fans(w.shape))
+        name: jax.random.normal(key_for(key, name), w.shape, jnp.float32) * deviation(*_fans(name, w, fans))
         for name, w in weights.items()
     }
 
@@ -47,3 +61,7 @@ def logit(density: float) -> float:
     """The score whose sigmoid is `density`, which is capped at 1 - 1e-6 because no score has a sigmoid of 1."""
     p = min(density, 1 - 1e-6)
     return math.log(p / (1 - p))
+
+
+def _fans(name: str, weights: Array, fans: Fans) -> tuple[float, float]:
+    return fans.get(name) or fans_by_rank(weights.shape)

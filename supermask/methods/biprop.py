@@ -28,7 +28,7 @@ class Biprop(TopK):
     recipe: ClassVar[Recipe] = Recipe(init="kaiming-normal")
 
     def init(self, key: Array, weights: Tree, context: InitContext) -> Tree:
-        return masks.uniform_scores(key, weights)
+        return masks.uniform_scores(key, weights, context.fans)
 
     def effective(self, weights: Tree, mask: Tree) -> Tree:
         product = super().effective(weights, mask)

@@ -35,7 +35,7 @@ class EdgePopup(TopK):
         require("rank of edge-popup", self.rank, ("magnitude", "value"))
 
     def init(self, key: Array, weights: Tree, context: InitContext) -> Tree:
-        return masks.uniform_scores(key, weights)
+        return masks.uniform_scores(key, weights, context.fans)
 
     def ranked(self, scores: Tree) -> Tree:
         return scores if self.rank == "value" else super().ranked(scores)

@@ -44,7 +44,7 @@ class Iterand(TopK):
             raise UsageError(f"period is {self.period} and rate {self.rate}; they must be 1 or more, and from 0 to 1")
 
     def init(self, key: Array, weights: Tree, context: InitContext) -> Tree:
-        return masks.spread_scores(key, weights, lambda fan_in, fan_out: math.sqrt(6 / fan_in))
+        return masks.spread_scores(key, weights, lambda fan_in, fan_out: math.sqrt(6 / fan_in), context.fans)
 
     def init_state(self, scores: Tree, weights: Tree) -> Tree:
         """The generation of each weight, float32."""

@@ -54,7 +54,7 @@ class Multicoated(TopK):
             return []
 
     def init(self, key: Array, weights: Tree, context: InitContext) -> Tree:
-        return masks.normal_scores(key, weights, lambda fan_in, fan_out: math.sqrt(2 / fan_out))
+        return masks.normal_scores(key, weights, lambda fan_in, fan_out: math.sqrt(2 / fan_out), context.fans)
 
     def mask(self, scores: Tree, weights: Tree, *, key: Array, progress: Array) -> Tree:
         worn, soft = self._worn(scores, self.ahead(progress)), self.ranked(scores)

@@ -42,7 +42,7 @@ class Piggyback(Method):
     def init(self, key: Array, weights: Tree, context: InitContext) -> Tree:
         if self.scores == "constant":
             return masks.constant_scores(2 * self.threshold, weights)
-        return masks.uniform_scores(key, weights)
+        return masks.uniform_scores(key, weights, context.fans)
 
     def mask(self, scores: Tree, weights: Tree, *, key: Array, progress: Array) -> Tree:
         hard = self.harden(scores, weights)

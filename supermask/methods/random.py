@@ -15,4 +15,4 @@ class Random(Baseline):
     paper: ClassVar[str] = "baseline"
 
     def init(self, key: Array, weights: Tree, context: InitContext) -> Tree:
-        return masks.uniform_scores(key, weights)
+        return masks.uniform_scores(key, weights, context.fans)

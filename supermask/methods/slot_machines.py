@@ -42,7 +42,7 @@ class SlotMachines(Method):
         scores = {}
         for name, w in weights.items():
             scale = 1.0 if w.ndim > 2 else 0.1
-            bound = scale * math.sqrt(2 / sum(masks.fans(w.shape)))
+            bound = scale * math.sqrt(2 / sum(context.fans.get(name) or masks.fans(w.shape)))
             scores[name] = bound * jax.random.uniform(masks.key_for(key, name), (self.values, *w.shape))
         return scores
 

@@ -30,6 +30,10 @@ def at_precision(model: Model, precision: str) -> Model:
         with jax.default_matmul_precision(products):
             inputs = inputs.astype(dtype) if jnp.issubdtype(inputs.dtype, jnp.floating) else inputs
             outputs, after = model.apply(cast, state, inputs, train=train, key=key)
-        return outputs, {name: value.astype(jnp.float32) for name, value in after.items()}
+        return outputs, {name: _float32(value) for name, value in after.items()}
 
     return replace(model, apply=apply)
+
+
+def _float32(value: Array) -> Array:
+    return value.astype(jnp.float32) if jnp.issubdtype(value.dtype, jnp.floating) else value

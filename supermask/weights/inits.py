@@ -17,90 +17,101 @@ import numpy as np
 from supermask.config import Config, SearchConfig
 from supermask.types import Shapes, Tree
 from supermask.weights.normal import normal_quantile
-from supermask.weights.shapes import fans
+from supermask.weights.parameters import Parameters, as_parameters, default_value
 
-Draw = Callable[[np.random.Philox, tuple[int, ...]], np.ndarray]
+Fans = tuple[float, float]
+Draw = Callable[[np.random.Philox, tuple[int, ...], Fans], np.ndarray]
 
 
-def draw(init: str, seed: int, shapes: Shapes, density: float = 1.0) -> Tree:
+def draw(
+    init: str,
+    seed: int,
+    parameters: Parameters | Shapes,
+    density: float = 1.0,
+    own: Tree | None = None,
+) -> Tree:
     """Draw the weights of all parameters, as float32 arrays.
 
-    Parameters with two or more dimensions are drawn from `init`. The others are not random: `scale` is 1, and
-    everything else, such as a bias, is 0.
+    Kernels, and whatever else is masked, are drawn from `init`. The others have their own values, or else `scale` is 1,
+    and everything else, such as a bias, is 0.
 
     Args:
         init: a name in INITS.
         seed: any int of at least 0.
-        shapes: parameter path -> shape; kernels are (..., in, out).
+        parameters: by path; shapes stand for kernels (..., in, out) if they have two or more dimensions.
+        own: values of parameters that are not drawn, or that were trained.
         density: weights are divided by its square root, so that a unit that keeps this fraction of its inputs sees the
             intended variance (Ramanujan et al. 2020, "scaled"). 1 leaves them alone.
     """
     weights = {}
-    for name, shape in shapes.items():
-        if len(shape) < 2:
-            weights[name] = np.full(shape, float(name.rsplit("/", 1)[-1] == "scale"), np.float32)
+    for name, found in as_parameters(parameters).items():
+        if own and name in own:
+            weights[name] = own[name]
+            continue
+        if not found.drawn:
+            weights[name] = np.full(found.shape, default_value(name), np.float32)
             continue
         stream = np.random.Philox(key=int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:16], "little"))
-        weights[name] = (INITS[init](stream, shape) / math.sqrt(density)).astype(np.float32)
+        weights[name] = (INITS[init](stream, found.shape, found.fans) / math.sqrt(density)).astype(np.float32)
     return weights
 
 
-def of_config(config: Config, seed: int, shapes: Shapes) -> Tree:
-    """Draw the random weights of a resolved config, for `seed` instead of the seed in the config."""
+def of_config(config: Config, seed: int, parameters: Parameters | Shapes, own: Tree | None = None) -> Tree:
+    """Draw the random weights of a resolved config, for `seed` instead of the seed in the config; see `draw`."""
     density = config.density if isinstance(config, SearchConfig) and config.scale_by_density else 1.0
-    return draw(str(config.init), seed, shapes, density)
+    return draw(str(config.init), seed, parameters, density, own)
 
 
-def kaiming_normal(stream: np.random.Philox, shape: tuple[int, ...]) -> np.ndarray:
+def kaiming_normal(stream: np.random.Philox, shape: tuple[int, ...], fans: Fans) -> np.ndarray:
     """Normal, variance 2 / fan-in (He et al. 2015)."""
-    return normal_quantile(_uniform(stream, shape)) * math.sqrt(2 / fans(shape)[0])
+    return normal_quantile(_uniform(stream, shape)) * math.sqrt(2 / fans[0])
 
 
-def kaiming_uniform(stream: np.random.Philox, shape: tuple[int, ...]) -> np.ndarray:
+def kaiming_uniform(stream: np.random.Philox, shape: tuple[int, ...], fans: Fans) -> np.ndarray:
     """Uniform on +-sqrt(6 / fan-in), so variance 2 / fan-in (He et al. 2015)."""
-    return (2 * _uniform(stream, shape) - 1) * math.sqrt(6 / fans(shape)[0])
+    return (2 * _uniform(stream, shape) - 1) * math.sqrt(6 / fans[0])
 
 
-def signed_constant(stream: np.random.Philox, shape: tuple[int, ...]) -> np.ndarray:
+def signed_constant(stream: np.random.Philox, shape: tuple[int, ...], fans: Fans) -> np.ndarray:
     """A random sign times sqrt(2 / fan-in) (Ramanujan et al. 2020)."""
     size = math.prod(shape)
     words = stream.random_raw(-(-size // 64)).astype("<u8")
     bits = np.unpackbits(words.view(np.uint8), count=size, bitorder="little").reshape(shape)
-    return (2.0 * bits - 1) * math.sqrt(2 / fans(shape)[0])
+    return (2.0 * bits - 1) * math.sqrt(2 / fans[0])
 
 
-def glorot_normal(stream: np.random.Philox, shape: tuple[int, ...]) -> np.ndarray:
+def glorot_normal(stream: np.random.Philox, shape: tuple[int, ...], fans: Fans) -> np.ndarray:
     """Normal truncated at two standard deviations, variance 2 / (fan-in + fan-out) (Glorot & Bengio 2010; Keras)."""
     tail = 0.022750131948179207  # the normal CDF at -2
     truncated = normal_quantile(tail + (1 - 2 * tail) * _uniform(stream, shape))
     # The divisor is the standard deviation of the truncated standard normal.
-    return truncated * (math.sqrt(2 / sum(fans(shape))) / 0.87962566103423978)
+    return truncated * (math.sqrt(2 / sum(fans)) / 0.87962566103423978)
 
 
-def signed_constant_elu(stream: np.random.Philox, shape: tuple[int, ...]) -> np.ndarray:
+def signed_constant_elu(stream: np.random.Philox, shape: tuple[int, ...], fans: Fans) -> np.ndarray:
     """A random sign times sqrt(3 / fan-in), for ELU (Koster et al. 2022)."""
-    return signed_constant(stream, shape) * math.sqrt(1.5)
+    return signed_constant(stream, shape, fans) * math.sqrt(1.5)
 
 
-def signed_constant_e(stream: np.random.Philox, shape: tuple[int, ...]) -> np.ndarray:
+def signed_constant_e(stream: np.random.Philox, shape: tuple[int, ...], fans: Fans) -> np.ndarray:
     """A random sign times e * sqrt(1 / fan-in) (Isik et al. 2023)."""
-    return signed_constant(stream, shape) * (2.718281828459045 * math.sqrt(0.5))
+    return signed_constant(stream, shape, fans) * (2.718281828459045 * math.sqrt(0.5))
 
 
-def signed_constant_std(stream: np.random.Philox, shape: tuple[int, ...]) -> np.ndarray:
+def signed_constant_std(stream: np.random.Philox, shape: tuple[int, ...], fans: Fans) -> np.ndarray:
     """The signs of a `glorot-normal` draw times the standard deviation of that draw (Zhou et al. 2019)."""
-    drawn = glorot_normal(stream, shape)
+    drawn = glorot_normal(stream, shape, fans)
     # fsum rounds once, at the end, so the sum does not depend on the order in which a machine adds.
     mean = math.fsum(drawn.ravel()) / drawn.size
     return np.sign(drawn) * math.sqrt(math.fsum(((drawn - mean) ** 2).ravel()) / drawn.size)
 
 
-def uniform_glorot(stream: np.random.Philox, shape: tuple[int, ...]) -> np.ndarray:
+def uniform_glorot(stream: np.random.Philox, shape: tuple[int, ...], fans: Fans) -> np.ndarray:
     """Uniform on +-s, where s = sqrt(2 / (fan-in + fan-out)) is the deviation of Glorot & Bengio 2010.
 
     Source: Aladago & Torresani 2021.
     """
-    return (2 * _uniform(stream, shape) - 1) * math.sqrt(2 / sum(fans(shape)))
+    return (2 * _uniform(stream, shape) - 1) * math.sqrt(2 / sum(fans))
 
 
 INITS: dict[str, Draw] = {

@@ -1,4 +1,4 @@
-"""Which parameters are maskable, the fan-in and fan-out of a kernel, and the fingerprint of weights."""
+"""The fan-in and fan-out of a kernel as its shape tells them, and the fingerprint of weights."""
 
 from __future__ import annotations
 
@@ -7,12 +7,7 @@ import math
 
 import numpy as np
 
-from supermask.types import Shapes, Tree
-
-
-def maskable(shapes: Shapes) -> Shapes:
-    """The parameters that a mask covers: those with two or more dimensions."""
-    return {name: shape for name, shape in shapes.items() if len(shape) > 1}
+from supermask.types import Tree
 
 
 def fans(shape: tuple[int, ...]) -> tuple[int, int]:

@@ -29,7 +29,7 @@ from supermask.weights.layers import (
     read_shapes,
     unpacked,
 )
-from supermask.weights.shapes import maskable
+from supermask.weights.parameters import Parameters, by_rank, from_document, masked_shapes, to_document
 
 FORMAT = 1
 KIND = "weights"
@@ -48,6 +48,7 @@ class TrainedWeights:
         metrics: loss, train_accuracy, val_accuracy, epochs.
         versions: of the libraries that made it.
         path: the file it was loaded from.
+        parameters: roles of parameters; for those left out, the rule by rank holds.
     """
 
     config: TrainConfig
@@ -58,6 +59,10 @@ class TrainedWeights:
     metrics: dict[str, float]
     versions: dict[str, str] = field(default_factory=dict)
     path: Path | None = None
+    parameters: Parameters = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parameters", by_rank(self.shapes) | self.parameters)
 
     @property
     def shapes(self) -> Shapes:
@@ -76,7 +81,7 @@ class TrainedWeights:
 
     def layers(self) -> list[dict[str, Any]]:
         """One row per maskable parameter: name, shape, kept, total, density."""
-        dense = {name: np.ones(shape, bool) for name, shape in maskable(self.shapes).items()}
+        dense = {name: np.ones(shape, bool) for name, shape in masked_shapes(self.parameters).items()}
         return layer_rows({name: self.mask.get(name, ones) for name, ones in dense.items()})
 
     def effective(self) -> Tree:
@@ -97,7 +102,8 @@ class TrainedWeights:
             "metrics": self.metrics,
             "versions": self.versions,
         }
-        return seal(document, tensors | packed(self.mask))
+        rows, _ = to_document(self.parameters, {})
+        return seal(document | ({"parameters": rows} if rows else {}), tensors | packed(self.mask))
 
     def save(self, path: str | Path) -> Path:
         """Write the file; a reader never sees half of it. Overwrites."""
@@ -139,6 +145,7 @@ class TrainedWeights:
                 metrics=document["metrics"],
                 versions=document["versions"],
                 path=path,
+                parameters=from_document(document.get("parameters", {}), {}, shapes)[0],
             )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, SupermaskError) as error:
             raise BadFileError(f"{path} is not a whole file of trained weights: {one_line(error)}") from error

@@ -12,7 +12,6 @@ from helpers import problem_of
 import supermask
 from supermask import registry
 from supermask.archs._build import build_model, check_outputs
-from supermask.engine.problem import initial_state
 from supermask.errors import SupermaskError, UsageError
 from supermask.nn.conv import convolution
 from supermask.resolve import make_arch
@@ -37,12 +36,12 @@ def test_contract(name):
     weights = draw("kaiming-normal", 0, net.weights)
     x = jnp.asarray(np.random.default_rng(0).normal(size=(3, 16, 16, 3)), jnp.float32)
     key = jax.random.key(0)
-    logits, state = net.apply(weights, initial_state(net.state), x, train=True, key=key)
+    logits, state = net.apply(weights, net.initial(0, ())[1], x, train=True, key=key)
     assert logits.shape == (3, 7)
     assert logits.dtype == jnp.float32
     assert state.keys() == net.state.keys()
     assert np.isfinite(logits).all()
-    single, _ = net.apply(weights, initial_state(net.state), x[:1], train=False, key=None)
+    single, _ = net.apply(weights, net.initial(0, ())[1], x[:1], train=False, key=None)
     if not net.state:
         np.testing.assert_allclose(single, logits[:1], rtol=1e-4, atol=1e-5)
 
@@ -120,13 +119,19 @@ OWN = """
         def __call__(self, x):
             return super().__call__(self.drop(x))
 
-    class Cache(nnx.Variable):
-        pass
-
-    class Caching(MyNet):
+    class Keeping(MyNet):
         def __init__(self, image_shape, classes, rngs):
             super().__init__(image_shape, classes, rngs)
-            self.held = Cache(jnp.zeros(3))
+            self.held = rngs.params()
+
+    class Asking(MyNet):
+        def __call__(self, x, mood):
+            return super().__call__(x)
+
+    class Listing(MyNet):
+        def __init__(self, image_shape, classes, rngs):
+            super().__init__(image_shape, classes, rngs)
+            self.more = [nnx.Linear(2, 2, rngs=rngs)]
 
     class Needy(nnx.Module):
         def __init__(self, image_shape, classes, hidden, rngs, scale=1.0, bias: bool = True):
@@ -197,7 +202,9 @@ def test_a_users_own_method_is_used_with_its_options(own):
 @pytest.mark.parametrize(
     ("arch", "error", "message"),
     [
-        ("ownpkg:Caching", UsageError, "held is a Cache: .*parameters, batch statistics and random streams only"),
+        ("ownpkg:Keeping", UsageError, "held of Keeping holds key<fry>; it must be an array of numbers"),
+        ("ownpkg:Asking", UsageError, "Asking is called with mood, whose value supermask does not know"),
+        ("ownpkg:Listing", SupermaskError, "cannot make the network Listing: .*list"),
         ("ownpkg:Needy", UsageError, "needs the option hidden: give -a hidden=VALUE"),
         ("ownpkg:WrongHead", UsageError, r"it must return \(2, 10\)"),
         ("ownpkg:Broken", SupermaskError, "no such thing"),
@@ -213,7 +220,7 @@ def test_bad_modules_are_refused_on_one_line(own, arch, error, message):
 
 def test_own_convolutions_take_the_fast_path(own):
     model = problem_of(arch="ownpkg:MyNet").model
-    weights, state = jax.device_put((draw("kaiming-normal", 0, model.weights), initial_state(model.state)))
+    weights, state = jax.device_put((draw("kaiming-normal", 0, model.weights), model.initial(0, ())[1]))
     apply = lambda x: model.apply(weights, state, x, train=True, key=jax.random.key(0))  # noqa: E731
     text = str(jax.make_jaxpr(apply)(jnp.zeros((2, 8, 8, 1))))
     assert "conv_general_dilated" not in text
@@ -254,7 +261,7 @@ def test_a_network_with_dropout_is_searched_and_evaluated(own):
 
 def test_dropout_draws_from_the_key_in_training_and_not_in_evaluation(own):
     model = problem_of(arch="ownpkg:Dropping").model
-    weights, state = jax.device_put((draw("kaiming-normal", 0, model.weights), initial_state(model.state)))
+    weights, state = jax.device_put((draw("kaiming-normal", 0, model.weights), model.initial(0, ())[1]))
     x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 8, 8, 1)), jnp.float32)
     trained = lambda seed: model.apply(weights, state, x, train=True, key=jax.random.key(seed))[0]  # noqa: E731
     np.testing.assert_array_equal(trained(1), trained(1))

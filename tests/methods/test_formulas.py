@@ -27,7 +27,7 @@ def make(name, **options):
 
 def begun(method, init=None):
     weights = {key: jnp.asarray(w) for key, w in draw(init or method.recipe.init, 1, SHAPES).items()}
-    return weights, method.init(KEY, weights, None)
+    return weights, method.init(KEY, weights, InitContext(None, None))
 
 
 def product(method, scores, weights, progress=0.4, state=None):

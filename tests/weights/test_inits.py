@@ -7,7 +7,8 @@ import pytest
 from scipy.special import ndtri
 
 from supermask.weights import inits
-from supermask.weights.shapes import fingerprint, maskable
+from supermask.weights.parameters import by_rank, masked_shapes
+from supermask.weights.shapes import fingerprint
 
 SHAPES = {"conv1/kernel": (3, 3, 4, 16), "dense1/kernel": (200, 50), "dense1/bias": (50,), "norm/scale": (16,)}
 GOLDEN = {
@@ -95,7 +96,7 @@ def test_small_parameters_are_constants_and_not_maskable():
     weights = inits.draw("kaiming-normal", 0, SHAPES)
     assert (weights["dense1/bias"] == 0).all()
     assert (weights["norm/scale"] == 1).all()
-    assert list(maskable(SHAPES)) == ["conv1/kernel", "dense1/kernel"]
+    assert list(masked_shapes(by_rank(SHAPES))) == ["conv1/kernel", "dense1/kernel"]
 
 
 def test_fingerprint_names_the_layer_that_differs():

@@ -1,0 +1,111 @@
+"""Turns networks of other libraries, which are pure functions already, into Models."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from supermask.archs._call import chosen, flags_of, values_of
+from supermask.errors import UsageError
+from supermask.types import Array, Model, Tree
+
+UNTRACEABLE = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+    jax.errors.UnexpectedTracerError,
+)
+"""Errors of code that needs values where a trace has none, or that keeps arrays where a trace cannot find them."""
+
+Initialise = Callable[[Array], tuple[Any, Any]]
+Apply = Callable[[Any, Any, Array, bool, Array | None], tuple[Any, Any]]
+
+
+def from_functions(initialise: Initialise, apply: Apply, *, traced: bool = True) -> Model:
+    """Make a Model of two functions.
+
+    Args:
+        initialise: (key) -> (parameters, state), two pytrees of arrays.
+        apply: (parameters, state, inputs, train, key) -> (outputs, state); `key` is None in evaluation.
+        traced: whether `initialise` is traced, so that no weight is computed.
+    """
+    trees = jax.eval_shape(initialise, jax.random.key(0)) if traced else initialise(jax.random.key(0))
+    weights, state = (named(tree) for tree in trees)
+    of_weights, of_state = (jax.tree.structure(tree) for tree in trees)
+
+    def applied(w: Tree, s: Tree, inputs: Array, *, train: bool, key: Array | None) -> tuple[Array, Tree]:
+        # In the order of the trees: the names are those of their leaves.
+        parameters = jax.tree.unflatten(of_weights, [w[name] for name in weights])
+        found, after = apply(parameters, jax.tree.unflatten(of_state, [s[name] for name in state]), inputs, train, key)
+        return found, named(after)
+
+    def leaves(key: Array) -> Tree:
+        w, s = initialise(key)
+        return named(w) | named(s)
+
+    return Model(
+        weights={name: tuple(weights[name].shape) for name in sorted(weights)},
+        state={name: tuple(state[name].shape) for name in sorted(state)},
+        apply=applied,
+        initial=initial_of(leaves, state, traced),
+    )
+
+
+def initial_of(
+    leaves: Callable[[Array], Tree], state: Collection[str], traced: bool
+) -> Callable[[int, Collection[str]], tuple[Tree, Tree]]:
+    """Return the function `Model.initial`.
+
+    Args:
+        leaves: (key) -> all arrays of the network, by name.
+        state: names of those that are state.
+    """
+
+    def initial(seed: int, names: Collection[str]) -> tuple[Tree, Tree]:
+        def some(key: Array) -> Tree:
+            found = leaves(key)
+            return {name: found[name] for name in (*names, *state)}
+
+        if not names and not state:
+            return {}, {}
+        # Compiled, nothing is computed but what is returned.
+        found = (jax.jit(some) if traced else some)(jax.random.key(seed))
+        return {name: found[name] for name in names}, {name: found[name] for name in state}
+
+    return initial
+
+
+def named(tree: Any) -> Tree:
+    """The leaves of a pytree by their '/'-joined paths."""
+    found = {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+    if len(found) != len(jax.tree.leaves(tree)):
+        raise UsageError("two arrays of the network have the same path: rename one of them")
+    return found
+
+
+def from_pair(pair: tuple[Any, Any], example: Any, name: str, *, output: Any = None, traced: bool = True) -> Model:
+    """Make a Model of a pair (init, apply).
+
+    `init(key)` or `init(key, inputs)` returns a pytree of parameters; `apply(parameters, inputs)` returns outputs, and
+    may take `train`, `key` and the like by name.
+    """
+    init, apply = pair
+    flags = flags_of(partial(apply, None), name)
+    given = inspect.signature(init).parameters.values()
+    with_inputs = sum(p.default is p.empty and p.kind is not p.VAR_KEYWORD for p in given) > 1
+
+    def initialise(key: Array) -> tuple[Any, Any]:
+        return (init(key, jnp.zeros(example.shape, example.dtype)) if with_inputs else init(key)), {}
+
+    def applied(w: Any, s: Any, inputs: Array, train: bool, key: Array | None) -> tuple[Any, Any]:
+        return chosen(apply(w, inputs, **values_of(flags, train, key)), output, name), {}
+
+    return from_functions(initialise, applied, traced=traced)
