@@ -176,7 +176,7 @@ class Ticket:
             "transforms": self.transforms,
             "versions": self.versions,
         }
-        return seal(document | ({"parameters": rows} if rows else {}), tensors)
+        return seal(document | rows, tensors)
 
     def save(self, path: str | Path) -> Path:
         """Write the file, replacing an existing one; readers never see it half written."""
@@ -213,7 +213,7 @@ class Ticket:
 
 def _assemble(document: dict[str, Any], tensors: Tree, path: Path) -> Ticket:
     shapes, groups = read_shapes(document), grouped(tensors, (*GROUPS, "stats", "weights", "own"))
-    parameters, own = from_document(document.get("parameters", {}), groups["own"], shapes)
+    parameters, own = from_document(document, groups["own"], shapes)
     mask = unpacked(groups, masked_shapes(parameters))
     if not mask:
         raise ValueError("it has no mask")

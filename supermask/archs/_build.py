@@ -54,8 +54,8 @@ def build_model(
         SupermaskError: the network cannot be made.
     """
     name = getattr(arch, "__qualname__", type(arch).__qualname__)
-    output = None
-    if not inspect.isclass(arch) and hasattr(arch, "build"):
+    output, own = None, inspect.isclass(arch) or not hasattr(arch, "build")
+    if not own:
         make: Rngs = lambda rngs: arch.build(example, outputs, rngs)  # noqa: E731
     else:
         if "output" in options and "output" not in _parameters(arch):
@@ -66,7 +66,8 @@ def build_model(
     for traced in (True, False):
         try:
             model, plain = _models(make, example, name, convolution, output=output, traced=traced)
-            return _described(model, plain, name, example)
+            described = _described(model, plain, name, example)
+            return described if own else replace(described, parameters=_without_shapes(described.parameters))
         except UNTRACEABLE as error:
             if not traced:
                 raise SupermaskError(f"cannot make the network {name}: {one_line(error)}") from error
@@ -125,11 +126,16 @@ def _described(model: Model, plain: Model, name: str, example: Any) -> Model:
     except Exception as error:
         shape = tuple(example.shape[1:])
         raise SupermaskError(f"the network {name} cannot be applied to inputs of {shape}: {one_line(error)}") from error
-    parameters = {
-        key: Parameter(shape, use.role, use.role == "kernel", use.fans, model.layers.get(key, ""))
-        for (key, shape), use in zip(model.weights.items(), (traced.uses[key] for key in model.weights), strict=True)
-    }
+    parameters = {}
+    for key, shape in model.weights.items():
+        role, fans, flattened = traced.uses[key]
+        parameters[key] = Parameter(shape, role, role == "kernel", fans, model.layers.get(key, ""), flattened=flattened)
     return replace(model, parameters=parameters, changes=traced.changes, outputs=traced.outputs)
+
+
+def _without_shapes(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a built-in arch, which says itself where it flattens images."""
+    return {name: replace(found, flattened=None) for name, found in parameters.items()}
 
 
 def check_outputs(model: Model, name: str, example: Any, expected: tuple[int, ...]) -> None:

@@ -13,14 +13,17 @@ from typing import Any, NamedTuple
 import jax
 from jax.extend import core
 
+from supermask.archs._axes import moved_axes
 from supermask.types import Array, Shapes, Tree
 
 
 class Use(NamedTuple):
-    """A role of `weights.parameters.ROLES` and, of a kernel, (fan-in, fan-out)."""
+    """A role of `weights.parameters.ROLES`; of a kernel, (fan-in, fan-out) and, if it sees images that have been
+    flattened, the shape that they had, channels last."""
 
     role: str
     fans: tuple[float, float] = (0, 0)
+    flattened: tuple[int, ...] = ()
 
 
 class Traced(NamedTuple):
@@ -44,10 +47,12 @@ class _Value(NamedTuple):
         data: whether it depends on the inputs.
         sources: the parameters that it is made of; for each axis, whether it runs along the parameter's entries, and
             is not a broadcast of them. Not kept once data is involved.
+        flattened: of data whose last axis is an image that was flattened, its shape before.
     """
 
     data: bool = False
     sources: dict[str, tuple[bool, ...]] = {}  # noqa: RUF012 - never changed
+    flattened: tuple[int, ...] = ()
 
 
 def trace(apply: Callable[..., tuple[Array, Tree]], weights: Shapes, state: Tree, inputs: Any) -> Traced:
@@ -93,7 +98,8 @@ class _Reader:
         uses = self._found[name]
         kernels = [use.fans for use in uses if use.role == "kernel"]
         if kernels:
-            return Use("kernel", (max(f[0] for f in kernels), max(f[1] for f in kernels)))
+            flattened = next((use.flattened for use in uses if use.flattened), ())
+            return Use("kernel", (max(f[0] for f in kernels), max(f[1] for f in kernels)), flattened)
         return next((use for use in uses if use.role == "embedding"), uses[0] if uses else Use("unused"))
 
     def read(self, jaxpr: Any, given: Sequence[_Value], constants: Sequence[_Value] = ()) -> list[_Value]:
@@ -122,7 +128,7 @@ class _Reader:
             return self.read(_open(inner), operands)
         if any(value.data for value in operands):
             self._meets_data(eqn, operands)
-            return [_Value(data=True)] * len(eqn.outvars)
+            return [_Value(data=True, flattened=_flattened(eqn, operands))] * len(eqn.outvars)
         if name in ("add", "sub"):
             self._shifted |= {parameter for value in operands for parameter in value.sources}
         return [_Value(sources=_moved(eqn, operands, out.aval.shape)) for out in eqn.outvars]
@@ -135,6 +141,7 @@ class _Reader:
                 shape = eqn.invars[place].aval.shape
                 if name == "dot_general":
                     use = _contraction(eqn.params["dimension_numbers"], place, shape, axes)
+                    use = use._replace(flattened=operands[1 - place].flattened)
                 elif name == "conv_general_dilated" and place == 1:
                     use = _convolution(eqn.params, shape)
                 elif name in ("gather", "dynamic_slice") and place == 0:
@@ -170,6 +177,18 @@ class _Reader:
                 break
             carry = after
         return carry
+
+
+def _flattened(eqn: Any, operands: list[_Value]) -> tuple[int, ...]:
+    """The shape that the images of a result had before they were flattened; () if they have not been."""
+    before, after = eqn.invars[0].aval, eqn.outvars[0].aval
+    if eqn.primitive.name == "reshape" and len(before.shape) > len(after.shape) > 1:
+        merged = before.shape[len(after.shape) - 1 :]
+        return merged if before.shape[: len(after.shape) - 1] == after.shape[:-1] else ()
+    found = {value.flattened for value in operands if value.data}
+    shapes = [v.aval.shape for v, value in zip(eqn.invars, operands, strict=True) if value.data]
+    kept = all(shape == after.shape for shape in shapes) and eqn.primitive.name != "dot_general"
+    return found.pop() if kept and len(found) == 1 else ()
 
 
 def _open(jaxpr: Any) -> Any:
@@ -214,40 +233,6 @@ def _moved(eqn: Any, operands: list[_Value], shape: tuple[int, ...]) -> dict[str
     for place, value in enumerate(operands):
         before = getattr(eqn.invars[place].aval, "shape", ())
         for name, axes in value.sources.items():
-            moved = _axes(eqn, axes, before, shape)
+            moved = moved_axes(eqn, axes, before, shape)
             sources[name] = tuple(a or b for a, b in zip(sources.get(name, moved), moved, strict=True))
     return sources
-
-
-def _axes(eqn: Any, axes: tuple[bool, ...], before: tuple[int, ...], after: tuple[int, ...]) -> tuple[bool, ...]:
-    name, params = eqn.primitive.name, eqn.params
-    if name == "transpose":
-        return tuple(axes[i] for i in params["permutation"])
-    if name == "broadcast_in_dim":
-        kept = {to: axes[i] and before[i] == after[to] for i, to in enumerate(params["broadcast_dimensions"])}
-        return tuple(kept.get(i, False) for i in range(len(after)))
-    if name in ("squeeze", "reduce_sum", "reduce_max", "reduce_min", "reduce_prod"):
-        gone = params["dimensions" if name == "squeeze" else "axes"]
-        return tuple(flag for i, flag in enumerate(axes) if i not in gone)
-    if name == "reshape" and before != after:
-        return _reshaped(axes, before, after)
-    if len(after) == len(axes):
-        return axes
-    return (any(axes),) * len(after)
-
-
-def _reshaped(axes: tuple[bool, ...], before: tuple[int, ...], after: tuple[int, ...]) -> tuple[bool, ...]:
-    """Axes of a reshape: those that are merged or split together share what any of them had."""
-    result, i, j = [], 0, 0
-    while j < len(after):
-        first, second, left, right = i, j, 1, 1
-        while j < len(after) and (second == j or left != right):
-            if left <= right and i < len(before):
-                left, i = left * before[i], i + 1
-            else:
-                right, j = right * after[j], j + 1
-        while i < len(before) and j == len(after):
-            i += 1
-        flag = any(axes[k] for k in [k for k in range(first, i) if before[k] > 1] or range(first, i))
-        result += [flag and (after[k] > 1 or left == 1) for k in range(second, j)]
-    return tuple(result)

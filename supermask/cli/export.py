@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import click
@@ -21,9 +22,16 @@ Examples:
     "-f", "--format", "format_name", default="npz", show_default=True, help="A name from `supermask list exporters`."
 )
 @opt.option("-o", "--output", type=opt.PATH, help="File to write.  [default: beside TICKET, named by the format]")
+@opt.option(
+    "--flattened",
+    metavar="NAME",
+    help="For torch: the kernel that sees the flattened image, or none.  [default: known]",
+)
 @opt.option("--force", is_flag=True, help="Overwrite an existing file.")
 @opt.json_option
-def command(ticket: Path, format_name: str, output: Path | None, force: bool, as_json: bool) -> None:
+def command(
+    ticket: Path, format_name: str, output: Path | None, flattened: str | None, force: bool, as_json: bool
+) -> None:
     """Write the effective weights or the mask of TICKET, or of trained weights, in another format."""
     from supermask import registry
     from supermask.runs.results import load_result
@@ -38,7 +46,10 @@ def command(ticket: Path, format_name: str, output: Path | None, force: bool, as
         raise UsageError(f"{path} is the ticket itself; give -o another name")
     if path.exists() and not force:
         raise UsageError(f"{path} exists; --force overwrites it")
-    data = exporter.encode(loaded)
+    words = {"flattened": flattened} if flattened is not None else {}
+    if words and "flattened" not in inspect.signature(exporter.encode).parameters:
+        raise UsageError(f"--flattened is not for {format_name}: it keeps the order of all layers")
+    data = exporter.encode(loaded, **words)
     write_atomic(path, data)
     if as_json:
         opt.print_json({"ticket": str(ticket), "format": format_name, "path": str(path), "bytes": len(data)})

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -119,7 +119,7 @@ def load_problem(config: Config, data_dir: Path | None = None) -> Problem:
 
 def outline(config: Config, data_dir: Path | None = None) -> Problem:
     """Build the problem of a resolved config on blank images if the dataset's shape is known, so nothing is fetched."""
-    source = registry.load("datasets", config.dataset.partition(":")[0]) if ":" not in config.dataset else None
+    source: Any = None if ":" in config.dataset else registry.load("datasets", config.dataset).load
     if not hasattr(source, "train"):
         return load_problem(config, data_dir)
     size = (config.image_size,) * 2 if config.image_size else source.train[1:3]

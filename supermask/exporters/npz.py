@@ -1,4 +1,4 @@
-"""Effective weights as a NumPy archive, one float32 array per parameter."""
+"""Effective weights and batch statistics as a NumPy archive, one array each."""
 
 import io
 from typing import Any
@@ -9,7 +9,10 @@ SUFFIX = ".npz"
 
 
 def encode(ticket: Any) -> bytes:
-    """The content of the archive: arrays named by parameter path, dense layers (in, out), convolutions HWIO."""
+    """The content of the archive: float32 arrays named by parameter path, and the network's state.
+
+    Dense layers are (in, out), convolutions HWIO.
+    """
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **ticket.effective())
+    np.savez_compressed(buffer, **ticket.effective(), **ticket.state)
     return buffer.getvalue()

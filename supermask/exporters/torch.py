@@ -11,42 +11,85 @@ import numpy as np
 from safetensors.numpy import save
 
 from supermask import registry
-from supermask.errors import UsageError
+from supermask.errors import UsageError, require
 
 SUFFIX = "-torch.safetensors"
-NAMES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
+NAMES = {
+    **{"kernel": "weight", "scale": "weight", "embedding": "weight", "negative_slope": "weight"},
+    **{"mean": "running_mean", "var": "running_var"},
+}
+DENSE = ("Linear", "LinearGeneral", "LoRALinear")
 
 
-def encode(ticket: Any) -> bytes:
+def encode(ticket: Any, flattened: str | None = None) -> bytes:
     """The content of the file: float32 tensors for `load_state_dict` of an NCHW network whose layers have these names.
 
+    Args:
+        flattened: name of the kernel that sees the flattened image, where the ticket does not tell; `none` if there is
+            none.
+
     Raises:
-        UsageError: the arch is a user's own, and supermask does not know which layer sees the flattened image.
+        UsageError: a parameter has no known layout in PyTorch, or it is not known which layer sees the flattened image.
     """
-    arrays, flattened = ticket.effective(), _flattened(ticket)
-    channels = _last_channels(ticket)
-    state = {}
-    for name, array in (arrays | ticket.state).items():
-        if name == flattened:
-            rows = array.reshape(-1, channels, array.shape[1])  # pixels, channels, out
-            array = rows.transpose(1, 0, 2).reshape(array.shape)
-        if array.ndim == 4:
-            array = array.transpose(3, 2, 0, 1)
-        state[_name(name)] = np.ascontiguousarray(array.T if array.ndim == 2 else array)
-    return save(state)
+    arrays, state = ticket.effective(), dict(ticket.state)
+    images = _flattened(ticket, flattened)
+    found = {_name(name): _as_torch(ticket, name, array, images.get(name, ())) for name, array in arrays.items()}
+    for name, array in state.items():
+        found[_name(name)] = array
+    return save({name: np.asarray(array, order="C") for name, array in found.items()})
 
 
-def _flattened(ticket: Any) -> str | None:
-    """The name of the kernel whose rows are the flattened image; None if both orders are the same."""
+def _as_torch(ticket: Any, name: str, array: np.ndarray, image: tuple[int, ...]) -> np.ndarray:
+    """A parameter in PyTorch's layout.
+
+    Args:
+        image: (..., channels) of the flattened images that it sees, () if it sees none.
+    """
+    parameter, leaf = ticket.parameters[name], name.rpartition("/")[2]
+    if parameter.role != "kernel":
+        # Attention has a bias per head; PyTorch's projection has one vector. A single slope is a vector too.
+        return array.reshape(-1) if parameter.layer in DENSE or leaf == "negative_slope" else array
+    if parameter.layer == "Conv" and array.ndim > 2:
+        return np.moveaxis(array, (-1, -2), (0, 1))
+    fan_in, fan_out = (int(fan) for fan in parameter.fans)
+    if parameter.layer not in DENSE or fan_in * fan_out != array.size:
+        what = f"of {parameter.layer}" if parameter.layer else "of the network's own"
+        raise UsageError(
+            f"{name} {array.shape}, a kernel {what}, has no layout in PyTorch that supermask knows: export npz or "
+            "safetensors, and convert it there"
+        )
+    matrix = array.reshape(fan_in, fan_out)
+    if image:  # pixels, channels, out
+        matrix = matrix.reshape(-1, image[-1], fan_out).transpose(1, 0, 2).reshape(fan_in, fan_out)
+    return matrix.T
+
+
+def _flattened(ticket: Any, asked: str | None) -> dict[str, tuple[int, ...]]:
+    """The shape before it was flattened of the image that a kernel sees, by the kernel's name."""
     arch = ticket.config.arch
+    if asked is not None:
+        if asked == "none":
+            return {}
+        kernels = [name for name, shape in ticket.shapes.items() if len(shape) == 2 and name.endswith("kernel")]
+        require("kernel for --flattened", asked, [*kernels, "none"])
+        return {asked: (_last_channels(ticket),)}
     if ":" not in arch:
-        return f"{registry.describe('archs', arch).constants['FLATTENED']}/kernel"
-    if ticket.image_shape[-1] == 1 and not any(len(shape) == 4 for shape in ticket.shapes.values()):
-        return None
-    raise UsageError(
-        f"the torch export does not know where {arch} flattens its images; export safetensors instead, and reorder "
-        "the rows of the layer after that from height, width, channels to channels, height, width"
-    )
+        name = f"{registry.describe('archs', arch).constants['FLATTENED']}/kernel"
+        return {name: (_last_channels(ticket),)}
+    grey = ticket.image_shape[-1] == 1 and not any(len(shape) == 4 for shape in ticket.shapes.values())
+    if any(found.flattened is None for found in ticket.parameters.values()) and not grey:
+        raise UsageError(
+            f"the torch export does not know where {arch} flattens its images: say --flattened with the name of the "
+            "kernel after that, or --flattened none"
+        )
+    known = {name: found.flattened for name, found in ticket.parameters.items() if found.flattened}
+    for name, shape in known.items():
+        if shape[-1] > 1 and len(shape) != 3:
+            raise UsageError(
+                f"{name} sees images flattened from {shape}, whose order in PyTorch is not known: give --flattened "
+                "none to keep it, and order the inputs of that layer in PyTorch in the same way"
+            )
+    return {name: shape for name, shape in known.items() if len(shape) == 3}
 
 
 def _last_channels(ticket: Any) -> int:
@@ -60,4 +103,4 @@ def _last_channels(ticket: Any) -> int:
 
 def _name(name: str) -> str:
     *path, leaf = name.split("/")
-    return ".".join([*path, NAMES.get(leaf, leaf)])
+    return ".".join([*path, NAMES.get(leaf, leaf) if path else leaf])

@@ -31,6 +31,8 @@ class Parameter:
         masked: whether a mask covers it.
         trained: whether a search trains its values beside the mask.
         fans: (fan-in, fan-out) of a kernel: the number of its entries that one output, or one input, meets.
+        flattened: of a kernel that sees flattened images, their shape before, channels last; () if it sees none, and
+            None if that is not known.
         layer: type of the layer that owns it, such as `Conv`; "" for a parameter of a user's own module.
     """
 
@@ -40,6 +42,7 @@ class Parameter:
     fans: tuple[float, float] = (0, 0)
     layer: str = ""
     trained: bool = False
+    flattened: tuple[int, ...] | None = None
 
     @property
     def drawn(self) -> bool:
@@ -149,7 +152,10 @@ def _values(array: np.ndarray) -> str:
 
 
 def to_document(parameters: Parameters, own: Tree) -> tuple[dict[str, Any], Tree]:
-    """Return (JSON values, tensors `own/NAME`) of what differs from the rule by rank; both are {} if nothing does.
+    """Return (JSON values, tensors `own/NAME`) for a file.
+
+    They hold what differs from the rule by rank. The values are {} if there is nothing else to say, and else have one
+    key, `parameters`.
 
     Args:
         own: values of the parameters that are not drawn.
@@ -162,6 +168,8 @@ def to_document(parameters: Parameters, own: Tree) -> tuple[dict[str, Any], Tree
             row = {"role": found.role, "masked": found.masked}
         if found.trained:
             row["trained"] = True
+        if found.flattened:
+            row["flattened"] = list(found.flattened)
         if len(found.shape) > 1 and found.layer != rule.layer:
             row["layer"] = found.layer
         if found.drawn and found.fans != rule.fans:
@@ -174,10 +182,11 @@ def to_document(parameters: Parameters, own: Tree) -> tuple[dict[str, Any], Tree
                 row["value"] = float(values[0])
         if row:
             rows[name] = row
-    return rows, tensors
+    traced = any(found.flattened is not None for found in parameters.values())
+    return {"parameters": rows} if rows or traced else {}, tensors
 
 
-def from_document(rows: Mapping[str, Any], stored: Tree, shapes: Shapes) -> tuple[Parameters, Tree]:
+def from_document(document: Mapping[str, Any], stored: Tree, shapes: Shapes) -> tuple[Parameters, Tree]:
     """Return (parameters, own values) of what `to_document` returned.
 
     Args:
@@ -186,14 +195,18 @@ def from_document(rows: Mapping[str, Any], stored: Tree, shapes: Shapes) -> tupl
     Raises:
         ValueError: they are not those of parameters of these shapes.
     """
+    rows = document.get("parameters", {})
     if strangers := [name for name in (*rows, *stored) if name not in shapes]:
         raise ValueError(f"{strangers[0]} is not one of its parameters")
     parameters, own = by_rank(shapes), {}
+    if "parameters" in document:
+        parameters = {name: replace(found, flattened=()) for name, found in parameters.items()}
     for name, row in rows.items():
         fan_in, fan_out = row.get("fans", parameters[name].fans)
         role, masked = row.get("role", parameters[name].role), row.get("masked", parameters[name].masked)
         layer, trained = row.get("layer", parameters[name].layer), row.get("trained", False)
-        found = Parameter(shapes[name], role, masked, (fan_in, fan_out), str(layer), trained)
+        flattened = tuple(int(size) for size in row.get("flattened", ()))
+        found = Parameter(shapes[name], role, masked, (fan_in, fan_out), str(layer), trained, flattened)
         if (
             role not in ROLES
             or {type(masked), type(trained)} != {bool}

@@ -103,7 +103,7 @@ class TrainedWeights:
             "versions": self.versions,
         }
         rows, _ = to_document(self.parameters, {})
-        return seal(document | ({"parameters": rows} if rows else {}), tensors | packed(self.mask))
+        return seal(document | rows, tensors | packed(self.mask))
 
     def save(self, path: str | Path) -> Path:
         """Write the file; a reader never sees half of it. Overwrites."""
@@ -145,7 +145,7 @@ class TrainedWeights:
                 metrics=document["metrics"],
                 versions=document["versions"],
                 path=path,
-                parameters=from_document(document.get("parameters", {}), {}, shapes)[0],
+                parameters=from_document(document, {}, shapes)[0],
             )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, SupermaskError) as error:
             raise BadFileError(f"{path} is not a whole file of trained weights: {one_line(error)}") from error

@@ -190,10 +190,10 @@ def test_what_is_not_drawn_keeps_the_network_s_own_value():
     assert not np.array_equal(other["table/embedding"], own["table/embedding"])
     # what a file says of them gives the same again
     own = {name: np.asarray(array) for name, array in own.items()}
-    rows, tensors = to_document(model.parameters, own)
+    document, tensors = to_document(model.parameters, own)
     assert set(tensors) == {"own/table/embedding", "own/unused/kernel"}
     stored = {name.removeprefix("own/"): array for name, array in tensors.items()}
-    parameters, read = from_document(rows, stored, model.weights)
+    parameters, read = from_document(document, stored, model.weights)
     assert {name: (p.role, p.masked) for name, p in parameters.items() if len(p.shape) > 1} == {
         name: (p.role, p.masked) for name, p in model.parameters.items() if len(p.shape) > 1
     }

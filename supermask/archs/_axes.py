@@ -1,0 +1,46 @@
+"""Where the axes of a parameter go in a traced program."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def moved_axes(eqn: Any, axes: tuple[bool, ...], before: tuple[int, ...], after: tuple[int, ...]) -> tuple[bool, ...]:
+    """For each axis of a result, whether it runs along a parameter's entries.
+
+    Args:
+        eqn: the equation that makes the result.
+        axes: the same of the operand.
+        before, after: shapes of the operand and of the result.
+    """
+    name, params = eqn.primitive.name, eqn.params
+    if name == "transpose":
+        return tuple(axes[i] for i in params["permutation"])
+    if name == "broadcast_in_dim":
+        kept = {to: axes[i] and before[i] == after[to] for i, to in enumerate(params["broadcast_dimensions"])}
+        return tuple(kept.get(i, False) for i in range(len(after)))
+    if name in ("squeeze", "reduce_sum", "reduce_max", "reduce_min", "reduce_prod"):
+        gone = params["dimensions" if name == "squeeze" else "axes"]
+        return tuple(flag for i, flag in enumerate(axes) if i not in gone)
+    if name == "reshape" and before != after:
+        return _reshaped(axes, before, after)
+    if len(after) == len(axes):
+        return axes
+    return (any(axes),) * len(after)
+
+
+def _reshaped(axes: tuple[bool, ...], before: tuple[int, ...], after: tuple[int, ...]) -> tuple[bool, ...]:
+    """Axes of a reshape: those that are merged or split together share what any of them had."""
+    result, i, j = [], 0, 0
+    while j < len(after):
+        first, second, left, right = i, j, 1, 1
+        while j < len(after) and (second == j or left != right):
+            if left <= right and i < len(before):
+                left, i = left * before[i], i + 1
+            else:
+                right, j = right * after[j], j + 1
+        while i < len(before) and j == len(after):
+            i += 1
+        flag = any(axes[k] for k in [k for k in range(first, i) if before[k] > 1] or range(first, i))
+        result += [flag and (after[k] > 1 or left == 1) for k in range(second, j)]
+    return tuple(result)
