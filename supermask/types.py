@@ -238,7 +238,7 @@ class Split:
 class Dataset:
     """The splits of one dataset. `mean` and `std` are per channel, of pixels in [0, 1]; `task` is a file of `tasks/`.
 
-    A dataset file returns `validation=None`; `supermask.data.splits` then holds it out of train.
+    Where `validation` is None, `supermask.data.splits` holds it out of train.
     """
 
     train: Split
