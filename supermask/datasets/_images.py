@@ -80,7 +80,7 @@ def survey(paths: Sequence[Path]) -> Survey:
             orientation = _orientation(image, path)
             found.sizes.setdefault(image.size if orientation > 4 else image.size[::-1], path)
             found.grey = found.grey and image.mode in _GREY
-            found.remarks["turned as their EXIF orientation says"] += orientation > 1
+            found.remarks["turned as EXIF says"] += orientation > 1
             found.remarks["only the first frame is read"] += getattr(image, "is_animated", False)
             found.remarks["only the upper 8 of 16 bits per channel are read"] += _is_deep(image)
             image.verify()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -154,7 +156,7 @@ def test_orientation_behind_the_pixels_of_a_png(tmp_path: Path, capsys: pytest.C
     whole = path.read_bytes()
     path.write_bytes(whole[:-12] + data.getvalue() + whole[-12:])  # before IEND
     np.testing.assert_array_equal(load(tmp_path).train.images[1], PIXELS)
-    assert f"{tmp_path}: 1 image: turned as their EXIF orientation says" in capsys.readouterr().err
+    assert f"{tmp_path}: 1 image: turned as EXIF says" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("value", [0, 9])
@@ -213,9 +215,6 @@ def test_cmyk_is_read(tmp_path: Path, suffix: str) -> None:
 
 def deep_png(path: Path, channels: int) -> None:
     """16 bits per channel: PIXELS above, noise below."""
-    import struct
-    import zlib
-
     colour = {1: 0, 3: 2}[channels]
     rows = np.stack([PIXELS[..., :channels], 255 - PIXELS[..., :channels]], -1).reshape(5, -1)
     chunks = (
@@ -262,6 +261,19 @@ def test_mixed_sizes_are_resized_when_asked(tmp_path: Path, capsys: pytest.Captu
 
 def test_one_size_is_left_to_the_resizing_of_all_datasets(tmp_path: Path) -> None:
     assert load(make(tmp_path), image_size=8).train.images.shape == (2, 5, 6, 3)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "at", "size"),
+    [(".gif", 6, struct.pack("<2H", 60000, 60000)), (".bmp", 18, struct.pack("<2i", 60000, 60000))],
+)
+def test_bombs_of_other_types_are_not_decoded(tmp_path: Path, suffix: str, at: int, size: bytes) -> None:
+    path = make(tmp_path, suffix=suffix) / "train" / "cat" / f"1{suffix}"
+    data = path.read_bytes()
+    path.write_bytes(data[:at] + size + data[at + len(size) :])
+    refused(tmp_path, str(path), "exceeds limit")
+    path.write_bytes(b"P6 60000 60000 255\n" + bytes(1000))
+    refused(tmp_path, str(path), "exceeds limit")
 
 
 # --- folders --------------------------------------------------------------------------------------------------------
