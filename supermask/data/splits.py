@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,20 +18,25 @@ from supermask.types import Dataset, Split
 
 
 def load_dataset(config: Config, data_dir: Path | None = None) -> Dataset:
-    """Load the dataset, resize it if the config says so, and hold the validation split out of train.
+    """Load the dataset, resize it if the config says so, and hold a validation split out of train if it has none.
 
     The split depends only on the number of images, not on the seed, so accuracies of different seeds are measured on
     the same images.
     """
     module = registry.load("datasets", config.dataset)
     argument = config.dataset.partition(":")[2] if hasattr(module, "load") else ""
-    dataset = getattr(module, "load", module)(data_dir or default_data_dir(), argument)
-    train, test = dataset.train, dataset.test
+    more = {"image_size": config.image_size} if getattr(module, "RESIZES", False) else {}
+    dataset = getattr(module, "load", module)(data_dir or default_data_dir(), argument, **more)
     if config.image_size is not None:
-        train, test = (Split(augment.resize(s.images, config.image_size), s.labels) for s in (train, test))
+        dataset = _resized(dataset, config.image_size)
     if dataset.validation is not None:
-        return replace(dataset, train=train, test=test)
-    count = len(train)
+        print(
+            f"note: {config.dataset} has its own validation split, of {len(dataset.validation):,} images; "
+            f"validation {config.validation:g} is not used",
+            file=sys.stderr,
+        )
+        return dataset
+    train, count = dataset.train, len(dataset.train)
     held_out = round(config.validation * count)
     if not 0 < held_out < count:
         raise UsageError(
@@ -38,7 +44,15 @@ def load_dataset(config: Config, data_dir: Path | None = None) -> Dataset:
         )
     order = np.argsort(np.random.Philox(key=count).random_raw(count), kind="stable")
     chosen, rest = np.sort(order[:held_out]), np.sort(order[held_out:])
-    return replace(dataset, train=_part(train, rest), validation=_part(train, chosen), test=test)
+    return replace(dataset, train=_part(train, rest), validation=_part(train, chosen))
+
+
+def _resized(dataset: Dataset, size: int) -> Dataset:
+    def resized(split: Split) -> Split:
+        return Split(augment.resize(split.images, size), split.labels)
+
+    validation = dataset.validation and resized(dataset.validation)
+    return replace(dataset, train=resized(dataset.train), test=resized(dataset.test), validation=validation)
 
 
 def _part(split: Split, index: np.ndarray) -> Split:

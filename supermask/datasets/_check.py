@@ -1,4 +1,4 @@
-"""Checks that all datasets share: no argument where none is taken, and a Dataset whose parts agree."""
+"""What all datasets share: no argument where none is taken, a Dataset whose parts agree, and notes to the user."""
 
 from __future__ import annotations
 
@@ -66,6 +66,16 @@ def check(dataset: Dataset, source: object) -> Dataset:
     return dataset
 
 
+def note(text: str) -> None:
+    """Say on stderr what was left out, turned or guessed, in one line."""
+    print(f"note: {' '.join(text.split())}", file=sys.stderr)  # a quoted name may contain line breaks
+
+
+def counted(count: int, noun: str) -> str:
+    """A number with its noun: 1 image, 1,200 images."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 def note_shape(where: str, noun: str, shape: Sequence[int], official: Sequence[int]) -> None:
     """Say in one line on stderr that images are not those of the official files, but an extract or a stand-in.
 
@@ -74,10 +84,9 @@ def note_shape(where: str, noun: str, shape: Sequence[int], official: Sequence[i
         shape, official: (n, height, width, channels). Nothing is said if they are equal.
     """
     if tuple(shape) != tuple(official):
-        print(
-            f"note: {where} has {shape[0]:,} image{'s' * (shape[0] != 1)} of {times(shape[1:])}; "
-            f"the official {noun} has {official[0]:,} of {times(official[1:])}",
-            file=sys.stderr,
+        note(
+            f"{where} has {counted(shape[0], 'image')} of {times(shape[1:])}; "
+            f"the official {noun} has {official[0]:,} of {times(official[1:])}"
         )
 
 

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 in the official layouts: binary or python, unpacked or still in the archive.
+"""CIFAR-10 and CIFAR-100 in the official layouts, binary or python, unpacked or not, and as Keras and torchvision do.
 
 Source: Krizhevsky, "Learning multiple layers of features from tiny images", 2009;
 https://www.cs.toronto.edu/~kriz/cifar.html describes both layouts.
@@ -42,13 +42,22 @@ class Layout:
         """All files that are read."""
         return (*self.train, self.test)
 
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Where the files lie under a folder of datasets: the folder or the archive, also by the names of Keras."""
+        target = f"{self.folder}-target"  # of Keras 3
+        stems = (self.archive.removesuffix(".tar.gz"), self.folder, target)
+        archives = [stem + suffix for stem in stems for suffix in (".tar.gz", ".tgz", ".tar")]
+        return tuple(dict.fromkeys((self.folder, f"{target}/{self.folder}", *archives, f"{target}_archive")))
+
 
 @dataclass(frozen=True)
 class CifarSource:
     """A dataset in the files of CIFAR. Call it to load the dataset.
 
     Attributes:
-        name: as registered; the files are searched for in data_dir and in data_dir/name.
+        name: as registered; the files are searched for in data_dir, also if it is the folder of a layout itself, and in
+            data_dir/name.
         classes: names of the labels 0, 1, ...
         train, test: shape of the official images, (n, height, width, 3). Files with another number of images are read
             as well.
@@ -118,8 +127,14 @@ class CifarSource:
             (layout, base / name)
             for base in (data_dir, own)
             for layout in self.layouts
-            for name in (layout.folder, layout.archive)
+            for name in layout.places
             if (base / name).exists()
+        ]
+        existing += [
+            (layout, base)
+            for base in (data_dir, own)
+            for layout in self.layouts
+            if all((base / name).is_file() for name in layout.files)
         ]
         if not existing and own.exists():
             names = ", ".join(name for layout in self.layouts for name in (layout.folder, layout.archive))

@@ -1,4 +1,4 @@
-"""The IDX format of MNIST and of the datasets modelled on it: four files, gzipped or not.
+"""The IDX format of MNIST and of the datasets modelled on it: four files, gzipped or not, or Keras' .npz file.
 
 Source of the format: http://yann.lecun.com/exdb/mnist/ (LeCun, Cortes, Burges).
 """
@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import gzip
 import math
+import re
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -17,6 +19,7 @@ import numpy as np
 
 from supermask.datasets._check import check, no_argument, note_shape, reading, times
 from supermask.datasets._fetch import Remote, fetch
+from supermask.datasets._npz import read_npz
 from supermask.datasets._stats import mean_std
 from supermask.errors import BadFileError
 from supermask.types import Dataset, Split
@@ -37,7 +40,8 @@ class IdxSource:
         train, test: shape of the official images, (n, height, width, 1). Files with other images are read as well.
         files: train images, train labels, test images, test labels.
         mirrors: URLs that a file's name is appended to, tried in this order.
-        folders: further folders to search, relative to data_dir; `.` is data_dir itself.
+        folders: further folders to search, relative to data_dir; `.` is data_dir itself. Both are also searched for in
+            data_dir/name, and where data_dir ends as they begin.
         mean, std: as published; computed from the training images where None.
     """
 
@@ -52,7 +56,7 @@ class IdxSource:
     std: tuple[float, ...] | None = None
 
     def __call__(self, data_dir: Path, argument: str = "") -> Dataset:
-        """Read the four files; fetch them first if they are in none of the folders.
+        """Read the four files, or name.npz; fetch the files first if they are in none of the folders.
 
         Returns:
             Images uint8 (n, height, width, 1), labels int32 (n,). A line on stderr says where their number or size is
@@ -65,27 +69,42 @@ class IdxSource:
         """
         no_argument(self.name, argument)
         with reading(data_dir):
-            folder = self._find(Path(data_dir))
-        if folder is None:
-            folder = Path(data_dir) / self.name
-            fetch(self.name, self.mirrors, self.files, folder, into=folder)
-        paths = self._paths(folder)
-        train = _split(paths[0], paths[1], len(self.classes))
-        test = _split(paths[2], paths[3], len(self.classes))
+            found = self._find(Path(data_dir))
+        if found is None:
+            found = Path(data_dir) / self.name
+            fetch(self.name, self.mirrors, self.files, found, into=found)
+        files = None if found.suffix == ".npz" else self._paths(found)
+        splits = _read(files, len(self.classes)) if files else read_npz(found)[0]
+        train, test = splits["train"], splits["test"]
         mean, std = self.mean, self.std
         if mean is None or std is None:
             mean, std = mean_std(train.images)
-        dataset = check(Dataset(train, test, self.classes, mean, std), folder)
-        note_shape(str(paths[0]), "file", train.images.shape, self.train)
-        note_shape(str(paths[2]), "file", test.images.shape, self.test)
+        dataset = check(Dataset(train, test, self.classes, mean, std, splits.get("validation")), found)
+        for part, path, official in (("train", 0, self.train), ("test", 2, self.test)):
+            where, noun = (str(files[path]), "file") if files else (f"{found}: the {part} split", "split")
+            note_shape(where, noun, splits[part].images.shape, official)
         return dataset
 
     def _find(self, data_dir: Path) -> Path | None:
-        """The first folder with any of the files, else the first that exists: `_paths` then says what it lacks."""
-        folders = [data_dir / name for name in (self.name, *self.folders)]
-        holding = [folder for folder in folders if any(_path(folder, file.name) for file in self.files)]
-        empty = [folder for folder in folders if folder != data_dir and folder.exists()]
-        return next(iter(holding + empty), None)
+        """The first folder with any of the files, or the .npz file, or an empty folder: `_paths` says what it lacks."""
+        folders = self._folders(data_dir)
+        names = (self.name, self.name.replace("-", "_"))
+        archives = (folder / f"{name}.npz" for folder in (data_dir, data_dir / self.name) for name in names)
+        candidates = (
+            *(folder for folder in folders if any(_path(folder, file.name) for file in self.files)),
+            *(archive for archive in archives if archive.is_file()),
+            *(folder for folder in folders if folder != data_dir and folder.exists()),
+        )
+        return next(iter(candidates), None)
+
+    def _folders(self, data_dir: Path) -> list[Path]:
+        """Where the files may lie, the usual places first."""
+        places = [data_dir / name for name in (self.name, *self.folders)]
+        places += [data_dir / self.name / name for name in self.folders]
+        whole = data_dir.absolute().parts
+        for parts in (Path(name).parts for name in (self.name, *self.folders)):
+            places += [data_dir.joinpath(*parts[k:]) for k in range(1, len(parts) + 1) if whole[-k:] == parts[:k]]
+        return list(dict.fromkeys(places))
 
     def _paths(self, folder: Path) -> list[Path]:
         names = [file.name for file in self.files]
@@ -156,6 +175,10 @@ def _wrong_magic(magic: bytes, rank: int) -> str:
     return f"has the wrong magic number {magic.hex(' ')}"
 
 
+def _read(paths: Sequence[Path], classes: int) -> dict[str, Split]:
+    return {"train": _split(paths[0], paths[1], classes), "test": _split(paths[2], paths[3], classes)}
+
+
 def _split(images_path: Path, labels_path: Path, classes: int) -> Split:
     images, labels = read_idx(images_path, 3)[..., None], read_idx(labels_path, 1)
     if len(images) != len(labels):
@@ -168,5 +191,20 @@ def _split(images_path: Path, labels_path: Path, classes: int) -> Split:
 
 
 def _path(folder: Path, name: str) -> Path | None:
-    """The file as it is distributed, or unpacked."""
-    return next((path for path in (folder / name, folder / name.removesuffix(".gz")) if path.is_file()), None)
+    """The file as it is distributed, or unpacked, or under a name that unpackers make of it.
+
+    `gunzip -N` and 7-Zip write train-images.idx3-ubyte, Kaggle a folder of the file's name around it.
+    """
+    usual = [folder / name, folder / name.removesuffix(".gz")]
+    found = next((path for path in usual if path.is_file()), None)
+    if found or not folder.is_dir():
+        return found
+    with reading(folder):
+        alike = sorted(path for path in folder.iterdir() if _letters(path.name) == _letters(name))
+        inside = [path for other in alike if other.is_dir() for path in sorted(other.iterdir())]
+    return next((path for path in alike + inside if path.is_file() and _letters(path.name) == _letters(name)), None)
+
+
+def _letters(name: str) -> str:
+    """Letters and digits of a file's name, without .gz."""
+    return re.sub("[^a-z0-9]", "", name.lower().removesuffix(".gz"))

@@ -1,4 +1,4 @@
-"""Read known members of a .tar.gz into memory; no file is ever written to a path that the archive names."""
+"""Read known members of a .tar.gz or .tar into memory; no file is ever written to a path that the archive names."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from supermask.datasets._check import reading
 from supermask.errors import BadFileError, one_line
 
 _LIMIT = 1 << 28  # bytes of the whole content; the CIFAR archives unpack to 184 MB
+_GZIP = b"\x1f\x8b"
 _DAMAGE = (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError, IndexError, OverflowError)
 
 
@@ -20,31 +21,33 @@ def read_members(path: Path, names: Collection[str], limit: int = _LIMIT) -> dic
     """The contents of those of the regular files `names` that the archive has.
 
     Raises:
-        BadFileError: not a .tar.gz, damaged, or its content is larger than `limit` bytes.
+        BadFileError: neither .tar.gz nor .tar, damaged, or its content is larger than `limit` bytes.
     """
     found: dict[str, bytes] = {}
     with reading(path), path.open("rb") as raw, gzip.GzipFile(fileobj=raw) as unzipped:
-        bounded = io.BufferedReader(_Bounded(unzipped, path, limit), 1 << 20)
+        stream = unzipped if raw.peek(2)[:2] == _GZIP else raw
+        bounded = io.BufferedReader(_Bounded(stream, path, limit), 1 << 20)
         try:
             with tarfile.open(fileobj=bounded, mode="r|") as archive:
                 for member in archive:
                     plain = member.type in (tarfile.REGTYPE, tarfile.AREGTYPE)
-                    stream = archive.extractfile(member) if plain and member.name in names else None
-                    if stream is not None:
-                        found[member.name] = stream.read(member.size)
+                    name = member.name.removeprefix("./")
+                    content = archive.extractfile(member) if plain and name in names else None
+                    if content is not None:
+                        found[name] = content.read(member.size)
             while bounded.read(1 << 20):  # on to the end, where gzip keeps its checksum
                 pass
         except BadFileError:
             raise
         except _DAMAGE as error:
-            raise BadFileError(f"{path} is a damaged .tar.gz archive: {one_line(error)[:200]}") from error
+            raise BadFileError(f"{path} is a damaged archive (.tar.gz or .tar): {one_line(error)[:200]}") from error
     return found
 
 
 class _Bounded(io.RawIOBase):
     """A stream of at most `limit` bytes; more is an error, so that no archive keeps us busy for ever."""
 
-    def __init__(self, stream: gzip.GzipFile, path: Path, limit: int) -> None:
+    def __init__(self, stream: gzip.GzipFile | io.BufferedReader, path: Path, limit: int) -> None:
         self._stream, self._path, self._limit, self._left = stream, path, limit, limit
 
     def readable(self) -> bool:

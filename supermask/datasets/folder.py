@@ -1,42 +1,47 @@
-"""Images in folders, one per class: `folder:PATH` with train/CLASS/*.png|jpg|jpeg and test/CLASS/*.png|jpg|jpeg.
+"""Images in folders, one per class: `folder:PATH` with train/CLASS/..., test/CLASS/... and, if there is one, val.
 
 Source: your own folder, in the layout of torchvision's ImageFolder and Keras' image_dataset_from_directory.
 """
 
 from __future__ import annotations
 
-import warnings
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from supermask.datasets._check import check, reading, times
+from supermask.datasets._check import check, counted, note, reading
+from supermask.datasets._images import SUFFIXES, decode, survey
+from supermask.datasets._parts import PARTS, with_test
 from supermask.datasets._stats import mean_std
-from supermask.errors import BadFileError, SupermaskError, UsageError, one_line
+from supermask.errors import BadFileError, UsageError
 from supermask.types import Dataset, Split
 
 EPOCHS = 30
 AUGMENT = "none"
+RESIZES = True
 
-_SUFFIXES = (".png", ".jpg", ".jpeg")
 
-
-def load(data_dir: Path, argument: str = "") -> Dataset:
+def load(data_dir: Path, argument: str = "", image_size: int | None = None) -> Dataset:
     """Read the folder at the path `argument`; `data_dir` is not used.
 
-    Classes are the folders in train, sorted by name; the images of a class are sorted by name, too. Hidden files and
-    files of other types are ignored. Images are grey if all of them are, else RGB. Mean and std are those of train.
+    Classes are the folders in train, sorted by name; the images of a class are those in its folder and in the folders
+    below, sorted by path. Images are grey if all of them are, else RGB; they are turned as EXIF says, transparent
+    pixels are put on white, and the first frame of many is read. Without a folder test, val is the test split. Mean
+    and std are those of train. Lines on stderr say what was left out.
+
+    Args:
+        image_size: height and width of the images, if theirs differ. Images of one size keep it.
 
     Returns:
         Images uint8 (n, height, width, 1 or 3), labels int32 (n,).
 
     Raises:
         UsageError: no path was given.
-        BadFileError: a folder is missing, a class is empty or only in train or only in test, or an image is unreadable
-            or differs from the first in size.
+        BadFileError: a folder is missing, a class is empty or only in some of the splits, an image is unreadable, or
+            sizes differ and `image_size` is None.
     """
     if not argument:
         raise UsageError("dataset folder needs the path of a folder: folder:PATH")
@@ -44,91 +49,130 @@ def load(data_dir: Path, argument: str = "") -> Dataset:
     with reading(root):
         if not root.is_dir():
             raise BadFileError(f"{root} {'is not a folder' if root.exists() else 'does not exist'}")
-    parts = {part: _files(root / part) for part in ("train", "test")}
-    classes = tuple(parts["train"])
-    for one, other in (("train", "test"), ("test", "train")):
-        for name in parts[one]:
-            if name not in parts[other]:
-                raise BadFileError(
-                    f"{root} has the class {name} in {one} but not in {other}; both need the same classes"
-                )
-    paths = [path for files in parts.values() for images in files.values() for path in images]
-    shape = _common_shape(paths)
-    train, test = (_split(files, shape) for files in parts.values())
-    return check(Dataset(train, test, classes, *mean_std(train.images)), root)
+    left_out = _LeftOut()
+    folders = _parts(root, left_out)
+    parts = {part: _classes(folder, left_out) for part, folder in folders.items()}
+    _check_classes(root, folders, parts)
+    paths = {part: [path for files in classes.values() for path in files] for part, classes in parts.items()}
+    found = survey([path for files in paths.values() for path in files])
+    size = found.common_size(image_size)
+    splits = {part: Split(decode(files, size, found), _labels(parts[part])) for part, files in paths.items()}
+    train, test, classes = splits["train"], splits["test"], tuple(parts["train"])
+    dataset = check(Dataset(train, test, classes, *mean_std(train.images), splits.get("validation")), root)
+    left_out.say(root)
+    for remark, count in found.remarks.items():
+        if count:
+            note(f"{root}: {counted(count, 'image')}: {remark}")
+    if len(found.sizes) > 1:
+        note(f"{root}: images of {len(found.sizes):,} sizes are resized to {image_size}x{image_size}")
+    return dataset
 
 
-def _files(folder: Path) -> dict[str, list[Path]]:
+@dataclass
+class _LeftOut:
+    """Counts what is not read.
+
+    Attributes:
+        counts: (noun, where it lies) -> number.
+        suffixes: those of the files that are no images.
+    """
+
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    suffixes: set[str] = field(default_factory=set)
+
+    def add(self, path: Path) -> None:
+        """Count a file or folder that is not looked into."""
+        kind = "folder" if path.is_dir() else "file"
+        if _is_hidden(path):
+            self.counts[f"hidden {kind}", ""] += 1
+        elif kind == "folder":
+            self.counts["other folder", ""] += 1
+        elif path.suffix.lower() in SUFFIXES:
+            self.counts["image", " outside of the class folders"] += 1
+        else:
+            self.counts["other file", ""] += 1
+            self.suffixes.add(path.suffix.lower() or "no suffix")
+
+    def say(self, root: Path) -> None:
+        """Write one line on stderr, if anything was left out."""
+        parts = [counted(count, noun) + where for (noun, where), count in sorted(self.counts.items())]
+        kinds = sorted(self.suffixes)
+        more = f" ({', '.join(kinds[:8])}{', ...' * (len(kinds) > 8)})" if kinds else ""
+        if parts:
+            note(f"{root}: left out {', '.join(parts)}{more}")
+
+
+def _parts(root: Path, left_out: _LeftOut) -> dict[str, Path]:
+    """Split -> its folder, in the order of PARTS."""
+    entries = _entries(root)
+    found = {}
+    for part, names in PARTS.items():
+        folders = [path for path in entries if path.is_dir() and path.name.lower() in names]
+        if len(folders) > 1:
+            raise BadFileError(f"{root} has {' and '.join(path.name for path in folders)}; keep one of them as {part}")
+        if folders:
+            found[part] = folders[0]
+    for path in entries:
+        if path not in found.values():
+            left_out.add(path)
+    for part in ("train", "test"):
+        if part not in found and not (part == "test" and "validation" in found):
+            others = [path.name for path in entries if path.is_dir() and not _is_hidden(path)][:5]
+            has = f"it has {', '.join(others)}; " if others else ""
+            raise BadFileError(
+                f"{root / part} is missing; {has}the folders train and test are needed, each with a folder per class"
+            )
+    return with_test(found, root, found["validation"].name if "validation" in found else "")
+
+
+def _classes(folder: Path, left_out: _LeftOut) -> dict[str, list[Path]]:
     """Class name -> images, both sorted."""
-    if not folder.is_dir():
-        raise BadFileError(f"{folder} is missing; the folders train and test are needed, each with a folder per class")
-    with reading(folder):
-        classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    entries = _entries(folder)
+    classes = [path for path in entries if path.is_dir() and not _is_hidden(path)]
     if not classes:
         raise BadFileError(f"{folder} has no class folders; images belong in {folder / 'CLASS'}")
-    found = {}
+    for path in entries:
+        if path not in classes:
+            left_out.add(path)
+    found = {path.name: sorted(_images(path, left_out, ())) for path in classes}
     for path in classes:
-        with reading(path):
-            images = sorted(
-                image
-                for image in path.iterdir()
-                if image.suffix.lower() in _SUFFIXES and not image.name.startswith(".")
-            )
-        if not images:
-            raise BadFileError(f"{path} has no images; {', '.join(_SUFFIXES)} are read")
-        found[path.name] = images
+        if not found[path.name]:
+            raise BadFileError(f"{path} has no images; {', '.join(sorted(SUFFIXES))} are read")
     return found
 
 
-def _common_shape(paths: list[Path]) -> tuple[int, int, int]:
-    """Height, width and channels that all images have in common, without decoding them."""
-    sizes, grey = [], True
-    for path in paths:
-        with _image(path) as image:
-            sizes.append(image.size)
-            grey = grey and image.mode in ("L", "1")
-            if image.mode.startswith(("I", "F")):
-                raise BadFileError(f"{path} has more than 8 bits per channel (mode {image.mode}); 8 bits are read")
-            image.verify()  # the checksums of a PNG, which decoding skips
-        if sizes[-1] != sizes[0]:
-            raise BadFileError(
-                f"{path} is {times(sizes[-1])} pixels and {paths[0]} is {times(sizes[0])}; "
-                "all images must have the same size"
-            )
-    width, height = sizes[0]
-    return height, width, 1 if grey else 3
+def _images(folder: Path, left_out: _LeftOut, above: tuple[Path, ...]) -> Iterator[Path]:
+    """The images in a folder and in all folders below."""
+    above = (*above, folder.resolve())
+    for path in _entries(folder):
+        if path.is_dir() and not _is_hidden(path) and path.resolve() not in above:  # a link may lead back
+            yield from _images(path, left_out, above)
+        elif path.suffix.lower() in SUFFIXES and not path.is_dir() and not _is_hidden(path):
+            yield path
+        else:
+            left_out.add(path)
 
 
-def _split(files: dict[str, list[Path]], shape: tuple[int, int, int]) -> Split:
-    labelled = [(path, label) for label, paths in enumerate(files.values()) for path in paths]
-    images = np.empty((len(labelled), *shape), np.uint8)
-    for row, (path, _) in enumerate(labelled):
-        with _image(path) as image:
-            images[row] = np.asarray(image.convert("L" if shape[2] == 1 else "RGB")).reshape(shape)
-    return Split(images, np.array([label for _, label in labelled], np.int32))
+def _entries(folder: Path) -> list[Path]:
+    with reading(folder):
+        return sorted(folder.iterdir())
 
 
-@contextmanager
-def _image(path: Path) -> Iterator[Any]:
-    """Open an image; whatever goes wrong inside of the block is reported as a bad file."""
-    from PIL import Image
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about odd metadata, which is not used
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            # Only these two decoders: Pillow goes by the content, and a file named .png may hold any format.
-            with Image.open(path, formats=("PNG", "JPEG")) as image:
-                yield image
-    except SupermaskError:
-        raise
-    except Exception as error:  # decoders raise all kinds of errors for damaged images
-        raise BadFileError(f"cannot read the image {path}: {_reason(error, path)}") from error
+def _is_hidden(path: Path) -> bool:
+    return path.name.startswith(".") or path.name == "__MACOSX"  # that one holds hidden files of the same names
 
 
-def _reason(error: Exception, path: Path) -> str:
-    from PIL import UnidentifiedImageError
+def _check_classes(root: Path, folders: dict[str, Path], parts: dict[str, dict[str, list[Path]]]) -> None:
+    for part in parts:
+        for one, other in (("train", part), (part, "train")):
+            lacking = [name for name in parts[one] if name not in parts[other]]
+            if lacking:
+                more = f", and {len(lacking) - 1:,} more"
+                raise BadFileError(
+                    f"{root} has the class {lacking[0]} in {folders[one].name} but not in {folders[other].name}"
+                    f"{more * (len(lacking) > 1)}; all splits need the same classes"
+                )
 
-    if isinstance(error, UnidentifiedImageError):
-        return "it is neither PNG nor JPEG, or damaged"
-    return one_line(error).replace(f": {str(path)!r}", "")[:200]
+
+def _labels(classes: dict[str, list[Path]]) -> np.ndarray:
+    return np.repeat(np.arange(len(classes), dtype=np.int32), [len(files) for files in classes.values()])

@@ -555,20 +555,38 @@ def test_npz_of_floats_fortran_order_and_column_labels(tmp_path: Path, dtype: st
         ({"x_train": np.array([1, "a"], object)}, ("x_train", "object")),
         ({"x_train": np.array(["a", "b"])}, ("x_train", "<U1")),
         ({"x_train": images(4, 30)}, ("x_train", "(4, 30)", "(n, height, width)")),
-        ({"x_train": images(4, 3, 32, 32)}, ("channels come last",)),
+        ({"x_train": images(4, 3, 4, 32)}, ("channels come last",)),
         ({"x_train": images(3, 5, 6)}, ("3 images", "4 labels")),
         ({"y_test": np.arange(3)}, ("2 images", "3 labels")),
         ({"x_train": images(0, 5, 6), "y_train": np.arange(0)}, ("x_train", "no image")),
         ({"x_test": images(0, 5, 6), "y_test": np.arange(0)}, ("x_test", "no image")),
-        ({"x_train": images(4, 5, 6).astype(np.int64)}, ("x_train is int64", "uint8")),
-        ({"x_train": images(4, 5, 6).astype(np.float32)}, ("x_train is float32", "[0, 1]")),
-        ({"x_train": np.full((4, 5, 6), np.nan)}, ("[0, 1]",)),
-        ({"x_train": np.full((4, 5, 6), -0.01)}, ("[0, 1]",)),
-        ({"x_train": np.full((4, 5, 6), np.inf)}, ("[0, 1]",)),
+        ({"x_train": images(4, 5, 6).astype(np.int64) + 1000}, ("x_train is int64 from 10", "from 0 to 255")),
+        ({"x_train": images(4, 5, 6).astype(np.int8) | np.int8(-128)}, ("x_train is int8 from -1", "from 0 to 255")),
+        ({"x_train": np.full((4, 5, 6), 255.5)}, ("x_train is float64 from 255.5", "from 0 to 1 or from 0 to 255")),
+        ({"x_train": np.full((4, 5, 6), 1.5)}, ("x_train is float64", "up to 1.5", "from 0 to 1 or from 0 to 255")),
+        ({"x_train": np.full((4, 5, 6), np.nan)}, ("nan", "from 0 to 1")),
+        ({"x_train": np.full((4, 5, 6), -0.01)}, ("-0.01", "from 0 to 1", "before any normalisation")),
+        ({"x_train": np.full((4, 5, 6), np.inf)}, ("inf", "from 0 to 1")),
+        (
+            {"x_train": np.full((4, 5, 6), 200.0), "x_test": np.full((2, 5, 6), 0.5)},
+            ("x_test goes up to 0.5 and x_train to 200", "in all splits"),
+        ),
+        ({"x_train": np.zeros((4, 5, 6), complex)}, ("x_train", "complex128")),
         ({"x_test": images(2, 5, 7)}, ("5x7x1", "5x6x1")),
         ({"x_test": images(2, 5, 6, 3)}, ("5x6x3", "5x6x1")),
-        ({"y_train": np.array([0.0, 1, 2, 1])}, ("y_train is float64", "whole numbers")),
-        ({"y_train": np.eye(4, dtype=int)}, ("y_train", "(4, 4)", "(n, 1)")),
+        ({"y_train": np.array([0.0, 1, 2.5, 1])}, ("y_train", "label 2.5", "whole numbers")),
+        ({"y_train": np.array([0.0, 1, np.nan, 1])}, ("y_train", "label nan", "whole numbers")),
+        ({"y_train": np.array([0, 1, 2, 1j])}, ("y_train", "complex128")),
+        ({"y_train": np.ones((4, 4), int)}, ("y_train", "(4, 4)", "a single 1", "(n, 1)")),
+        ({"y_train": np.full((4, 2), 0.5)}, ("y_train", "(4, 2)", "a single 1")),
+        ({"y_train": np.zeros((4, 2, 2))}, ("y_train", "(4, 2, 2)", "(n, 1)")),
+        ({"y_train": np.eye(4), "y_test": np.eye(3)[:2]}, ("y_train has 4 columns, y_test has 3", "one per class")),
+        ({"y_train": np.array(["a", "b", "c", "a"])}, ("y_train is <U1 and y_test is int64",)),
+        (
+            {"y_train": np.array(["a", "b", "b", "a"]), "y_test": np.array(["a", "c"])},
+            ("y_test has the label 'c', which y_train lacks",),
+        ),
+        ({"x_val": images(2, 5, 6)}, ("no array 'y_val'", "x_val")),
         ({"y_train": np.array([0, -1, 2, 1])}, ("y_train", "label -1")),
         ({"y_train": np.array([0, 2**63, 2, 1], np.uint64)}, ("y_train", "label 9223372036854775808")),
         ({"y_test": np.array([0, 3])}, ("test", "label 3", "0 to 2")),
@@ -597,6 +615,15 @@ def test_npz_that_is_none(tmp_path: Path) -> None:
     fails(lambda: npz.load(tmp_path, str(tmp_path)), tmp_path, "Is a directory")
 
 
+def fill(archive: zipfile.ZipFile) -> None:
+    """Write the arrays that are as they should be."""
+    for name, array in npz_arrays().items():
+        if f"{name}.npy" not in archive.namelist():
+            data = io.BytesIO()
+            np.save(data, array)
+            archive.writestr(f"{name}.npy", data.getvalue())
+
+
 def test_npz_member_that_lies_about_its_size(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     with zipfile.ZipFile(path, "w") as archive:
@@ -604,9 +631,11 @@ def test_npz_member_that_lies_about_its_size(tmp_path: Path) -> None:
         descr = {"descr": "|u1", "fortran_order": False, "shape": (10**9, 10**4, 10)}
         np.lib.format.write_array_header_1_0(header, descr)
         archive.writestr("x_train.npy", header.getvalue() + bytes(10))
+        fill(archive)
     fails(lambda: npz.load(tmp_path, str(path)), path, "announces 100000000000000 bytes", "holds 10")
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("x_train.npy", b"no array")
+        fill(archive)
     fails(lambda: npz.load(tmp_path, str(path)), path, "x_train", "damaged .npy header")
 
 
@@ -623,6 +652,7 @@ def test_npz_whose_directory_lies_too_takes_no_memory(tmp_path: Path, compressio
         archive.getinfo("x_train.npy").file_size = len(header.getvalue()) + announced
         if compression == zipfile.ZIP_STORED:
             archive.getinfo("x_train.npy").compress_size = len(header.getvalue()) + announced
+        fill(archive)
     tracemalloc.start()
     try:
         fails(lambda: npz.load(tmp_path, str(path)), path, f"announces {announced} bytes", "can be read from this file")
@@ -677,9 +707,9 @@ def test_unreadable_images(tmp_path: Path) -> None:
         assert message.count(str(path)) == 1
     write_image(path, "I;16")
     fails(lambda: folder.load(tmp_path, str(root)), path, "8 bits")
-    write_image(root / "x.bmp")
-    path.write_bytes((root / "x.bmp").read_bytes())
-    fails(lambda: folder.load(tmp_path, str(root)), path, "neither PNG nor JPEG")
+    write_image(root / "x.tga")
+    path.write_bytes((root / "x.tga").read_bytes())
+    fails(lambda: folder.load(tmp_path, str(root)), path, "none of PNG, JPEG, GIF")
 
 
 def test_image_bomb_is_not_decoded(tmp_path: Path) -> None:
