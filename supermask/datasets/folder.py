@@ -20,6 +20,7 @@ from supermask.types import Dataset, Split
 
 EPOCHS = 30
 AUGMENT = "none"
+ARGUMENT = "path"
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 

@@ -22,6 +22,7 @@ from supermask.types import Dataset, Split
 
 EPOCHS = 30
 AUGMENT = "none"
+ARGUMENT = "path"
 
 _LIMIT = 1 << 33  # bytes of one array
 _EXPANSION = 1032  # the most bytes that one deflated byte can become

@@ -135,6 +135,7 @@ def _ticket(
         metrics=metrics,
         transforms=type(method).effective is not Method.effective,
         versions=versions(),
+        content=problem.content,
     )
 
 
