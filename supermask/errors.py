@@ -29,7 +29,7 @@ class BadFileError(SupermaskError):
 
 
 class RunFolderError(SupermaskError):
-    """The run folder is in use or belongs to another config."""
+    """The run folder is in use, or belongs to another config, other data or other code."""
 
     exit_code = 4
 

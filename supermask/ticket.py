@@ -32,6 +32,7 @@ from supermask.weights.layers import (
     layer_rows,
     mask_kind,
     packed,
+    read_content,
     read_shapes,
     unpacked,
 )
@@ -57,6 +58,7 @@ class Ticket:
             that was stopped also val_samples, the number of draws that val_accuracy is the mean of.
         transforms: whether effective weights are more than mask times weights, so that the method is needed.
         versions: versions of the libraries that made the ticket.
+        content: fingerprints of the data and of the user's own code, see `runs.content`; {} in earlier tickets.
         embedded: the weights, if they are stored in the file.
         parameters: roles of parameters; for those left out, the rule by rank holds.
         own: the network's own values of parameters that are not drawn; those left out are as `inits.draw` says.
@@ -72,6 +74,7 @@ class Ticket:
     metrics: dict[str, float]
     transforms: bool = False
     versions: dict[str, str] = field(default_factory=dict)
+    content: dict[str, str] = field(default_factory=dict)
     embedded: Tree | None = None
     path: Path | None = None
     parameters: Parameters = field(default_factory=dict)
@@ -175,6 +178,7 @@ class Ticket:
             "metrics": self.metrics,
             "transforms": self.transforms,
             "versions": self.versions,
+            **({"content": self.content} if self.content else {}),
         }
         return seal(document | rows, tensors)
 
@@ -233,6 +237,7 @@ def _assemble(document: dict[str, Any], tensors: Tree, path: Path) -> Ticket:
         metrics=document["metrics"],
         transforms=document["transforms"],
         versions=document["versions"],
+        content=read_content(document),
         embedded=groups["weights"] or None,
         path=path,
         parameters=parameters,

@@ -7,10 +7,10 @@ from supermask.runs.folder import claimed
 
 
 @contextmanager
-def open_run(path, config, *, force=False):
+def open_run(path, config, *, made_of=None, force=False):
     """Claimed and begun."""
     with claimed(path) as folder:
-        folder.begin(config, force=force)
+        folder.begin(config, made_of, force=force)
         yield folder
 
 

@@ -16,7 +16,7 @@ from supermask.errors import SupermaskError, one_line, require
 
 EPILOG = """\b
 Exit codes: 0 done, 1 failed, 2 the command line is wrong, 3 an input file is bad,
-4 the run folder is in use or belongs to another config, 5 the loss stopped being finite,
+4 the run folder is in use or of another config or other data, 5 the loss is not finite,
 75 stopped by a signal or the time limit after saving a checkpoint, 130 interrupted by Ctrl-C."""
 
 

@@ -64,7 +64,10 @@ def run_options(command: opt.F) -> opt.F:
         (
             opt.option("--config", "config_file", type=opt.PATH, help="Take defaults from a run's config.json."),
             opt.option(
-                "--resume", type=opt.PATH, metavar="RUN", help="Resume this run folder, with its config and checkpoint."
+                "--resume",
+                type=opt.PATH,
+                metavar="RUN",
+                help="Resume this run folder, with its config and checkpoint; --dataset says where its data lies now.",
             ),
             policy_options,
             tracker_options,
@@ -102,6 +105,7 @@ def run(
     from supermask.experiments.run import run_experiment
 
     config_file, out = _resumed(call) if call.resume is not None else (call.config_file, call.out)
+    moved = call.resume is not None and "dataset" in opt.typed(ctx)
     checkpoints = policy(call.checkpoint_every)
     limit = seconds("time-limit", call.time_limit) if call.time_limit else None
     progress = reporter(call.quiet)
@@ -110,19 +114,26 @@ def run(
         asked = read(config_file)
         choose_device(call.device, asked.devices)  # a user's own plug-ins import JAX
         config = resolve(asked)
+        dataset = None
+        if moved:  # the run keeps its config
+            dataset, config = config.dataset, config.replace(dataset=_dataset_of(config_file))
         if call.dry_run:
             _print_config(config, call)
             return
         options = RunOptions(
-            path=out or _own_run(ctx, config, config_file) or _own_folder(ctx, call.runs_dir, config),
+            path=out or _own_run(ctx, config, config_file),
+            root=call.runs_dir,
             data_dir=call.data_dir,
+            dataset=dataset,
             device=call.device,
             force=call.force,
             checkpoints=checkpoints,
             callbacks=(progress, trackers),
             **more,
         )
-        result = run_experiment(experiment, config, options, stopping)
+        # The name of a folder depends on `devices` only if they were typed, not if they were read from a file.
+        named_after = config if "devices" in opt.typed(ctx) else config.replace(devices=None)
+        result = run_experiment(experiment, config, options, stopping, named_after)
         show(result)
     if result.stopped:
         raise result.stopped
@@ -169,8 +180,9 @@ def _own_run(ctx: click.Context, config: Config, config_file: Path | None) -> Pa
     return config_file.parent if config_class(values).from_dict(values) == config else None
 
 
-def _own_folder(ctx: click.Context, runs_dir: Path, config: Config) -> Path:
-    """Return the default run folder; its name depends on `devices` only if they were typed, not read from a file."""
-    from supermask.experiments.run import run_path
+def _dataset_of(config_file: Path | None) -> str:
+    """The dataset that a config file names."""
+    from supermask.runs.index import read_config
 
-    return run_path(runs_dir, config if "devices" in opt.typed(ctx) else config.replace(devices=None))
+    assert config_file is not None
+    return str(read_config(config_file)["dataset"])

@@ -71,7 +71,10 @@ arch_option = option(
 )
 json_option = option("--json", "as_json", is_flag=True, help="Print only JSON, one object per line.")
 data_dir_option = option(
-    "--data-dir", type=PATH, help="Folder of datasets.  [default: the user's cache folder]", group="data"
+    "--data-dir",
+    type=PATH,
+    help="Folder of datasets, and of relative npz: and folder: paths.  [default: the user's cache folder]",
+    group="data",
 )
 force_option = option("--force", is_flag=True, help="Overwrite.")
 quiet_option = option("-q", "--quiet", is_flag=True, help="No progress and no notes on stderr.")

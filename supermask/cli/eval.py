@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 )
 @opt.option("--samples", type=int, default=10, show_default=True, help="Number of draws of a sampled mask.")
 @opt.option("--control", type=opt.Names(CONTROLS), help="Sanity check: replace the mask or the weights first.")
+@opt.option(
+    "--dataset",
+    help="Where the data lies now, or other data that fits.  [default: the dataset in TICKET]",
+    group="data",
+)
 @opt.data_dir_option
 @opt.device_option
 @opt.quiet_option
@@ -35,6 +40,7 @@ def command(
     split: str,
     samples: int,
     control: str | None,
+    dataset: str | None,
     data_dir: Path | None,
     device: str,
     quiet: bool,
@@ -42,7 +48,8 @@ def command(
 ) -> None:
     """Print accuracy, loss and density per layer of TICKET, or of trained weights, on a split of its dataset.
 
-    First checks that the recorded validation accuracy is reproduced.
+    First checks that the data is that of the search, and that the recorded validation accuracy is reproduced. On other
+    data, which --dataset names, there is nothing to reproduce.
     """
     from supermask.runs.results import load_result
 
@@ -51,8 +58,10 @@ def command(
     require_device(device)
     from supermask.experiments.evaluate import evaluate
 
-    found = evaluate(loaded, split=split, samples=samples, control=control, data_dir=data_dir)
-    if not found.reproduced or not quiet:
+    found = evaluate(loaded, split=split, samples=samples, control=control, data_dir=data_dir, dataset=dataset)
+    for note in found.notes:
+        click.echo(note, err=True)
+    if not found.other_data and not (found.reproduced and quiet):
         click.echo(_reproduction(found), err=True)
     if as_json:
         opt.print_json(_as_dict(ticket, found))
@@ -71,7 +80,7 @@ def _reproduction(found: Evaluation) -> str:
 
 def _as_dict(path: Path, found: Evaluation) -> dict[str, object]:
     keys = ["dataset", "split", "examples", "accuracy", "loss", "density", "layers"]
-    keys += ["control"] if found.control else []
+    keys += [key for key in ("control", "other_data") if getattr(found, key)]
     if found.samples > 1:
         keys += ["accuracy_std", "samples"]
     return {"ticket": str(path), **{key: getattr(found, key) for key in keys}}

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from supermask.cli import _options as opt
-from supermask.errors import UsageError
+from supermask.errors import BadFileError, UsageError
+
+if TYPE_CHECKING:
+    from supermask.ticket import Ticket
+    from supermask.weights.trained import TrainedWeights
 
 EPILOG = """\b
 Examples:
@@ -49,9 +54,26 @@ def command(
     words = {"flattened": flattened} if flattened is not None else {}
     if words and "flattened" not in inspect.signature(exporter.encode).parameters:
         raise UsageError(f"--flattened is not for {format_name}: it keeps the order of all layers")
+    _check_code(loaded, ticket)
     data = exporter.encode(loaded, **words)
     write_atomic(path, data)
     if as_json:
         opt.print_json({"ticket": str(ticket), "format": format_name, "path": str(path), "bytes": len(data)})
     else:
         click.echo(f"{path}  {len(data):,} bytes")
+
+
+def _check_code(found: Ticket | TrainedWeights, path: Path) -> None:
+    """Refuse a ticket whose effective weights are computed by a method of the user's own that has changed."""
+    from supermask import registry
+    from supermask.runs import code
+    from supermask.ticket import Ticket
+
+    if not (isinstance(found, Ticket) and found.transforms and registry.is_own("methods", found.config.method)):
+        return
+    there = found.content.get("method code")
+    if there and there != code.fingerprint(found.config.method):
+        raise BadFileError(
+            f"{path} was made by other code (method code differs), and {found.config.method} computes its effective "
+            "weights: put the code back, or search again"
+        )

@@ -12,21 +12,60 @@ import numpy as np
 
 from supermask import registry
 from supermask.config import Config
-from supermask.data import augment
-from supermask.errors import UsageError
+from supermask.errors import BadFileError, UsageError
 from supermask.types import Dataset, Split
 
 
 def load_dataset(config: Config, data_dir: Path | None = None) -> Dataset:
-    """Load the dataset, resize it if the config says so, and hold a validation split out of train if it has none.
+    """Read the dataset of a config and split it, see `read_dataset` and `split_dataset`."""
+    return split_dataset(config, read_dataset(config, data_dir))
+
+
+def read_dataset(config: Config, data_dir: Path | None = None) -> Dataset:
+    """Read the dataset of a config as its file gives it. Needs no JAX.
+
+    Raises:
+        BadFileError: it is missing or damaged.
+    """
+    module, path = registry.load("datasets", config.dataset), find_path(config.dataset, data_dir)
+    argument = config.dataset.partition(":")[2] if hasattr(module, "load") else ""
+    argument = argument if path is None else str(path)
+    more = {"image_size": config.image_size} if getattr(module, "RESIZES", False) else {}
+    found: Dataset = getattr(module, "load", module)(data_dir or default_data_dir(), argument, **more)
+    return found
+
+
+def find_path(dataset: str, data_dir: Path | None = None) -> Path | None:
+    """Return where the data of `npz:PATH` or `folder:PATH` lies; None for datasets that are not named by a path.
+
+    A relative path is looked for in the current folder, then in the folder of datasets.
+
+    Raises:
+        BadFileError: it is in neither.
+    """
+    name, _, argument = dataset.partition(":")
+    if not argument or registry.is_own("datasets", dataset):
+        return None
+    if registry.describe("datasets", name).constants.get("ARGUMENT") != "path":
+        return None
+    path, there = Path(argument).expanduser(), (data_dir or default_data_dir()) / argument
+    if not path.exists() and there.exists():
+        return there
+    if not path.exists():
+        beside = f", neither here nor in {data_dir}" if data_dir and not path.is_absolute() else ""
+        raise BadFileError(f"{path} does not exist{beside}")
+    return path
+
+
+def split_dataset(config: Config, dataset: Dataset) -> Dataset:
+    """Resize the images if the config says so, and hold a validation split out of train if there is none.
 
     The split depends only on the number of images, not on the seed, so accuracies of different seeds are measured on
     the same images.
+
+    Raises:
+        UsageError: train or validation would have no images.
     """
-    module = registry.load("datasets", config.dataset)
-    argument = config.dataset.partition(":")[2] if hasattr(module, "load") else ""
-    more = {"image_size": config.image_size} if getattr(module, "RESIZES", False) else {}
-    dataset = getattr(module, "load", module)(data_dir or default_data_dir(), argument, **more)
     if config.image_size is not None:
         dataset = _resized(dataset, config.image_size)
     if dataset.validation is not None:
@@ -48,6 +87,8 @@ def load_dataset(config: Config, data_dir: Path | None = None) -> Dataset:
 
 
 def _resized(dataset: Dataset, size: int) -> Dataset:
+    from supermask.data import augment  # imports JAX
+
     def resized(split: Split) -> Split:
         return Split(augment.resize(split.images, size), split.labels)
 

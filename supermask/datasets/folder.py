@@ -22,6 +22,7 @@ from supermask.types import Dataset, Split
 EPOCHS = 30
 AUGMENT = "none"
 RESIZES = True
+ARGUMENT = "path"
 
 
 def load(data_dir: Path, argument: str = "", image_size: int | None = None) -> Dataset:

@@ -16,6 +16,7 @@ from supermask.types import Dataset
 
 EPOCHS = 30
 AUGMENT = "none"
+ARGUMENT = "path"
 
 
 def load(data_dir: Path, argument: str = "") -> Dataset:

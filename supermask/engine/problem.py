@@ -18,7 +18,8 @@ from supermask.archs._build import build_model, check_outputs
 from supermask.config import Config, SearchConfig
 from supermask.data import augment
 from supermask.data.feed import Pipeline
-from supermask.data.splits import load_dataset
+from supermask.data.source import Source
+from supermask.data.splits import split_dataset
 from supermask.engine import batching
 from supermask.engine.optim import make_optimizer
 from supermask.engine.sharding import Sharding
@@ -26,6 +27,7 @@ from supermask.errors import UsageError, require
 from supermask.nn.conv import convolution
 from supermask.nn.precision import at_precision
 from supermask.resolve import make_arch, make_method
+from supermask.runs.content import Content
 from supermask.types import Array, Dataset, Method, Model, Shapes, Split, Task, Tree
 from supermask.weights import inits
 from supermask.weights.parameters import Parameters, chosen, is_closed_gate, masked_shapes
@@ -44,6 +46,7 @@ class Problem:
         pipeline: how training batches are made.
         num_microbatches: number of micro-batches that a device's shard of a batch is processed in.
         sharding: sharding for one seed; `side_by_side` gives that for several.
+        content: fingerprints of the data and of the user's own code, see `runs.content`.
     """
 
     config: Config
@@ -56,6 +59,7 @@ class Problem:
     pipeline: Pipeline
     num_microbatches: int
     sharding: Sharding
+    content: Content = field(default_factory=dict)
     _initial: dict[int, tuple[Tree, Tree]] = field(default_factory=dict, repr=False)
 
     @property
@@ -108,13 +112,17 @@ def on_this_machine(config: AnyConfig) -> AnyConfig:
     return config.replace(devices=batching.devices(config))
 
 
-def load_problem(config: Config, data_dir: Path | None = None) -> Problem:
+def load_problem(config: Config, data: Path | Source | None = None) -> Problem:
     """Build the problem of a resolved config; load its dataset, downloading it if it is missing.
 
+    Args:
+        data: folder of datasets, or where the dataset is read from.
+
     Raises:
-        UsageError, BadFileError, SupermaskError: as raised by `load_dataset` and `build`.
+        UsageError, BadFileError, SupermaskError: as raised by `read_dataset`, `split_dataset` and `build`.
     """
-    return build(config, load_dataset(config, data_dir))
+    source = data if isinstance(data, Source) else Source(config, data)
+    return replace(build(config, split_dataset(config, source.take())), content=source.content)
 
 
 def outline(config: Config, data_dir: Path | None = None) -> Problem:

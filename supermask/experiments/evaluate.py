@@ -12,14 +12,14 @@ import numpy as np
 from supermask.config import CONTROLS, SPLITS
 from supermask.core import Parametrization, mask_search, weight_training
 from supermask.engine.evaluator import SAMPLES, Evaluator
-from supermask.engine.problem import AnyConfig, Problem, load_problem, on_this_machine
+from supermask.engine.problem import AnyConfig, Problem, build, on_this_machine
 from supermask.errors import BadFileError, UsageError, require
+from supermask.experiments.content import Found, Origin
 from supermask.experiments.controls import control as control_of
 from supermask.resolve import resolve
 from supermask.ticket import Ticket
 from supermask.types import Shapes, Split, Tree
 from supermask.weights.layers import as_factors
-from supermask.weights.trained import TrainedWeights
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,9 @@ class Evaluation:
         samples: number of draws; 1 for a mask that is not sampled.
         layers: the rows of `Ticket.layers`.
         control: the control that was applied before scoring, or None; see `controls`.
+        other_data: what differs from the ticket's data, if it was evaluated on other data; then no validation accuracy
+            can be reproduced.
+        notes: what a reader of the numbers should know, one line each.
         val_accuracy: accuracy on the validation split, measured now.
         recorded_val_accuracy: the same accuracy as recorded in the ticket.
     """
@@ -49,6 +52,8 @@ class Evaluation:
     val_accuracy: float
     recorded_val_accuracy: float
     control: str | None = None
+    other_data: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def reproduced(self) -> bool:
@@ -57,14 +62,15 @@ class Evaluation:
 
 
 def evaluate(
-    ticket: Ticket | TrainedWeights,
+    ticket: Found,
     *,
     split: str = "test",
     samples: int = SAMPLES,
     control: str | None = None,
     data_dir: str | Path | None = None,
+    dataset: str | None = None,
 ) -> Evaluation:
-    """Evaluate a ticket, or trained weights, on a split of their dataset.
+    """Evaluate a ticket, or trained weights, on a split of their dataset, or of another one that fits.
 
     The recorded validation accuracy is computed again first; this shows whether the ticket gives the same results on
     this machine.
@@ -75,27 +81,24 @@ def evaluate(
         samples: number of draws of a sampled mask.
         control: a name in `config.CONTROLS`: replace the ticket's mask or weights before scoring.
         data_dir: folder of datasets; the user's cache folder by default.
+        dataset: where the data lies now, or other data to evaluate on; the ticket's dataset by default. Other data is
+            normalised as the ticket's was.
 
     Raises:
-        UsageError: unknown split or control, or `samples` below 1.
-        BadFileError: the dataset is missing, damaged or not the ticket's; or the weights differ.
+        UsageError: unknown split, control or dataset, or `samples` below 1.
+        BadFileError: the dataset is missing or damaged, does not fit, or is not the ticket's and not named by
+            `dataset`; the weights differ; or the user's own code has changed and the validation accuracy with it.
     """
-    require("split", split, SPLITS)
-    if control is not None:
-        require("control", control, CONTROLS)
-        if not isinstance(ticket, Ticket):
-            raise UsageError("controls replace the mask or the frozen weights of a ticket; these are trained weights")
-    if samples < 1:
-        raise UsageError(f"samples is {samples}; it must be 1 or more")
+    _check_words(ticket, split, samples, control)
     weights = ticket.weights() if isinstance(ticket, Ticket) else ticket.weights
-    config = on_this_machine(resolve(_for_here(ticket.config)))
-    problem = load_problem(config, Path(data_dir) if data_dir else None)
-    _check_shapes(problem.model.weights, ticket)
+    problem, origin = _problem_of(ticket, dataset, Path(data_dir) if data_dir else None)
     validation, chosen = problem.dataset.validation, getattr(problem.dataset, split)
     assert validation is not None
     draws = int(ticket.metrics.get("val_samples", SAMPLES))
     scorer = _Scorer(problem, ticket, weights)
     on_validation = scorer.score(validation, draws)
+    val_accuracy = float(on_validation[1].mean())
+    origin.check_code(ticket, reproduced=val_accuracy == ticket.metrics["val_accuracy"])
     if control is not None:
         assert isinstance(ticket, Ticket)
         ticket = control_of(ticket, control)
@@ -103,7 +106,7 @@ def evaluate(
     same = split == "validation" and control is None and samples == draws
     losses, accuracies = on_validation if same else scorer.score(chosen, samples)
     return Evaluation(
-        dataset=ticket.config.dataset,
+        dataset=problem.config.dataset,
         split=split,
         examples=len(chosen),
         accuracy=float(accuracies.mean()),
@@ -112,10 +115,31 @@ def evaluate(
         loss=float(losses.mean()),
         density=ticket.density,
         layers=ticket.layers(),
-        val_accuracy=float(on_validation[1].mean()),
+        val_accuracy=val_accuracy,
         recorded_val_accuracy=ticket.metrics["val_accuracy"],
         control=control,
+        other_data=origin.other_data,
+        notes=origin.notes,
     )
+
+
+def _check_words(ticket: Found, split: str, samples: int, control: str | None) -> None:
+    require("split", split, SPLITS)
+    if control is not None:
+        require("control", control, CONTROLS)
+        if not isinstance(ticket, Ticket):
+            raise UsageError("controls replace the mask or the frozen weights of a ticket; these are trained weights")
+    if samples < 1:
+        raise UsageError(f"samples is {samples}; it must be 1 or more")
+
+
+def _problem_of(ticket: Found, dataset: str | None, data_dir: Path | None) -> tuple[Problem, Origin]:
+    asked = _for_here(ticket.config.replace(dataset=dataset) if dataset else ticket.config)
+    config = on_this_machine(resolve(asked))
+    origin = Origin.of(ticket, config, data_dir, named=dataset is not None)
+    problem = build(config, origin.dataset)
+    _check_shapes(problem.model.weights, ticket)
+    return problem, origin
 
 
 @dataclass(frozen=True)
@@ -123,7 +147,7 @@ class _Scorer:
     """Scores one ticket, or trained network, with weights that are already verified."""
 
     problem: Problem
-    found: Ticket | TrainedWeights
+    found: Found
     weights: Tree
 
     def score(self, split: Split, samples: int) -> tuple[np.ndarray, np.ndarray]:
@@ -152,7 +176,7 @@ def _for_here(config: AnyConfig) -> AnyConfig:
     return config.replace(devices=None, micro_batch=None, precision=precision, **alone)
 
 
-def _check_shapes(here: Shapes, ticket: Ticket | TrainedWeights) -> None:
+def _check_shapes(here: Shapes, ticket: Found) -> None:
     there = ticket.shapes
     if here == there:
         return

@@ -35,6 +35,7 @@ class RunOptions:
         path: the run folder; None derives a name in `root` from the config.
         root: the folder for run folders.
         data_dir: folder of datasets; the user's cache folder by default.
+        dataset: where the data lies now, named as in a config, if it has moved since the run began.
         device: auto, cpu or gpu, to set up JAX before it is imported; None leaves that to the caller.
         force: start over, whatever the run folder holds.
         embed_weights: store the frozen weights in tickets.
@@ -45,6 +46,7 @@ class RunOptions:
     path: Path | None = None
     root: Path = Path("runs")
     data_dir: Path | None = None
+    dataset: str | None = None
     device: str | None = None
     force: bool = False
     embed_weights: bool = False

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from supermask.config import Config
+from supermask.data.source import Source
 from supermask.engine.callbacks import Callbacks
 from supermask.errors import DiskError, DivergedError, StoppedError
+from supermask.experiments.content import check_finished, check_moved
 from supermask.experiments.options import Rows, RunOptions, RunResult
 from supermask.experiments.session import Session
 from supermask.resolve import resolve
@@ -30,7 +32,11 @@ class Experiment(Protocol):
 
 
 def run_experiment(
-    experiment: Callable[[], Experiment], config: Config, options: RunOptions, stopping: Stopping | None = None
+    experiment: Callable[[], Experiment],
+    config: Config,
+    options: RunOptions,
+    stopping: Stopping | None = None,
+    named_after: Config | None = None,
 ) -> RunResult:
     """Return the results in a run folder if its run is finished; otherwise run it, resuming at its newest checkpoint.
 
@@ -40,16 +46,19 @@ def run_experiment(
         config: resolved.
         experiment: called once JAX is set up.
         stopping: turns signals into requests to stop; None does so for the duration of this call.
+        named_after: the config that decides the name of the default run folder, if it is another one.
 
     Raises:
         RunFolderError, UsageError, BadFileError, DivergedError: see `claimed`, `finished`, `load_problem`, `Trainer`.
     """
     if stopping is None:
         with Stopping(ends_process=False) as stopping:
-            return run_experiment(experiment, config, options, stopping)
-    path = options.path or run_path(options.root, config)
+            return run_experiment(experiment, config, options, stopping, named_after)
+    source = Source(config, options.data_dir, options.dataset)
+    path = options.path or run_path(options.root, named_after or config, source)
     if path.is_symlink():
         path = path.resolve()  # fill the folder that the link points to, and keep the link
+    check_moved(path, options)
     if config.devices is None and not options.force:
         # Resume with the number of devices that the run began with, even on a machine with another number of cores.
         config = config.replace(devices=devices_of(path))
@@ -64,6 +73,7 @@ def run_experiment(
         rows = finished(path, config if config.devices else _here(config, options))
         if rows is None:
             return None
+        check_finished(path, source, options.note)
         options.note(f"{path} is finished; this is its result (--force starts over)")
         return RunResult(path, rows, known=True)
 
@@ -74,15 +84,15 @@ def run_experiment(
         try:
             config = _here(config, options)
             # Another process may have finished the run between our check and our claim.
-            return known() or _run_in(folder, experiment, config, options, stopping)
+            return known() or _run_in(folder, experiment, config, source, options, stopping)
         finally:
             stopping.clean_up = lambda: None
 
 
-def run_path(root: Path, config: Config) -> Path:
-    """The run folder of a resolved config, unless the user names one."""
+def run_path(root: Path, config: Config, source: Source | None = None) -> Path:
+    """The run folder of a resolved config, unless the user names one; `source` is where its data lies."""
     names = {key: getattr(config, key) for key in ("arch", "dataset", "method") if hasattr(config, key)}
-    return default_path(root, config, resolve(type(config)(**names)))
+    return default_path(root, config, resolve(type(config)(**names)), (source or Source(config)).named)
 
 
 def _here(config: Config, options: RunOptions) -> Config:
@@ -94,14 +104,21 @@ def _here(config: Config, options: RunOptions) -> Config:
 
 
 def _run_in(
-    folder: RunFolder, experiment: Callable[[], Experiment], config: Config, options: RunOptions, stopping: Stopping
+    folder: RunFolder,
+    experiment: Callable[[], Experiment],
+    config: Config,
+    source: Source,
+    options: RunOptions,
+    stopping: Stopping,
 ) -> RunResult:
     """Run in a claimed folder and close it; see `run_experiment`."""
     from supermask.engine.problem import load_problem
 
     folder.require_owner(config, options.force)
-    problem = load_problem(config, options.data_dir)  # before `begin`, which under --force removes a checkpoint
-    folder.begin(config, force=options.force)
+    made_of = source.content | source.files
+    folder.require_owner(config, options.force, made_of)  # other data may not even fit the network
+    problem = load_problem(config, source)  # before `begin`, which under --force removes a checkpoint
+    folder.begin(config, made_of, force=options.force)
     options.note(f"{config.label} on {config.dataset}, {config.arch}: run folder {folder.path}")
     if problem.pipeline.batch_size != config.batch_size:
         options.note(

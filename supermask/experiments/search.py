@@ -137,6 +137,7 @@ def _ticket(problem: Problem, seed: int, candidate: Candidate, metrics: dict[str
         metrics=metrics,
         transforms=type(method).effective is not Method.effective,
         versions=versions(),
+        content=problem.content,
     )
 
 

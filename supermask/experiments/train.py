@@ -18,6 +18,7 @@ from supermask.experiments.search import versions
 from supermask.experiments.seeds import Phases, SeedExperiment, SeedGroup, Unsaved, seed_groups
 from supermask.experiments.session import Session
 from supermask.resolve import hash_of, resolve
+from supermask.runs.content import differences
 from supermask.ticket import Ticket
 from supermask.types import Tree
 from supermask.weights.trained import TrainedWeights
@@ -56,7 +57,7 @@ def groups(problem: Problem, phases: Phases) -> Iterator[tuple[SeedGroup, list[T
     config = problem.config
     assert isinstance(config, TrainConfig)
     trainer = Trainer(problem, weight_training, problem.side_by_side())
-    begin, mask = _beginning(problem, config)
+    begin, mask = _beginning(problem, config, phases.callbacks)
     for group in seed_groups(trainer, begin, phases):
         trained = [
             TrainedWeights(
@@ -68,13 +69,16 @@ def groups(problem: Problem, phases: Phases) -> Iterator[tuple[SeedGroup, list[T
                 metrics=candidate.metrics,
                 versions=versions(),
                 parameters=problem.parameters,
+                content=problem.content,
             )
             for seed, candidate in zip(group.state.seeds, group.chosen, strict=False)
         ]
         yield group, trained
 
 
-def _beginning(problem: Problem, config: TrainConfig) -> tuple[Callable[[int], tuple[Tree, Start]], Tree]:
+def _beginning(
+    problem: Problem, config: TrainConfig, callbacks: Iterable[Callback]
+) -> tuple[Callable[[int], tuple[Tree, Start]], Tree]:
     """Return (the `begin` function of `seed_groups`, the mask for the result files)."""
     if config.ticket is None:
         return (lambda seed: ({}, (problem.weights(seed), {}))), {}
@@ -86,6 +90,9 @@ def _beginning(problem: Problem, config: TrainConfig) -> tuple[Callable[[int], t
             f"{config.ticket} is of {ticket.config.arch} on images of {ticket.image_shape}, not of {config.arch} on "
             f"{problem.dataset.train.images.shape[1:]}: leave out what differs"
         )
+    if other := differences(ticket.content, problem.content):
+        for callback in callbacks:
+            callback.on_note(f"note: {config.ticket} was found on other data or code: {'; '.join(other)}")
     weights, factors = ticket.for_training()
     kept = all(((factor == 0) | (factor == 1)).all() for factor in factors.values())
     mask = {name: factor != 0 for name, factor in factors.items()} if kept else factors

@@ -10,20 +10,20 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from supermask.config import Config
 from supermask.errors import BadFileError, DiskError, RunFolderError, one_line
-from supermask.runs import checkpoints
+from supermask.runs import checkpoints, content
 from supermask.runs.index import check_owner, hidden_path, is_free
 from supermask.storage.atomic import empty_folder, lock_folder, remove_folder, sync_file, sync_folder, write_atomic
 from supermask.types import Tree
 
 OWN_FILES = re.compile(
-    r"config\.json|metrics\.jsonl|result\.json|(ticket-s|weights-s|checkpoint-)\d+\.safetensors|\..*"
+    r"config\.json|content\.json|metrics\.jsonl|result\.json|(ticket-s|weights-s|checkpoint-)\d+\.safetensors|\..*"
 )
 
 
@@ -49,26 +49,33 @@ class RunFolder:
         """The folder that holds the files until the run is closed."""
         return self._hidden
 
-    def require_owner(self, config: Config, force: bool) -> None:
-        """Check that what is there is a run of this config, or that `force` may replace it.
+    def require_owner(self, config: Config, force: bool, made_of: Mapping[str, str] | None = None) -> None:
+        """Check that what is there is a run of this config, made of this data and code, or that `force` may replace it.
 
         Raises:
             RunFolderError: it is not.
         """
         if not is_free(self.path) and not (force and (self.path / "config.json").is_file()):
             check_owner(self.path, config)
+        if not force and made_of:
+            content.check(self.path, made_of)
+            if checkpoints.paths(self._hidden):
+                content.check(self._hidden, made_of, named=self.path)
 
-    def begin(self, config: Config, *, force: bool = False) -> None:
+    def begin(self, config: Config, made_of: Mapping[str, str] | None = None, *, force: bool = False) -> None:
         """Resume a run of this config that was stopped or killed, or start over if `force` is set.
 
         Such a run left checkpoints in the folder or in the hidden one beside it; the newest intact one is put into
         `resumed`.
 
+        Args:
+            made_of: fingerprints of data and code, see `runs.content`.
+
         Raises:
-            RunFolderError: the folder belongs to another config, and `force` is not set.
+            RunFolderError: the folder belongs to another config or to other data, and `force` is not set.
             BadFileError: there are checkpoints, and none is intact.
         """
-        self.require_owner(config, force)
+        self.require_owner(config, force, made_of)
         mine, stopped = checkpoints.paths(self._hidden), checkpoints.paths(self.path)
         if force or not mine or (stopped and stopped[-1].name > mine[-1].name):
             empty_folder(self._hidden)
@@ -80,6 +87,8 @@ class RunFolder:
             for file in self._hidden.glob(".*"):
                 file.unlink()  # a partial file that the dead process was writing
         write_atomic(self._hidden / "config.json", _json(config.to_dict()))
+        if made_of:
+            write_atomic(self._hidden / content.FILE, _json(dict(made_of)))
         (self._hidden / "metrics.jsonl").touch()
         self._go_on()
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from supermask.config import Config, SearchConfig
 from supermask.errors import BadFileError, RunFolderError, UsageError
+from supermask.runs.content import combined
 from supermask.runs.results import config_class, load_result, moved, read_object
 from supermask.storage.atomic import read_bytes
 
@@ -17,18 +19,20 @@ NUMBERS = ("val_accuracy", "train_accuracy", "density", "epochs")
 """The numbers that the result of each seed must have."""
 
 
-def default_path(root: Path, config: Config, defaults: Config) -> Path:
+def default_path(root: Path, config: Config, defaults: Config, content: Mapping[str, str] | None = None) -> Path:
     """ROOT/ARCH-DATASET-METHOD-dDENSITY-sSEED-HASH8, or ROOT/ARCH-DATASET-train-sSEED-HASH8.
 
-    Both configs are resolved; `defaults` is the same arch, dataset and method with nothing else set.
+    Both configs are resolved; `defaults` is the same arch, dataset and method with nothing else set. `content` tells
+    runs of the same config apart, see `runs.content`; without it, as with all that is built in, the config decides.
     """
+    digest = config.digest(defaults)
     parts = [
         config.arch,
         config.dataset,
         config.label,
         *([f"d{config.density:g}"] if isinstance(config, SearchConfig) else []),
         f"s{config.seed}",
-        config.digest(defaults),
+        combined(dict(content) | {"config": digest})[:8] if content else digest,
     ]
     return root / "-".join(
         re.sub(r"[^\w.+]+", "_" if part.startswith(("npz:", "folder:")) else "-", part)[-60:] for part in parts

@@ -70,6 +70,17 @@ class Run:
             raise BadFileError(f"{path} is not a complete run folder: {one_line(error)}") from error
 
     @cached_property
+    def content(self) -> dict[str, str]:
+        """Fingerprints of the data and of the user's own code, see `runs.content`; {} in runs of earlier versions.
+
+        Raises:
+            BadFileError: their file is damaged.
+        """
+        from supermask.runs import content  # imports this module
+
+        return content.read(self.path)
+
+    @cached_property
     def metrics(self) -> dict[str, np.ndarray]:
         """metrics.jsonl as one array per column: seed, epoch, loss, train_accuracy, val_accuracy, density, ...
 

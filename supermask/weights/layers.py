@@ -102,6 +102,18 @@ def check_metrics(document: dict[str, Any]) -> None:
             raise ValueError(f"its {key} is no number")
 
 
+def read_content(document: dict[str, Any]) -> dict[str, str]:
+    """The fingerprints of data and code that a file's document holds, see `runs.content`; {} in earlier files.
+
+    Raises:
+        ValueError: they are not text.
+    """
+    content = document.get("content", {})
+    if not isinstance(content, dict) or not all(isinstance(value, str) for value in content.values()):
+        raise ValueError("its content is not an object of names and texts")
+    return content
+
+
 def grouped(tensors: Tree, names: tuple[str, ...]) -> dict[str, Tree]:
     """The tensors by what stands before their first `/`.
 

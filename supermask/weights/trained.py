@@ -26,6 +26,7 @@ from supermask.weights.layers import (
     layer_rows,
     mask_kind,
     packed,
+    read_content,
     read_shapes,
     unpacked,
 )
@@ -47,6 +48,7 @@ class TrainedWeights:
         state: batch statistics, {} for networks without batch norm.
         metrics: loss, train_accuracy, val_accuracy, epochs.
         versions: of the libraries that made it.
+        content: fingerprints of the data and of the user's own code, see `runs.content`; {} in earlier files.
         path: the file it was loaded from.
         parameters: roles of parameters; for those left out, the rule by rank holds.
     """
@@ -58,6 +60,7 @@ class TrainedWeights:
     state: Tree
     metrics: dict[str, float]
     versions: dict[str, str] = field(default_factory=dict)
+    content: dict[str, str] = field(default_factory=dict)
     path: Path | None = None
     parameters: Parameters = field(default_factory=dict)
 
@@ -101,6 +104,7 @@ class TrainedWeights:
             "image_shape": list(self.image_shape),
             "metrics": self.metrics,
             "versions": self.versions,
+            **({"content": self.content} if self.content else {}),
         }
         rows, _ = to_document(self.parameters, {})
         return seal(document | rows, tensors | packed(self.mask))
@@ -144,6 +148,7 @@ class TrainedWeights:
                 state=groups["stats"],
                 metrics=document["metrics"],
                 versions=document["versions"],
+                content=read_content(document),
                 path=path,
                 parameters=from_document(document, {}, shapes)[0],
             )

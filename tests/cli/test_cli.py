@@ -171,7 +171,13 @@ def test_search_progress_goes_to_stderr(run):
 
 
 def test_search_writes_a_whole_run_folder(run):
-    assert sorted(snapshot(run.path)) == ["config.json", "metrics.jsonl", "result.json", "ticket-s0.safetensors"]
+    assert sorted(snapshot(run.path)) == [
+        "config.json",
+        "content.json",
+        "metrics.jsonl",
+        "result.json",
+        "ticket-s0.safetensors",
+    ]
     assert [item.name for item in run.path.parent.iterdir()] == [run.path.name]
     rows = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [1, 2]
@@ -491,6 +497,55 @@ def test_eval_of_a_ticket_that_does_not_fit_its_arch(ticket):
     loaded = Ticket.load(ticket)
     replace(loaded, config=loaded.config.replace(width=0.5)).save(ticket)
     assert "dense1/kernel" in call("eval", ticket).refused(3)
+
+
+def write_npz(path, value=0):
+    """40 + 20 images of two classes."""
+    path.parent.mkdir(exist_ok=True)
+    arrays = {}
+    for part, count in (("train", 40), ("test", 20)):
+        images = np.full((count, 8, 8), value, np.uint8)
+        images[1::2, :4] = 200
+        arrays |= {f"x_{part}": images, f"y_{part}": np.arange(count) % 2}
+    np.savez(path, **arrays)
+
+
+def test_eval_where_the_data_is_now_and_on_other_data(here):
+    write_npz(here / "a.npz")
+    [row] = call(*TINY, "--dataset", "npz:a.npz", "--out", "run").json()
+    (here / "data").mkdir()
+    shutil.move("a.npz", "data/a.npz")
+    line = call("eval", row["ticket"]).refused(3)
+    assert "a.npz does not exist; if the ticket's data has moved, --dataset says where to" in line
+    for words, name in (
+        (("--data-dir", "data"), "npz:a.npz"),
+        (("--dataset", "npz:data/a.npz"), "npz:data/a.npz"),
+    ):
+        answer = call("eval", row["ticket"], "--json", *words)
+        assert answer.json()[0]["dataset"] == name
+        assert answer.err == f"validation accuracy {row['val_accuracy']:.4f} reproduced\n"
+    write_npz(here / "a.npz", value=9)
+    assert "npz:a.npz is not the data of run/ticket-s0.safetensors: train images differ" in (
+        call("eval", row["ticket"], "--data-dir", "data").refused(3)
+    )
+    answer = call("eval", row["ticket"], "--dataset", "npz:a.npz", "--json", "-q")
+    assert answer.err == "note: npz:a.npz is other data than the ticket's: train images differ; test images differ\n"
+    assert answer.json()[0]["other_data"] == ["train images differ", "test images differ"]
+
+
+def test_a_run_whose_data_has_moved_is_resumed_where_it_is_now(here):
+    write_npz(here / "a.npz")
+    [row] = call(*TINY, "--dataset", "npz:a.npz", "--out", "run").json()
+    shutil.move("a.npz", "b.npz")
+    resume = ("search", "--resume", "run", "--json", "-q")
+    answer = call(*resume, "--dataset", "npz:b.npz")
+    assert (answer.code, answer.err, answer.json()) == (0, "", [row])
+    write_npz(here / "b.npz", value=9)
+    assert "run was made of other data or code (train images differ" in call(*resume, "--dataset", "npz:b.npz").refused(
+        4
+    )
+    shutil.move("b.npz", "a.npz")
+    assert "train images differ" in call(*TINY, "--dataset", "npz:a.npz", "--out", "run").refused(4)
 
 
 # export
