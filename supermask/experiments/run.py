@@ -71,6 +71,8 @@ def run_experiment(
         return result
     with claimed(path) as folder:
         stopping.clean_up = folder.discard
+        if folder.lock.note:
+            options.note(f"warning: {folder.lock.note}")
         try:
             config = _here(config, options)
             # Another process may have finished the run between our check and our claim.
