@@ -19,7 +19,7 @@ from supermask.config import Config
 from supermask.errors import UsageError
 from supermask.experiments.options import RunOptions, RunResult
 from supermask.resolve import resolve
-from supermask.runtime.devices import choose_device
+from supermask.runtime.devices import choose_device, require_device
 from supermask.runtime.stopping import Stopping
 
 if TYPE_CHECKING:
@@ -129,6 +129,7 @@ def run(
 
 
 def _print_config(config: Config, call: Call) -> None:
+    require_device(call.device)
     from supermask.engine.problem import on_this_machine
 
     indent = None if call.as_json else 2

@@ -10,6 +10,7 @@ import click
 from supermask.cli import _options as opt
 from supermask.config import CONTROLS, SPLITS
 from supermask.runtime.devices import choose_device, require_device
+from supermask.runtime.numerics import fixed_numerics
 
 if TYPE_CHECKING:
     from supermask.experiments.evaluate import Evaluation
@@ -51,7 +52,8 @@ def command(
     require_device(device)
     from supermask.experiments.evaluate import evaluate
 
-    found = evaluate(loaded, split=split, samples=samples, control=control, data_dir=data_dir)
+    with fixed_numerics(opt.printer(quiet)):
+        found = evaluate(loaded, split=split, samples=samples, control=control, data_dir=data_dir)
     if not found.reproduced or not quiet:
         click.echo(_reproduction(found), err=True)
     if as_json:

@@ -13,6 +13,7 @@ from supermask import registry
 from supermask.config import Config
 from supermask.data import augment
 from supermask.errors import UsageError
+from supermask.runtime.places import NO_HOME, cache_folder, expand
 from supermask.types import Dataset, Split
 
 
@@ -54,8 +55,7 @@ def _part(split: Split, index: np.ndarray) -> Split:
 
 
 def default_data_dir() -> Path:
-    """The folder named by SUPERMASK_DATA_DIR, or else a folder in the user's cache."""
-    import platformdirs
-
-    named = os.environ.get("SUPERMASK_DATA_DIR")
-    return Path(named) if named else Path(platformdirs.user_cache_dir("supermask")) / "data"
+    """The folder named by SUPERMASK_DATA_DIR, or else a folder in the user's cache; see `NO_HOME`."""
+    if named := os.environ.get("SUPERMASK_DATA_DIR"):
+        return expand(named)
+    return (cache_folder() or NO_HOME) / "data"

@@ -16,6 +16,7 @@ import numpy as np
 from supermask.datasets._check import check, reading, times
 from supermask.datasets._stats import mean_std
 from supermask.errors import BadFileError, SupermaskError, UsageError, one_line
+from supermask.runtime.places import expand
 from supermask.types import Dataset, Split
 
 EPOCHS = 30
@@ -40,7 +41,7 @@ def load(data_dir: Path, argument: str = "") -> Dataset:
     """
     if not argument:
         raise UsageError("dataset folder needs the path of a folder: folder:PATH")
-    root = Path(argument).expanduser()
+    root = expand(argument)
     with reading(root):
         if not root.is_dir():
             raise BadFileError(f"{root} {'is not a folder' if root.exists() else 'does not exist'}")

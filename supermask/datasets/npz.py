@@ -18,6 +18,7 @@ import numpy as np
 from supermask.datasets._check import check, reading
 from supermask.datasets._stats import mean_std
 from supermask.errors import BadFileError, UsageError, one_line
+from supermask.runtime.places import expand
 from supermask.types import Dataset, Split
 
 EPOCHS = 30
@@ -44,7 +45,7 @@ def load(data_dir: Path, argument: str = "") -> Dataset:
     """
     if not argument:
         raise UsageError("dataset npz needs the path of a file: npz:PATH")
-    path = Path(argument).expanduser()
+    path = expand(argument)
     with reading(path), path.open("rb") as file:
         try:
             with zipfile.ZipFile(file) as archive:

@@ -26,6 +26,7 @@ from supermask.errors import UsageError, require
 from supermask.nn.conv import convolution
 from supermask.nn.precision import at_precision
 from supermask.resolve import make_arch, make_method
+from supermask.runtime.devices import require_device
 from supermask.types import Array, Dataset, Method, Model, Shapes, Task, Tree
 from supermask.weights import inits
 from supermask.weights.shapes import maskable
@@ -75,9 +76,11 @@ def on_this_machine(config: AnyConfig) -> AnyConfig:
     """Fill in what depends on the machine, the number of devices, in a resolved config.
 
     Raises:
-        UsageError: more devices than there are, a precision that the device does not have, an unknown init.
+        UsageError: more devices than there are, a precision that the device does not have, an unknown init; JAX does
+            not start.
     """
     require("init", config.init, inits.INITS)
+    require_device("auto")
     if config.precision == "tf32" and jax.default_backend() != "gpu":
         raise UsageError("precision tf32 is one of NVIDIA GPUs, and JAX sees none; take f32 or bf16")
     return config.replace(devices=batching.devices(config))

@@ -16,6 +16,8 @@ from supermask.engine.problem import AnyConfig, Problem, load_problem, on_this_m
 from supermask.errors import BadFileError, UsageError, require
 from supermask.experiments.controls import control as control_of
 from supermask.resolve import resolve
+from supermask.runtime.numerics import fixed_numerics
+from supermask.runtime.places import expand
 from supermask.ticket import Ticket
 from supermask.types import Shapes, Split, Tree
 from supermask.weights.layers import as_factors
@@ -56,6 +58,7 @@ class Evaluation:
         return self.val_accuracy == self.recorded_val_accuracy
 
 
+@fixed_numerics()
 def evaluate(
     ticket: Ticket | TrainedWeights,
     *,
@@ -89,7 +92,7 @@ def evaluate(
         raise UsageError(f"samples is {samples}; it must be 1 or more")
     weights = ticket.weights() if isinstance(ticket, Ticket) else ticket.weights
     config = on_this_machine(resolve(_for_here(ticket.config)))
-    problem = load_problem(config, Path(data_dir) if data_dir else None)
+    problem = load_problem(config, expand(data_dir) if data_dir else None)
     _check_shapes(problem.model.weights, ticket)
     validation, chosen = problem.dataset.validation, getattr(problem.dataset, split)
     assert validation is not None

@@ -15,6 +15,7 @@ from supermask.resolve import resolve
 from supermask.runs.folder import RunFolder, claimed
 from supermask.runs.index import default_path, devices_of, finished, is_open
 from supermask.runtime.devices import choose_device, offer_cpu_devices, require_device
+from supermask.runtime.numerics import fixed_numerics
 from supermask.runtime.stopping import Stopping
 
 if TYPE_CHECKING:
@@ -75,8 +76,9 @@ def run_experiment(
             options.note(f"warning: {folder.lock.note}")
         try:
             config = _here(config, options)
-            # Another process may have finished the run between our check and our claim.
-            return known() or _run_in(folder, experiment, config, options, stopping)
+            with fixed_numerics(options.note):
+                # Another process may have finished the run between our check and our claim.
+                return known() or _run_in(folder, experiment, config, options, stopping)
         finally:
             stopping.clean_up = lambda: None
 
