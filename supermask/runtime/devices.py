@@ -92,8 +92,12 @@ def _why(error: Exception) -> str:
     named = [text for text in _platform() if not text.endswith("=cpu")]
     if named:
         return f"JAX cannot start with {' '.join(named)}: {said}; unset it, or give --device cpu"
-    others = [name for name in sorted(os.environ) if name.startswith(("JAX_", "XLA_"))]
-    return f"JAX cannot start: {said}; is a variable of the environment wrong ({', '.join(others)})?"
+    other = [name for name, value in os.environ.items() if name.startswith("JAX_") and _is_about(said, name, value)]
+    return f"JAX cannot start: {said}" + (f"; correct or unset {' or '.join(other)}" if other else "")
+
+
+def _is_about(said: str, name: str, value: str) -> bool:
+    return name.lower() in said.lower() or f"'{value}'" in said
 
 
 def _check_xla_flags() -> None:

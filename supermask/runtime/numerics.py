@@ -27,6 +27,9 @@ FIXED: dict[str, Any] = {
     # Checks that end a run with an error of their own.
     "jax_debug_nans": False,
     "jax_debug_infs": False,
+    "jax_error_checking_behavior_nan": "ignore",
+    "jax_error_checking_behavior_divide": "ignore",
+    "jax_error_checking_behavior_oob": "ignore",
     "jax_transfer_guard": None,
 }
 """Names and values in `jax.config`; the values are JAX's own defaults."""

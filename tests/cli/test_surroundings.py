@@ -45,8 +45,8 @@ def refused(process, code=2):
         (DRY_RUN, {"JAX_PLATFORMS": "abacus"}, ["JAX_PLATFORMS=abacus", "--device cpu"]),
         ((*DRY_RUN, "--device", "gpu"), {"JAX_PLATFORMS": "abacus,cpu"}, ["JAX_PLATFORMS=abacus,cpu"]),
         (("bench", "--arch", "conv2"), {"JAX_PLATFORMS": None, "JAX_PLATFORM_NAME": "abacus"}, ["JAX_PLATFORM_NAME"]),
-        (("search", "--arch", "lenet300"), {"JAX_NUM_CPU_DEVICES": "many"}, ['"many"', "JAX_NUM_CPU_DEVICES"]),
-        (("train", "--arch", "lenet300"), {"JAX_ENABLE_X64": "perhaps"}, ["'perhaps'", "JAX_ENABLE_X64"]),
+        (("search", "--arch", "lenet300"), {"JAX_NUM_CPU_DEVICES": "many"}, ['"many"', "unset JAX_NUM_CPU_DEVICES"]),
+        (("train", "--arch", "lenet300"), {"JAX_ENABLE_X64": "perhaps"}, ["'perhaps'", "unset JAX_ENABLE_X64"]),
         (DRY_RUN, {"XLA_FLAGS": "--abacus=1"}, ["XLA_FLAGS=--abacus=1", "nknown flag"]),
     ],
 )

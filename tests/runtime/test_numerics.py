@@ -27,6 +27,9 @@ OTHER = {
     "jax_exec_time_optimization_effort": -1.0,
     "jax_debug_nans": True,
     "jax_debug_infs": True,
+    "jax_error_checking_behavior_nan": "raise",
+    "jax_error_checking_behavior_divide": "raise",
+    "jax_error_checking_behavior_oob": "raise",
     "jax_transfer_guard": "disallow",
 }
 """Another value for each setting; `jax_default_device` needs a device."""
