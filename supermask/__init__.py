@@ -19,11 +19,13 @@ The lines themselves are in `core.py`, the vocabulary in `types.py`, one method 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
 from supermask._version import __version__
 
+TYPE_CHECKING = False  # `typing` is not imported: `python -m supermask` still has the current folder on the path here
 if TYPE_CHECKING:
+    from typing import Any
+
     from supermask.config import SearchConfig, TrainConfig
     from supermask.engine.callbacks import Callback, Metrics
     from supermask.errors import SupermaskError

@@ -20,6 +20,7 @@ from supermask.types import Recipe
 
 KINDS = ("methods", "archs", "datasets", "tasks", "exporters", "recipes")
 ROOT = Path(__file__).parent
+import_own: Any = importlib.import_module  # a user's own module; the command has it look in the current folder, too
 
 
 @dataclass(frozen=True)
@@ -150,11 +151,10 @@ def recipe_tables(path: Path) -> dict[str, dict[str, Any]]:
 def _load_own(kind: str, name: str) -> Any:
     module_name, _, attribute = name.partition(":")
     try:
-        module = importlib.import_module(module_name)
+        module = import_own(module_name)
     except Exception as error:
         raised = UsageError if isinstance(error, ModuleNotFoundError) else SupermaskError
-        what = f"{kind.removesuffix('s')} {name!r}"
-        raise raised(f"cannot import {module_name!r} for {what}: {one_line(error)}") from error
+        raise raised(f"cannot import {module_name!r} for {kind[:-1]} {name!r}: {one_line(error)}") from error
     if not hasattr(module, attribute):
         raise UsageError(f"{module_name!r} has no attribute {attribute!r}")
     return getattr(module, attribute)

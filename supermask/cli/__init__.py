@@ -11,8 +11,10 @@ from typing import Any
 
 import click
 
+from supermask import registry
 from supermask._version import __version__
 from supermask.errors import SupermaskError, one_line, require
+from supermask.runtime.own_modules import import_own
 
 EPILOG = """\b
 Exit codes: 0 done, 1 failed, 2 the command line is wrong, 3 an input file is bad,
@@ -65,9 +67,7 @@ def group() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and turn every expected error into one line and an exit code; this is the entry point."""
-    with suppress(FileNotFoundError):  # the current folder has been deleted
-        if os.getcwd() not in sys.path:
-            sys.path.insert(0, os.getcwd())  # `--arch mypkg.nets:MyNet` finds packages in the current folder
+    registry.import_own = import_own
     sys.exit(_run(arguments))
 
 
@@ -89,9 +89,19 @@ def _run(arguments: list[str] | None) -> int:
         return 0
     except OSError as error:
         _forget_stdout()
-        return _complain(f"{one_line(error)} (is the disk full, or the output closed?)", 1)
+        gone = "has the current folder been deleted" if not _has_folder() else "is the disk full, or the output closed"
+        return _complain(f"{one_line(error)} ({gone}?)", 1)
+    except UnicodeEncodeError as error:
+        return _complain(f"{error.object!a} has characters that {error.encoding} lacks; set LC_ALL=C.UTF-8", 1)
     except MemoryError:
         return _complain("out of memory; try a smaller --batch-size or --width", 1)
+
+
+def _has_folder() -> bool:
+    try:
+        return bool(os.getcwd())
+    except FileNotFoundError:
+        return False
 
 
 def _forget_stdout() -> None:

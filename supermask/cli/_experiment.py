@@ -19,7 +19,7 @@ from supermask.config import Config
 from supermask.errors import UsageError
 from supermask.experiments.options import RunOptions, RunResult
 from supermask.resolve import resolve
-from supermask.runtime.devices import choose_device
+from supermask.runtime.devices import choose_device, require_device
 from supermask.runtime.stopping import Stopping
 
 if TYPE_CHECKING:
@@ -141,6 +141,7 @@ def run(
 
 def _print_config(config: Config, call: Call) -> None:
     """Print the config on stdout, and on stderr what becomes of each parameter."""
+    require_device(call.device)
     from supermask.cli._tables import parameter_table
     from supermask.engine.problem import on_this_machine, outline
     from supermask.weights.parameters import rows_of

@@ -18,6 +18,7 @@ from supermask.config import Config, SearchConfig, TrainConfig
 from supermask.errors import BadFileError, UsageError, require
 from supermask.masks.allocation import ALLOCATIONS
 from supermask.resolve import TRAINING, AnyConfig
+from supermask.runtime.places import expand
 
 F = Callable[..., Any]
 RECIPE = (
@@ -33,7 +34,16 @@ RECIPE = (
     "batch_size",
 )
 _OF_RECIPE = frozenset(asdict(TRAINING))
-PATH = click.Path(path_type=Path, readable=False)  # an unreadable file is a bad file (exit code 3), not a wrong word
+
+
+class _Path(click.Path):
+    """A path in which ~ stands for the home folder, from the command line as from the environment."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert(expand(value), param, ctx)
+
+
+PATH = _Path(path_type=Path, readable=False)  # an unreadable file is a bad file (exit code 3), not a wrong word
 
 
 class Names(click.Choice[str]):
@@ -207,6 +217,11 @@ def parse_options(pairs: tuple[str, ...], flag: str = "-o") -> dict[str, Any]:
             raise UsageError(f"{flag} {pair!r} is not of the form key=value")
         found[key.replace("-", "_")] = value
     return found
+
+
+def printer(quiet: bool = False) -> Callable[[str], None]:
+    """Return a function that prints notes on stderr, or drops them under --quiet."""
+    return lambda text: None if quiet else click.echo(text, err=True)
 
 
 def print_json(value: dict[str, Any]) -> None:

@@ -93,5 +93,7 @@ def reporter(quiet: bool) -> Callback:
     """Return the callback for stderr: silent if `quiet`, a bar on a terminal that can move its cursor, else lines."""
     if quiet:
         return Callback()
-    live = sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+    live = sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
+    if not os.environ.get("COLUMNS", "-").strip("0"):
+        del os.environ["COLUMNS"]  # 0 columns or "": unknown, so rich is to ask the terminal
     return Bar() if live else Lines()

@@ -13,6 +13,7 @@ from supermask.cli._help import GroupedCommand
 from supermask.config import SearchConfig
 from supermask.errors import UsageError
 from supermask.runtime.devices import choose_device, require_device
+from supermask.runtime.numerics import fixed_numerics
 
 FIELDS = (
     "arch",
@@ -63,7 +64,8 @@ def command(
     require_device(device)
     from supermask.experiments.bench import bench
 
-    found = asdict(bench(config, shape=size, classes=classes, rounds=rounds))
+    with fixed_numerics(opt.printer()):
+        found = asdict(bench(config, shape=size, classes=classes, rounds=rounds))
     if as_json:
         named = {key: values[key] for key in ("arch", "method", "density", "precision", "conv")}
         opt.print_json({**named, "shape": list(size), **found})

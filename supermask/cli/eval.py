@@ -10,6 +10,7 @@ import click
 from supermask.cli import _options as opt
 from supermask.config import CONTROLS, SPLITS
 from supermask.runtime.devices import choose_device, require_device
+from supermask.runtime.numerics import fixed_numerics
 
 if TYPE_CHECKING:
     from supermask.experiments.evaluate import Evaluation
@@ -58,7 +59,8 @@ def command(
     require_device(device)
     from supermask.experiments.evaluate import evaluate
 
-    found = evaluate(loaded, split=split, samples=samples, control=control, data_dir=data_dir, dataset=dataset)
+    with fixed_numerics(opt.printer(quiet)):
+        found = evaluate(loaded, split=split, samples=samples, control=control, data_dir=data_dir, dataset=dataset)
     for note in found.notes:
         click.echo(note, err=True)
     if not found.other_data and not (found.reproduced and quiet):

@@ -13,6 +13,7 @@ import numpy as np
 from supermask import registry
 from supermask.config import Config
 from supermask.errors import BadFileError, UsageError
+from supermask.runtime.places import NO_HOME, cache_folder, expand
 from supermask.types import Dataset, Split
 
 
@@ -48,7 +49,7 @@ def find_path(dataset: str, data_dir: Path | None = None) -> Path | None:
         return None
     if registry.describe("datasets", name).constants.get("ARGUMENT") != "path":
         return None
-    path, there = Path(argument).expanduser(), (data_dir or default_data_dir()) / argument
+    path, there = expand(argument), (data_dir or default_data_dir()) / argument
     if not path.exists() and there.exists():
         return there
     if not path.exists():
@@ -109,8 +110,7 @@ def _part(split: Split, index: np.ndarray) -> Split:
 
 
 def default_data_dir() -> Path:
-    """The folder named by SUPERMASK_DATA_DIR, or else a folder in the user's cache."""
-    import platformdirs
-
-    named = os.environ.get("SUPERMASK_DATA_DIR")
-    return Path(named) if named else Path(platformdirs.user_cache_dir("supermask")) / "data"
+    """The folder named by SUPERMASK_DATA_DIR, or else a folder in the user's cache; see `NO_HOME`."""
+    if named := os.environ.get("SUPERMASK_DATA_DIR"):
+        return expand(named)
+    return (cache_folder() or NO_HOME) / "data"

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from supermask.datasets._whole import whole_folder
-from supermask.errors import BadFileError, one_line
+from supermask.errors import BadFileError, UsageError, one_line
+from supermask.runtime.places import NO_HOME
 
 TIMEOUT = (10.0, 30.0)
 """Seconds to wait for a connection, and for the next bytes."""
@@ -61,7 +62,10 @@ def fetch(
     Raises:
         BadFileError: no network, SUPERMASK_OFFLINE is set, every mirror failed or the folder cannot be written; the
             message names the URL and where the files belong.
+        UsageError: there is no folder to keep them in, see `NO_HOME`.
     """
+    if target.is_relative_to(NO_HOME):
+        raise UsageError(f"you have no home folder to keep {name} in (HOME is not set); name a folder with --data-dir")
     try:
         if os.environ.get("SUPERMASK_OFFLINE", "0") not in ("", "0"):
             raise _FetchError("SUPERMASK_OFFLINE is set")

@@ -17,6 +17,7 @@ from supermask.datasets._images import SUFFIXES, decode, survey
 from supermask.datasets._parts import PARTS, with_test
 from supermask.datasets._stats import mean_std
 from supermask.errors import BadFileError, UsageError
+from supermask.runtime.places import expand
 from supermask.types import Dataset, Split
 
 EPOCHS = 30
@@ -46,7 +47,7 @@ def load(data_dir: Path, argument: str = "", image_size: int | None = None) -> D
     """
     if not argument:
         raise UsageError("dataset folder needs the path of a folder: folder:PATH")
-    root = Path(argument).expanduser()
+    root = expand(argument)
     with reading(root):
         if not root.is_dir():
             raise BadFileError(f"{root} {'is not a folder' if root.exists() else 'does not exist'}")

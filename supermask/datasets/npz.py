@@ -12,6 +12,7 @@ from supermask.datasets._check import check
 from supermask.datasets._npz import read_npz
 from supermask.datasets._stats import mean_std
 from supermask.errors import UsageError
+from supermask.runtime.places import expand
 from supermask.types import Dataset
 
 EPOCHS = 30
@@ -35,7 +36,7 @@ def load(data_dir: Path, argument: str = "") -> Dataset:
     """
     if not argument:
         raise UsageError("dataset npz needs the path of a file: npz:PATH")
-    path = Path(argument).expanduser()
+    path = expand(argument)
     splits, classes = read_npz(path)
     train, test = splits["train"], splits["test"]
     return check(Dataset(train, test, classes, *mean_std(train.images), splits.get("validation")), path)

@@ -28,6 +28,7 @@ from supermask.nn.conv import convolution
 from supermask.nn.precision import at_precision
 from supermask.resolve import make_arch, make_method
 from supermask.runs.content import Content
+from supermask.runtime.devices import require_device
 from supermask.types import Array, Dataset, Method, Model, Shapes, Split, Task, Tree
 from supermask.weights import inits
 from supermask.weights.parameters import Parameters, chosen, is_closed_gate, masked_shapes
@@ -104,9 +105,11 @@ def on_this_machine(config: AnyConfig) -> AnyConfig:
     """Fill in what depends on the machine, the number of devices, in a resolved config.
 
     Raises:
-        UsageError: more devices than there are, a precision that the device does not have, an unknown init.
+        UsageError: more devices than there are, a precision that the device does not have, an unknown init; JAX does
+            not start.
     """
     require("init", config.init, inits.INITS)
+    require_device("auto")
     if config.precision == "tf32" and jax.default_backend() != "gpu":
         raise UsageError("precision tf32 is one of NVIDIA GPUs, and JAX sees none; take f32 or bf16")
     return config.replace(devices=batching.devices(config))

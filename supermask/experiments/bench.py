@@ -24,6 +24,7 @@ from supermask.engine.trainer import Trainer
 from supermask.errors import UsageError
 from supermask.nn.precision import TYPES
 from supermask.resolve import resolve
+from supermask.runtime.numerics import fixed_numerics
 from supermask.types import Dataset, Split, Tree
 
 SECONDS_PER_ROUND = 2.0
@@ -62,6 +63,7 @@ class Bench:
     rounds: int
 
 
+@fixed_numerics()
 def bench(
     config: SearchConfig, *, shape: tuple[int, int, int] = (32, 32, 3), classes: int = 10, rounds: int = 5
 ) -> Bench:

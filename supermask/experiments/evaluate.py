@@ -17,6 +17,8 @@ from supermask.errors import BadFileError, UsageError, require
 from supermask.experiments.content import Found, Origin
 from supermask.experiments.controls import control as control_of
 from supermask.resolve import resolve
+from supermask.runtime.numerics import fixed_numerics
+from supermask.runtime.places import expand
 from supermask.ticket import Ticket
 from supermask.types import Shapes, Split, Tree
 from supermask.weights.layers import as_factors
@@ -61,6 +63,7 @@ class Evaluation:
         return self.val_accuracy == self.recorded_val_accuracy
 
 
+@fixed_numerics()
 def evaluate(
     ticket: Found,
     *,
@@ -91,7 +94,7 @@ def evaluate(
     """
     _check_words(ticket, split, samples, control)
     weights = ticket.weights() if isinstance(ticket, Ticket) else ticket.weights
-    problem, origin = _problem_of(ticket, dataset, Path(data_dir) if data_dir else None)
+    problem, origin = _problem_of(ticket, dataset, expand(data_dir) if data_dir else None)
     validation, chosen = problem.dataset.validation, getattr(problem.dataset, split)
     assert validation is not None
     draws = int(ticket.metrics.get("val_samples", SAMPLES))

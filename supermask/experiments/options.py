@@ -9,6 +9,7 @@ from typing import Any
 
 from supermask.engine.callbacks import Callback
 from supermask.errors import SupermaskError, UsageError
+from supermask.runtime.places import expand
 
 Rows = list[dict[str, Any]]
 """One result per seed."""
@@ -56,7 +57,7 @@ class RunOptions:
     def __post_init__(self) -> None:
         for name in ("path", "root", "data_dir"):
             value = getattr(self, name)
-            object.__setattr__(self, name, None if value is None else Path(value))
+            object.__setattr__(self, name, None if value is None else expand(value))
 
     @classmethod
     def of(cls, run: str | Path | RunOptions, data_dir: str | Path | None, callbacks: Iterable[Callback]) -> RunOptions:
@@ -67,7 +68,7 @@ class RunOptions:
         """
         callbacks = tuple(callbacks)
         if not isinstance(run, RunOptions):
-            return cls(Path(run), data_dir=Path(data_dir) if data_dir else None, callbacks=callbacks)
+            return cls(expand(run), data_dir=expand(data_dir) if data_dir else None, callbacks=callbacks)
         if data_dir or callbacks:
             raise UsageError("run= is RunOptions, which hold data_dir and callbacks: give them there")
         return run

@@ -17,6 +17,7 @@ from supermask.resolve import resolve
 from supermask.runs.folder import RunFolder, claimed
 from supermask.runs.index import default_path, devices_of, finished, is_open
 from supermask.runtime.devices import choose_device, offer_cpu_devices, require_device
+from supermask.runtime.numerics import fixed_numerics
 from supermask.runtime.stopping import Stopping
 
 if TYPE_CHECKING:
@@ -81,10 +82,13 @@ def run_experiment(
         return result
     with claimed(path) as folder:
         stopping.clean_up = folder.discard
+        if folder.lock.note:
+            options.note(f"warning: {folder.lock.note}")
         try:
             config = _here(config, options)
-            # Another process may have finished the run between our check and our claim.
-            return known() or _run_in(folder, experiment, config, source, options, stopping)
+            with fixed_numerics(options.note):
+                # Another process may have finished the run between our check and our claim.
+                return known() or _run_in(folder, experiment, config, source, options, stopping)
         finally:
             stopping.clean_up = lambda: None
 

@@ -25,6 +25,8 @@ from supermask.experiments.run import run_experiment
 from supermask.experiments.seeds import Phases, SeedExperiment, SeedGroup, Unsaved, seed_groups
 from supermask.experiments.session import Session
 from supermask.resolve import resolve
+from supermask.runtime.numerics import fixed_numerics
+from supermask.runtime.places import expand
 from supermask.ticket import Ticket
 from supermask.types import Method, Tree
 from supermask.weights.shapes import fingerprint
@@ -58,10 +60,12 @@ def search(
         DivergedError: the loss is not finite.
         StoppedError, InterruptionError: a signal or a callback stopped a durable search; its checkpoint is saved.
     """
-    folder, config = Path(data_dir) if data_dir else None, resolve(config)
+    config = resolve(config)
     if run is None:
-        problem = load_problem(on_this_machine(config), folder)
-        return [ticket for group in groups(problem, Unsaved(tuple(callbacks))) for ticket in group.tickets]
+        phases = Unsaved(tuple(callbacks))
+        with fixed_numerics(phases.note):
+            problem = load_problem(on_this_machine(config), expand(data_dir) if data_dir else None)
+            return [ticket for group in groups(problem, phases) for ticket in group.tickets]
     options = RunOptions.of(run, data_dir, callbacks)
     result = run_experiment(Search, config, options)
     if result.stopped:

@@ -39,6 +39,11 @@ class Unsaved:
 
     callbacks: tuple[Callback, ...] = ()
 
+    def note(self, text: str) -> None:
+        """Pass a message to all callbacks."""
+        for callback in self.callbacks:
+            callback.on_note(text)
+
     def is_done(self, name: str) -> bool:
         return False
 

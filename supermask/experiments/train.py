@@ -19,6 +19,8 @@ from supermask.experiments.seeds import Phases, SeedExperiment, SeedGroup, Unsav
 from supermask.experiments.session import Session
 from supermask.resolve import hash_of, resolve
 from supermask.runs.content import differences
+from supermask.runtime.numerics import fixed_numerics
+from supermask.runtime.places import expand
 from supermask.ticket import Ticket
 from supermask.types import Tree
 from supermask.weights.trained import TrainedWeights
@@ -41,10 +43,12 @@ def train(
     Raises:
         BadFileError: also, the ticket is missing or does not fit the network.
     """
-    folder, config = Path(data_dir) if data_dir else None, resolve(config)
+    config = resolve(config)
     if run is None:
-        problem = load_problem(on_this_machine(config), folder)
-        return [found for _, trained in groups(problem, Unsaved(tuple(callbacks))) for found in trained]
+        phases = Unsaved(tuple(callbacks))
+        with fixed_numerics(phases.note):
+            problem = load_problem(on_this_machine(config), expand(data_dir) if data_dir else None)
+            return [found for _, trained in groups(problem, phases) for found in trained]
     options = RunOptions.of(run, data_dir, callbacks)
     result = run_experiment(Train, config, options)
     if result.stopped:

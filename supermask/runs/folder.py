@@ -19,7 +19,8 @@ from supermask.config import Config
 from supermask.errors import BadFileError, DiskError, RunFolderError, one_line
 from supermask.runs import checkpoints, content
 from supermask.runs.index import check_owner, hidden_path, is_free
-from supermask.storage.atomic import empty_folder, lock_folder, remove_folder, sync_file, sync_folder, write_atomic
+from supermask.storage.atomic import empty_folder, remove_folder, sync_file, sync_folder, write_atomic
+from supermask.storage.lock import Lock, lock_folder
 from supermask.types import Tree
 
 OWN_FILES = re.compile(
@@ -28,12 +29,13 @@ OWN_FILES = re.compile(
 
 
 class RunFolder:
-    """The folder of one run while it is being filled; made by `claimed`.
+    """The folder of one run while it is being filled; made, and locked, by `claimed`.
 
     Attributes:
         resumed: document and tensors of the checkpoint that the run resumes from, or None.
         phases: the result rows of each finished phase, by the phase's name.
         complaints: messages about newer checkpoints that are damaged.
+        lock: keeps other processes out.
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,6 +45,7 @@ class RunFolder:
         self.complaints: list[str] = []
         self._closed, self._copied = False, False
         self._made = [parent for parent in path.parents if not parent.exists()]
+        self.lock: Lock = lock_folder(self._hidden, path)
 
     @property
     def working(self) -> Path:
@@ -156,12 +159,16 @@ class RunFolder:
             file.unlink()
 
     def discard(self) -> None:
-        """Remove the hidden folder unless it holds checkpoints, or complete results that only need renaming."""
-        if self._closed:  # a folder with the hidden name would belong to another process now
-            return
-        worthy = checkpoints.paths(self._hidden) or (self._hidden / "result.json").exists()
-        if self._copied or not worthy:
-            remove_folder(self._hidden)
+        """Give up the lock; first remove the hidden folder unless it holds checkpoints, or complete results that only
+        need renaming."""
+        try:
+            if self._closed:  # a folder with the hidden name would belong to another process now
+                return
+            worthy = checkpoints.paths(self._hidden) or (self._hidden / "result.json").exists()
+            if self._copied or not worthy:
+                remove_folder(self._hidden)
+        finally:
+            self.lock.release()
         for parent in self._made:
             with suppress(OSError):  # not empty: something was written after all
                 parent.rmdir()
@@ -191,14 +198,10 @@ def claimed(path: Path) -> Iterator[RunFolder]:
         UsageError: the folder cannot be made.
     """
     folder = RunFolder(path)
-    lock = lock_folder(folder.working, path)
     try:
         yield folder
     finally:
-        try:
-            folder.discard()
-        finally:
-            os.close(lock)
+        folder.discard()
 
 
 def _json(value: Any) -> bytes:

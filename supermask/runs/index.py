@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
@@ -13,10 +14,13 @@ from supermask.config import Config, SearchConfig
 from supermask.errors import BadFileError, RunFolderError, UsageError
 from supermask.runs.content import combined
 from supermask.runs.results import config_class, load_result, moved, read_object
-from supermask.storage.atomic import read_bytes
+from supermask.storage.atomic import cut, read_bytes
 
 NUMBERS = ("val_accuracy", "train_accuracy", "density", "epochs")
 """The numbers that the result of each seed must have."""
+
+LONGEST = 255 - len("..unfinished.owner-removing")
+"""The longest name of a run folder, in bytes: of the names made from it, file systems take 255."""
 
 
 def default_path(root: Path, config: Config, defaults: Config, content: Mapping[str, str] | None = None) -> Path:
@@ -34,9 +38,10 @@ def default_path(root: Path, config: Config, defaults: Config, content: Mapping[
         f"s{config.seed}",
         combined(dict(content) | {"config": digest})[:8] if content else digest,
     ]
-    return root / "-".join(
-        re.sub(r"[^\w.+]+", "_" if part.startswith(("npz:", "folder:")) else "-", part)[-60:] for part in parts
-    )
+    plain = [re.sub(r"[^\w.+]+", "_" if part.startswith(("npz:", "folder:")) else "-", part)[-60:] for part in parts]
+    if len(os.fsencode("-".join(plain))) > LONGEST:
+        plain = [cut(part, 36) for part in plain]  # the hash, which stays whole, knows what is cut off
+    return root / "-".join(plain)
 
 
 def read_config(path: Path) -> dict[str, Any]:

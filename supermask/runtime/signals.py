@@ -56,7 +56,7 @@ def end(error: SupermaskError) -> None:
     """
     try:
         cursor = "\x1b[?25h" if os.isatty(2) else ""  # shows the cursor, which a progress bar hides
-        os.write(2, f"{cursor}supermask: {error}\n".encode())
+        os.write(2, f"{cursor}supermask: {error}\n".encode(errors="backslashreplace"))
     finally:  # even if stderr cannot be written
         os._exit(error.exit_code)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import sys
 from contextlib import suppress
@@ -28,7 +29,8 @@ class _Forgiving:
 
 
 def secure() -> None:
-    """Make sure that stdin, stdout and stderr are open, and that writing to stderr never fails.
+    """Make sure that stdin, stdout and stderr are open, that any text can be written, and that writing to stderr never
+    fails.
 
     A closed one is opened on the null device. Otherwise the next file to be opened would get its descriptor, and
     messages would be written into that file.
@@ -39,4 +41,20 @@ def secure() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor, which is this one
     sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
-    sys.stderr = _Forgiving(sys.stderr or os.fdopen(2, "w", closefd=False))
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+    codecs.register_error("supermask", _readable)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="supermask")  # type: ignore[union-attr]
+    if codecs.lookup(sys.stdout.encoding).name == "ascii":  # no terminal is ASCII: it is a locale that says nothing
+        sys.stdout.reconfigure(encoding="utf-8", errors="supermask")  # type: ignore[union-attr]
+    sys.stderr = _Forgiving(sys.stderr)
+
+
+def _readable(error: UnicodeError) -> tuple[bytes, int]:
+    """Replace what an encoding lacks by escapes such as \\u6570; a byte of a file name that is no text stays itself."""
+    assert isinstance(error, UnicodeEncodeError)
+    parts = [
+        bytes([ord(letter) - 0xDC00]) if "\udc80" <= letter <= "\udcff" else letter.encode("ascii", "backslashreplace")
+        for letter in error.object[error.start : error.end]
+    ]
+    return b"".join(parts), error.end

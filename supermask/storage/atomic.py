@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import os
 import shutil
 import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from supermask.errors import BadFileError, DiskError, RunFolderError, UsageError
+from supermask.errors import BadFileError, DiskError, UsageError
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -28,7 +28,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     if not path.parent.is_dir():
         raise UsageError(f"cannot write {path}: the folder {path.parent} does not exist")
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{cut(path.name, 100)}.", dir=path.parent)
     except PermissionError as error:
         raise UsageError(f"cannot write {path}: no permission to write in {path.parent}") from error
     except OSError as error:
@@ -38,7 +38,8 @@ def write_atomic(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o666 & ~_umask())
+        with suppress(OSError):  # a file system that knows no permissions
+            os.chmod(name, 0o666 & ~_umask())
         os.replace(name, path)
         sync_folder(path.parent)
     except OSError as error:
@@ -81,43 +82,15 @@ def sync_file(path: Path) -> int:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush a folder to the disk, so that a rename inside it survives a power cut."""
+    """Flush a folder to the disk, so that a rename inside it survives a power cut, where the file system can do it."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP):
+            raise
     finally:
         os.close(handle)
-
-
-def lock_folder(hidden: Path, path: Path) -> int:
-    """Create a hidden folder, unless it exists, and lock it; return the descriptor that holds the lock.
-
-    Args:
-        hidden: the folder to lock.
-        path: the run folder as the user knows it, for messages.
-
-    Raises:
-        UsageError: the folder cannot be created.
-        RunFolderError: another process holds the lock.
-    """
-    while True:
-        try:
-            hidden.mkdir(parents=True, exist_ok=True)
-            lock = os.open(hidden, os.O_RDONLY)
-        except OSError as error:
-            raise UsageError(f"cannot create the run folder {path}: {error.strerror}") from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(lock), os.stat(hidden)):
-                return lock
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            os.close(lock)
-            raise RunFolderError(
-                f"another process is writing to the run folder {path}; wait until it ends or choose another --out"
-            ) from error
-        os.close(lock)  # its owner renamed or removed it after we opened it: try again
 
 
 def read_bytes(path: Path, what: str) -> bytes:
@@ -136,6 +109,11 @@ def read_bytes(path: Path, what: str) -> bytes:
         raise BadFileError(f"{path} does not exist; it should be {what}") from error
     except OSError as error:
         raise BadFileError(f"cannot read {path}: {error.strerror}; it should be {what}") from error
+
+
+def cut(name: str, size: int) -> str:
+    """Return the end of a name, at most `size` bytes long: file systems limit bytes, not characters."""
+    return os.fsdecode(os.fsencode(name)[-size:].lstrip(bytes(range(0x80, 0xC0))))
 
 
 def _umask() -> int:

@@ -154,8 +154,15 @@ def test_a_terminal_without_line_drawing_gets_ascii():
     assert re.fullmatch(rf"seed 5-6  =+-+  500/1000  loss .*{LEFT} *", lines[-1])
 
 
-def test_a_terminal_that_cannot_move_its_cursor_gets_lines():
-    with Terminal(80, "-c", BAR, TERM="dumb") as terminal:
+def test_columns_that_say_nothing_leave_the_width_to_the_terminal():
+    with Terminal(80, "-c", BAR, COLUMNS="0") as terminal:
+        lines = terminal.finish()
+    assert re.fullmatch(rf"seed 5-6  .*  500/1000  loss .*{LEFT} *", lines[-1])
+
+
+@pytest.mark.parametrize("name", ["dumb", ""])
+def test_a_terminal_that_cannot_move_its_cursor_gets_lines(name):
+    with Terminal(80, "-c", BAR, TERM=name) as terminal:
         lines = terminal.finish()
     assert "\x1b" not in terminal.raw
     assert lines[1] == "seed 3  epoch 1/1000  loss 0.1235  val 0.1235  density 0.123  123,457 images/s"

@@ -1,8 +1,10 @@
 """Run folders: named for ever, whole or absent, of one config and one process at a time."""
 
+import errno
 import json
 import os
 import re
+import stat
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -12,8 +14,8 @@ from helpers import add_ticket, open_run
 from supermask.config import SearchConfig
 from supermask.errors import BadFileError, RunFolderError, SupermaskError, UsageError
 from supermask.runs.folder import claimed
-from supermask.runs.index import default_path, finished, read_config
-from supermask.storage.atomic import write_atomic
+from supermask.runs.index import LONGEST, default_path, finished, read_config
+from supermask.storage.atomic import cut, write_atomic
 from supermask.ticket import Ticket
 from supermask.weights import inits
 from supermask.weights.shapes import fingerprint
@@ -164,6 +166,52 @@ def test_long_dataset_path_makes_a_usable_name(tmp_path):
     path = default_path(tmp_path, config, DEFAULTS)
     fill(path, config)
     assert finished(path, config)
+
+
+FITS = "folder:/" + "abcdefghi/" * 20 + "images"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dataset": "folder:" + "数" * 70},
+        {"dataset": "npz:" + "é" * 200, "arch": "n" * 70 + ":Net", "method": "mypkg.mine:" + "M" * 70},
+        {"dataset": "folder:" + "数" * 60, "arch": "networks." + "ネ" * 40 + ":Net", "seed": 2**32 - 1},
+        {"dataset": "folder:" + "\U0001f600" * 60 + "\udcff"},
+    ],
+)
+def test_name_fits_a_file_system_that_counts_bytes(tmp_path, change):
+    config = CONFIG.replace(**change)
+    path = default_path(tmp_path, config, DEFAULTS.replace(**change))
+    assert len(os.fsencode(path.name)) <= LONGEST
+    path.name.encode()  # no character is cut in two
+    fill(path, config)
+    assert finished(path, config)
+    fill(path, config, force=True)
+
+
+def test_names_that_are_cut_differ_by_their_hash(tmp_path):
+    """In what was cut off, or in a value."""
+    names = set()
+    for dataset in ("folder:/a/" + "数" * 70, "folder:/b/" + "数" * 70):
+        for change in ({}, {"epochs": 3}):
+            config = CONFIG.replace(dataset=dataset, method="m" * 60 + ":M", **change)
+            names.add(default_path(tmp_path, config, DEFAULTS.replace(dataset=dataset, method=config.method)).name)
+    assert len(names) == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({}, "lenet300-digits-edge-popup-d0.5-s7-"),
+        ({"dataset": "folder:数/猫", "density": 0.3}, "lenet300-folder_数_猫-edge-popup-d0.3-s7-"),
+        ({"dataset": FITS}, f"lenet300-{FITS[-60:].replace('/', '_')}-edge-popup-d0.5-s7-"),
+    ],
+)
+def test_names_that_always_fitted_are_kept(tmp_path, change, name):
+    """Finished runs are found by their names."""
+    config, defaults = CONFIG.replace(**change), DEFAULTS.replace(**{**change, "density": 0.5})
+    assert default_path(tmp_path, config, defaults).name == name + config.digest(defaults)
 
 
 def test_density_of_sixteen_digits_does_not_spoil_the_name(tmp_path):
@@ -536,7 +584,31 @@ def test_failed_write_leaves_nothing(tmp_path):
     assert snapshot(tmp_path) == before
 
 
-def test_longest_file_name_can_be_written(tmp_path):
-    path = tmp_path / ("n" * 255)
+@pytest.mark.parametrize("name", ["n" * 255, "数" * 85, "a" + "é" * 127, os.fsdecode(b"\xff" * 255)])
+def test_longest_file_name_can_be_written(tmp_path, name):
+    path = tmp_path / name
     write_atomic(path, b"1")
     assert path.read_bytes() == b"1"
+    assert [item.name for item in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("size", range(1, 8))
+def test_a_name_is_cut_between_characters(size):
+    found = cut("a数é", size)
+    assert "a数é".endswith(found)
+    assert size - 3 < len(found.encode()) <= size
+
+
+def test_a_file_system_without_permissions_or_folders_to_flush_is_written_to(tmp_path, monkeypatch):
+    def chmod(path, mode):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    def fsync(handle, flush=os.fsync):
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        flush(handle)
+
+    monkeypatch.setattr(os, "chmod", chmod)
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_atomic(tmp_path / "a", b"1")
+    assert (tmp_path / "a").read_bytes() == b"1"
