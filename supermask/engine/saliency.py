@@ -64,7 +64,8 @@ class Saliency:
 
     def _outputs(self, weights: Tree, inputs: Array, train: bool) -> Array:
         key = jax.random.key(0) if train else None
-        outputs = self._problem.model.apply(weights, self._state, inputs, train=train, key=key)[0]
+        state = jax.tree.map(jnp.asarray, self._state)  # Flax writes into it, which NumPy does not let a tracer do
+        outputs = self._problem.model.apply(weights, state, inputs, train=train, key=key)[0]
         return outputs.astype(jnp.float32)
 
     def _mean_loss(self, rest: Tree, images: Array, labels: Array, maskables: Tree, temperature: float) -> Array:
