@@ -26,7 +26,7 @@ class TrainState(NamedTuple):
     Attributes:
         trainable: the arrays that the optimiser updates: scores, or weights.
         optimizer: the optimiser's state.
-        model_state: batch statistics and the like.
+        model_state: batch statistics and the like, as the steps update them; a result is scored with its own.
         method_state: a method's state other than its scores, see `Method.init_state`.
     """
 

@@ -74,6 +74,10 @@ class Pipeline:
     augment: Callable[[Array, Array], Array] | None
     normalise: Callable[[Array], Array]
 
+    def inputs(self, images: Array, key: Array, local_shard: Callable[[Array], Array]) -> Array:
+        """Return the network's inputs in training for a batch of uint8 images, or for this device's part; traced."""
+        return self.normalise(local_shard(images if self.augment is None else self.augment(key, images)))
+
 
 class Resident:
     """Keeps a whole split on the devices, as uint8; an epoch is one chunk."""
@@ -94,5 +98,4 @@ class Resident:
         order, (images, labels), pipeline = per_seed, shared, self.pipeline
         size = pipeline.batch_size
         chosen = lax.dynamic_slice(order, ((step % pipeline.steps_per_epoch) * size,), (size,))
-        x = images[chosen] if pipeline.augment is None else pipeline.augment(key, images[chosen])
-        return pipeline.normalise(local_shard(x)), local_shard(labels[chosen])
+        return pipeline.inputs(images[chosen], key, local_shard), local_shard(labels[chosen])

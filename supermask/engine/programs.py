@@ -14,6 +14,7 @@ import numpy as np
 from supermask.core import Parametrization, TrainState
 from supermask.data.feed import Chunk, Resident
 from supermask.engine.aot import Compiled
+from supermask.engine.batch_statistics import BatchStatistics
 from supermask.engine.epoch import training_program
 from supermask.engine.evaluator import Evaluator, seed_key
 from supermask.engine.problem import Problem
@@ -34,6 +35,7 @@ class CompiledSteps:
         assert dataset.validation is not None
         self.feed = Resident(dataset.train, problem.pipeline, sharding)
         self.validation = Evaluator(problem, parametrization, dataset.validation, sharding)
+        self.batch_statistics = BatchStatistics(problem, parametrization, sharding)
         self._parametrization = parametrization
         # The state and the sums are donated, so they are updated in place.
         self._train = Compiled(training_program(problem, parametrization, self.feed, sharding), donate_argnums=0)
@@ -55,7 +57,7 @@ class CompiledSteps:
 
     @property
     def compile_seconds(self) -> float:
-        programs = [self.validation.program, self._result, self._optimizer, self._train]
+        programs = [self.validation.program, self.batch_statistics.program, self._result, self._optimizer, self._train]
         if "training_split" in self.__dict__:
             programs.append(self.training_split.program)
         return sum(program.seconds for program in programs)
@@ -93,7 +95,9 @@ class CompiledSteps:
     def prepare(self, state: FitState, frozen: Any) -> None:
         """Compile everything that an epoch needs, before the first step: a stop meanwhile loses no progress."""
         chunk = next(self.feed.chunks(state.order_key, 1, 0))
-        self.validation.prepare(self.result(state, frozen)[0], state.train.model_state, frozen, state.padded_seeds)
+        arguments = (self.result(state, frozen)[0], state.train.model_state, frozen, state.padded_seeds)
+        self.batch_statistics.prepare(*arguments)
+        self.validation.prepare(*arguments)
         self._train.prepare(*self._arguments(state, frozen, chunk, 0, 0))
 
     def result(self, state: FitState, frozen: Any) -> tuple[Any, np.ndarray]:

@@ -66,6 +66,7 @@ class Saliency:
 
     def _outputs(self, weights: Tree, state: Tree, inputs: Array, train: bool) -> Array:
         key = jax.random.key(0) if train else None
+        state = jax.tree.map(jnp.asarray, state)  # Flax writes into it, which NumPy does not let a tracer do
         outputs = self._problem.model.apply(weights, state, inputs, train=train, key=key)[0]
         return outputs.astype(jnp.float32)
 

@@ -15,7 +15,7 @@ class Candidate:
 
     Attributes:
         result: see `Parametrization.result`.
-        model_state: the batch statistics that it was scored with.
+        model_state: the batch statistics that it was scored with, see `BatchStatistics`.
         metrics: epochs, loss, train_accuracy, val_accuracy.
     """
 

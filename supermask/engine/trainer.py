@@ -63,8 +63,9 @@ class Trainer:
     def evaluate(self, state: FitState, frozen: Any, split: Split) -> Sums:
         """Return sums of the current results over a split, each array of shape (draws, seeds)."""
         result, _ = self.steps.result(state, frozen)
+        model_state = self.steps.batch_statistics(result, state.train.model_state, frozen, state.padded_seeds)
         evaluator = Evaluator(self.problem, self.parametrization, split, self.sharding)
-        sums = evaluator(result, state.train.model_state, frozen, state.padded_seeds)
+        sums = evaluator(result, model_state, frozen, state.padded_seeds)
         assert sums is not None  # nobody stops it
         return sums
 
@@ -126,11 +127,12 @@ class _Fit:
         """Score the current results and make them candidates; return False if a callback stops it."""
         state = self.state
         result, density = self.steps.result(state, self.frozen)
-        scored = self.scored(self.steps.validation, result, state.train.model_state)
+        model_state = self._model_state(result)
+        scored = self.scored(self.steps.validation, result, model_state)
         if scored is None:
             return False
         _, accuracy = _means(scored)
-        host, model_state = jax.device_get((result, state.train.model_state))
+        host, model_state = jax.device_get((result, model_state))
         columns = {"loss": loss, "train_accuracy": train_accuracy, "val_accuracy": accuracy[0]}
         state.last = [
             Candidate(
@@ -149,15 +151,21 @@ class _Fit:
     def _score_untrained(self) -> None:
         """Score the results before any step, with their loss and accuracy on the training examples."""
         result, _ = self.steps.result(self.state, self.frozen)
-        scored = self.scored(self.steps.training_split, result, self.state.train.model_state)
+        scored = self.scored(self.steps.training_split, result, self._model_state(result))
         if scored is not None:
             losses, accuracies = _means(scored)
             self._score(0, losses[0], accuracies[0])
 
+    def _model_state(self, result: Any) -> Any:
+        """Return the model state that belongs to the results; None if a callback stops its estimate."""
+        state, stop = self.state, self.callbacks.should_stop
+        return self.steps.batch_statistics(result, state.train.model_state, self.frozen, state.padded_seeds, stop)
+
     def scored(self, evaluator: Evaluator, result: Any, model_state: Any, samples: int = 1) -> Sums | None:
-        """Call the evaluator; save and return None if a callback stops it."""
-        stop = self.callbacks.should_stop
-        found = evaluator(result, model_state, self.frozen, self.state.padded_seeds, samples, stop)
+        """Call the evaluator, unless the model state is None; save and return None if a callback stops it or did."""
+        stop, found = self.callbacks.should_stop, None
+        if model_state is not None:
+            found = evaluator(result, model_state, self.frozen, self.state.padded_seeds, samples, stop)
         if found is None:
             self._leave()
         return found

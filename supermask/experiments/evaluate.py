@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from supermask.config import CONTROLS, SPLITS
 from supermask.core import Parametrization, mask_search, weight_training
+from supermask.engine.batch_statistics import BatchStatistics
 from supermask.engine.evaluator import SAMPLES, Evaluator
 from supermask.engine.problem import AnyConfig, Problem, build, on_this_machine
 from supermask.errors import BadFileError, UsageError, require
@@ -82,7 +83,7 @@ def evaluate(
         ticket: a ticket, whose weights are drawn again and verified, or trained weights.
         split: test, validation or train.
         samples: number of draws of a sampled mask.
-        control: a name in `config.CONTROLS`: replace the ticket's mask or weights before scoring.
+        control: a name in `config.CONTROLS`: replace the ticket's mask or weights, and with them its batch statistics.
         data_dir: folder of datasets; the user's cache folder by default.
         dataset: where the data lies now, or other data to evaluate on; the ticket's dataset by default. Other data is
             normalised as the ticket's was.
@@ -105,7 +106,7 @@ def evaluate(
     if control is not None:
         assert isinstance(ticket, Ticket)
         ticket = control_of(ticket, control)
-        scorer = _Scorer(problem, ticket, ticket.weights())
+        scorer = _Scorer(problem, ticket, ticket.weights()).with_own_statistics()
     same = split == "validation" and control is None and samples == draws
     losses, accuracies = on_validation if same else scorer.score(chosen, samples)
     return Evaluation(
@@ -155,19 +156,28 @@ class _Scorer:
 
     def score(self, split: Split, samples: int) -> tuple[np.ndarray, np.ndarray]:
         """Return (mean loss, accuracy) per draw."""
-        problem, found = self.problem, self.found
-        rule, result, frozen = self._roles()
-        result, state, frozen = (problem.sharding.stack_seeds([tree]) for tree in (result, found.state, frozen))
-        evaluator = Evaluator(problem, rule, split, problem.sharding)
-        sums = evaluator(result, state, frozen, [found.config.seed], samples)
+        problem, (rule, arguments) = self.problem, self._arguments()
+        sums = Evaluator(problem, rule, split, problem.sharding)(*arguments, samples)
         assert sums is not None  # nobody stops it
         return (sums.loss / sums.count)[:, 0], (sums.correct / sums.count)[:, 0]
 
-    def _roles(self) -> tuple[Parametrization, Tree, Tree]:
-        if isinstance(self.found, Ticket):
+    def with_own_statistics(self) -> _Scorer:
+        """Return the scorer with batch statistics estimated for its mask and weights."""
+        problem, (rule, arguments) = self.problem, self._arguments()
+        state = jax.device_get(BatchStatistics(problem, rule, problem.sharding)(*arguments))
+        own = {name: array[0] for name, array in state.items()}
+        return replace(self, found=replace(self.found, state=own))
+
+    def _arguments(self) -> tuple[Parametrization, tuple[Any, Any, Any, list[int]]]:
+        """Return (parametrization, (result, model state, what is frozen, seeds))."""
+        found = self.found
+        if isinstance(found, Ticket):
             assert self.problem.method is not None
-            return mask_search(self.problem.method), self.found.mask, self.weights
-        return weight_training, self.weights, as_factors(self.found.mask)
+            rule, result, frozen = mask_search(self.problem.method), found.mask, self.weights
+        else:
+            rule, result, frozen = weight_training, self.weights, as_factors(found.mask)
+        result, state, frozen = (self.problem.sharding.stack_seeds([tree]) for tree in (result, found.state, frozen))
+        return rule, (result, state, frozen, [found.config.seed])
 
 
 def _for_here(config: AnyConfig) -> AnyConfig:
