@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -11,15 +11,13 @@ from flax import nnx
 
 from supermask.archs._nnx import from_module
 from supermask.errors import SupermaskError, UsageError, one_line, require
-from supermask.types import Array, Model
+from supermask.types import Model
 
 OFFERED = ("image_shape", "classes", "width", "activation", "rngs")
 """The arguments that a user's own class or function receives if its signature names them."""
 
 
-def build_model(
-    arch: Any, options: Mapping[str, Any], example: Any, outputs: int, convolution: Callable[..., Array], **config: Any
-) -> Model:
+def build_model(arch: Any, options: Mapping[str, Any], example: Any, outputs: int, **config: Any) -> Model:
     """Build the Model of an `Arch`, of a user's own `nnx.Module` class, or of a function returning a module or a Model.
 
     Args:
@@ -28,7 +26,6 @@ def build_model(
         options: options for a user's own callable, as text or as values.
         example: `jax.ShapeDtypeStruct` of a batch.
         outputs: number of classes.
-        convolution: see `from_module`.
         config: values of OFFERED.
 
     Raises:
@@ -57,7 +54,7 @@ def build_model(
         raise
     except Exception as error:
         raise SupermaskError(f"cannot make the network {name}: {one_line(error)}") from error
-    return models[0] if models else from_module(module, convolution)
+    return models[0] if models else from_module(module)
 
 
 def check_outputs(model: Model, name: str, example: Any, expected: tuple[int, ...]) -> None:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
 from typing import Any
 
 import jax
 from flax import nnx
-from jax import lax
 
 from supermask.errors import UsageError
 from supermask.types import Array, Model, Tree
 
 
-def from_module(module: nnx.Module, convolution: Callable[..., Array]) -> Model:
+def from_module(module: nnx.Module) -> Model:
     """Make a Model whose `weights` are the module's parameters and whose `state` is its batch statistics.
 
     Random streams, such as those of dropout, belong to neither. In training, each is seeded from the step's key and its
@@ -22,14 +20,10 @@ def from_module(module: nnx.Module, convolution: Callable[..., Array]) -> Model:
 
     Args:
         module: a module that may hold shapes in place of arrays, as `nnx.eval_shape` returns.
-        convolution: replaces `lax.conv_general_dilated` in every `nnx.Conv`.
 
     Raises:
         UsageError: the module holds variables of other kinds; the message names the first.
     """
-    for _, part in nnx.iter_modules(module):
-        if isinstance(part, nnx.Conv) and part.conv_general_dilated is lax.conv_general_dilated:
-            part.conv_general_dilated = convolution
     module.eval()
     evaluating = nnx.split(module)[0]
     module.train()
