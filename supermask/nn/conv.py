@@ -16,11 +16,10 @@ from jax import Array, lax
 
 from supermask.nn import winograd
 from supermask.nn.depthwise import Geometry, depthwise, weighted_windows
-from supermask.nn.windows import Pads, num_slices, output_size, padded, patches, upsampled
+from supermask.nn.windows import Pads, num_slices, output_size, padded, patches, upsampled, windows
 
 Padding = str | Sequence[tuple[int, int]]
 _FEW_CHANNELS = 8  # a guess between the 3 of an image and the 16 of narrow networks; the break-even was not measured
-_BLOCK = 32  # channels of a product below which several groups are one block; measured with groups of 2, 8 and 16
 _MOST_SLICES = 1024  # with more, a program takes minutes to compile
 
 
@@ -157,7 +156,7 @@ def _on_cpu(x: Array, kernel: Array, moves: _Moves) -> Array:
         return _dense(x, kernel, moves)
     if kernel.shape[-2] == 1 and x.ndim == 4:
         return _depthwise(x, kernel, moves)
-    return _in_blocks(x, kernel, moves)
+    return _by_groups(x, kernel, moves)
 
 
 def _dense(x: Array, kernel: Array, moves: _Moves) -> Array:
@@ -184,21 +183,14 @@ def _depthwise(x: Array, kernel: Array, moves: _Moves) -> Array:
     return convolve(each, kernel[:, :, 0].astype(exact), geometry).astype(x.dtype)
 
 
-def _in_blocks(x: Array, kernel: Array, moves: _Moves) -> Array:
-    """Dense convolutions side by side, each of one group, or of several with zeros between them.
-
-    A product of a few channels is slower than one of more of which some are zeros.
-    """
-    *window, inputs, outputs = kernel.shape
+def _by_groups(x: Array, kernel: Array, moves: _Moves) -> Array:
+    """im2col with one matrix product per group, batched."""
+    *size, inputs, outputs = kernel.shape
     groups = moves.groups
-    together = next((n for n in range(1, groups + 1) if groups % n == 0 and n * inputs >= _BLOCK), groups)
-    blocks, each = groups // together, outputs // groups
-    own = jnp.eye(together, dtype=kernel.dtype).reshape(*[1] * len(window), together, 1, 1, together, 1)
-    kernels = kernel.reshape(*window, 1, inputs, blocks, together, each) * own
-    kernels = kernels.reshape(*window, together * inputs, blocks, together * each)
-    x = x.reshape(*x.shape[:-1], blocks, together * inputs)
-    dense = jax.vmap(lambda x, kernel: _dense(x, kernel, moves), in_axes=(-2, -2), out_axes=-2)
-    out = dense(x, kernels)
+    seen = windows(x, size, moves.stride, moves.pads, moves.dilation)
+    columns = jnp.stack([v.reshape(*v.shape[:-1], groups, inputs) for v in seen], axis=-2)
+    grouped = kernel.reshape(len(seen), inputs, groups, outputs // groups)
+    out = jnp.einsum("...gpc,pcgk->...gk", columns, grouped)
     return out.reshape(*out.shape[:-2], outputs)
 
 
