@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 from flax import linen, nnx
-from jax import lax
 
 from supermask.archs._equinox import from_equinox, is_equinox
 from supermask.archs._linen import from_linen
@@ -17,7 +16,7 @@ from supermask.archs._nnx import NotAModuleError, from_module
 from supermask.archs._pure import UNTRACEABLE, from_pair
 from supermask.archs._usage import trace
 from supermask.errors import SupermaskError, UsageError, one_line, require
-from supermask.types import Array, Model
+from supermask.types import Model
 from supermask.weights.parameters import Parameter
 
 OFFERED = ("image_shape", "classes", "width", "activation", "rngs")
@@ -32,9 +31,7 @@ ALIASES = {
 Rngs = Callable[[nnx.Rngs], Any]
 
 
-def build_model(
-    arch: Any, options: Mapping[str, Any], example: Any, outputs: int, convolution: Callable[..., Array], **config: Any
-) -> Model:
+def build_model(arch: Any, options: Mapping[str, Any], example: Any, outputs: int, **config: Any) -> Model:
     """Build the Model of an `Arch`, or of a user's own class or function.
 
     A user's own may make a Flax NNX or Linen module, an Equinox module, a Model, or a pair (init, apply).
@@ -46,7 +43,6 @@ def build_model(
             network that returns several.
         example: `jax.ShapeDtypeStruct` of a batch.
         outputs: number of classes.
-        convolution: replaces `lax.conv_general_dilated` in every `nnx.Conv`.
         config: values of OFFERED.
 
     Raises:
@@ -65,8 +61,7 @@ def build_model(
         make = _maker(arch, name, offered, options)
     for traced in (True, False):
         try:
-            model, plain = _models(make, example, name, convolution, output=output, traced=traced)
-            described = _described(model, plain, name, example)
+            described = _described(_model(make, example, name, output=output, traced=traced), name, example)
             return described if own else replace(described, parameters=_without_shapes(described.parameters))
         except UNTRACEABLE as error:
             if not traced:
@@ -83,14 +78,11 @@ def _maker(arch: Any, name: str, offered: dict[str, Any], options: Mapping[str, 
     return lambda rngs: arch(**words, **{key: draw(rngs) for key, draw in drawn.items()})
 
 
-def _models(make: Rngs, example: Any, name: str, convolution: Callable[..., Array], **how: Any) -> tuple[Model, Model]:
-    """Return the Model, and the same with XLA's own convolutions, whose program tells what is a kernel."""
+def _model(make: Rngs, example: Any, name: str, **how: Any) -> Model:
     try:
-        plain = from_module(make, lax.conv_general_dilated, name, **how)
-        return from_module(make, convolution, name, **how), plain
+        return from_module(make, name, **how)
     except NotAModuleError as error:
-        model = _of_other(error.found, make, example, name, **how)
-        return model, model
+        return _of_other(error.found, make, example, name, **how)
     except (SupermaskError, *UNTRACEABLE):
         raise
     except Exception as error:
@@ -113,14 +105,14 @@ def _of_other(found: Any, make: Rngs, example: Any, name: str, **how: Any) -> Mo
     )
 
 
-def _described(model: Model, plain: Model, name: str, example: Any) -> Model:
+def _described(model: Model, name: str, example: Any) -> Model:
     """Fill in what the network's program tells: the parameters' roles, which state changes, the outputs."""
     state = {key: jax.ShapeDtypeStruct(shape, "float32") for key, shape in model.state.items()}
     initial = model.initial
     try:
         if initial is not None and state:
             state = jax.eval_shape(lambda: initial(0, ()))[1]
-        traced = trace(plain.apply, plain.weights, state, example)
+        traced = trace(model.apply, model.weights, state, example)
     except (SupermaskError, *UNTRACEABLE):
         raise
     except Exception as error:

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import jax
 from flax import nnx
-from jax import lax
 
 from supermask.archs._call import chosen, flags_of, values_of
 from supermask.archs._pure import initial_of
@@ -38,9 +37,7 @@ class _Parts(NamedTuple):
     flags: tuple[str, ...]
 
 
-def from_module(
-    make: Make, convolution: Callable[..., Array], name: str, *, output: Any = None, traced: bool = True
-) -> Model:
+def from_module(make: Make, name: str, *, output: Any = None, traced: bool = True) -> Model:
     """Make a Model whose `weights` are a module's parameters and whose `state` is every other array in it.
 
     State is batch statistics, variables of other types, and arrays that are plain attributes. Random streams, such as
@@ -49,7 +46,6 @@ def from_module(
 
     Args:
         make: makes the module.
-        convolution: replaces `lax.conv_general_dilated` in every `nnx.Conv`.
         name: the network's, for messages.
         output: see `_call.chosen`.
         traced: whether `make` is traced, so that no weight is computed.
@@ -61,7 +57,7 @@ def from_module(
     parts: list[_Parts] = []
 
     def taken(key: Array) -> dict[str, Any]:
-        part, leaves = _taken_apart(make(nnx.Rngs(key)), convolution, name)
+        part, leaves = _taken_apart(make(nnx.Rngs(key)), name)
         parts.append(part)
         return leaves
 
@@ -87,11 +83,11 @@ def from_module(
     )
 
 
-def _taken_apart(module: nnx.Module, convolution: Callable[..., Array], name: str) -> tuple[_Parts, dict[str, Any]]:
+def _taken_apart(module: nnx.Module, name: str) -> tuple[_Parts, dict[str, Any]]:
     """Return (the module without its arrays, its arrays by name)."""
     if not isinstance(module, nnx.Module):
         raise NotAModuleError(module)
-    quiet: list[Any] = [part for _, part in nnx.iter_modules(module) if _prepared(part, convolution)]
+    quiet: list[Any] = [part for _, part in nnx.iter_modules(module) if _prepared(part)]
     module.eval()
     evaluating = nnx.split(module)[0]
     module.train()
@@ -117,10 +113,8 @@ def _taken_apart(module: nnx.Module, convolution: Callable[..., Array], name: st
     return _Parts(training, evaluating, weights, state, found, _layers(module), flags), leaves
 
 
-def _prepared(part: nnx.Module, convolution: Callable[..., Array]) -> bool:
+def _prepared(part: nnx.Module) -> bool:
     """Make a part of a module ready for us; return whether it is dropout that stays off."""
-    if isinstance(part, nnx.Conv) and part.conv_general_dilated is lax.conv_general_dilated:
-        part.conv_general_dilated = convolution
     for key, value in list(vars(part).items()):
         # Flax takes arrays for data, but not while they are traced.
         if not nnx.is_data(value) and any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value)):

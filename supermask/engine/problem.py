@@ -24,8 +24,8 @@ from supermask.engine import batching
 from supermask.engine.optim import make_optimizer
 from supermask.engine.sharding import Sharding
 from supermask.errors import UsageError, require
-from supermask.nn.conv import convolution
 from supermask.nn.precision import at_precision
+from supermask.nn.replace import with_convolution
 from supermask.resolve import make_arch, make_method
 from supermask.runs.content import Content
 from supermask.runtime.devices import require_device
@@ -160,7 +160,7 @@ def build(config: Config, dataset: Dataset) -> Problem:
     return Problem(
         config=config,
         method=method,
-        model=at_precision(model, config.precision),
+        model=at_precision(with_convolution(model, config.conv), config.precision),
         parameters=parameters,
         task=task,
         dataset=dataset,
@@ -175,9 +175,7 @@ def _model(config: Config, dataset: Dataset, task: Task) -> Model:
     arch, options = make_arch(config)
     example = jax.ShapeDtypeStruct((2, *dataset.train.images.shape[1:]), jnp.float32)
     classes, activation = len(dataset.classes), getattr(jax.nn, config.activation or "relu")
-    model = build_model(
-        arch, options, example, classes, convolution(config.conv), width=config.width, activation=activation
-    )
+    model = build_model(arch, options, example, classes, width=config.width, activation=activation)
     check_outputs(model, config.arch, example, task.output_shape(example.shape, classes))
     return model
 

@@ -13,6 +13,7 @@ along a new axis, because stacking 36 arrays takes seven times as long to compil
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +53,7 @@ def _combine(matrix: np.ndarray, slices: list[Array], axis: int) -> Array:
     return sum(terms[1:], start=terms[0])
 
 
-def on_its_own(f: Callable[[Array], Array], x: Array) -> Array:
+def on_its_own(f: Callable[[Any], Array], x: Any) -> Array:
     """f(x), computed and stored before anything reads it, because XLA fuses nothing into or out of a branch."""
     out = jax.eval_shape(f, x)
     always = lax.optimization_barrier(jnp.bool_(True))

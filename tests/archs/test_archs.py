@@ -13,7 +13,6 @@ import supermask
 from supermask import registry
 from supermask.archs._build import build_model, check_outputs
 from supermask.errors import SupermaskError, UsageError
-from supermask.nn.conv import convolution
 from supermask.resolve import make_arch
 from supermask.types import Model
 from supermask.weights.inits import draw
@@ -24,7 +23,7 @@ CIFAR, MNIST = (32, 32, 3), (28, 28, 1)
 def model(name, image_shape=CIFAR, classes=10, width=1.0):
     arch, options = make_arch(supermask.SearchConfig(arch=name, width=width))
     example = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
-    found = build_model(arch, options, example, classes, convolution())
+    found = build_model(arch, options, example, classes)
     check_outputs(found, name, example, (2, classes))
     return found
 
@@ -245,7 +244,7 @@ def test_a_function_may_return_a_model():
 
         return Model(weights={"w": (int(np.prod(image_shape)), classes)}, state={}, apply=apply)
 
-    found = build_model(linear, {}, jax.ShapeDtypeStruct((2, *MNIST), jnp.float32), 10, convolution())
+    found = build_model(linear, {}, jax.ShapeDtypeStruct((2, *MNIST), jnp.float32), 10)
     assert found.weights == {"w": (784, 10)}
     x, weights = jnp.ones((2, *MNIST)), {"w": jnp.ones((784, 10))}
     np.testing.assert_array_equal(found.apply(weights, {}, x, train=False, key=None)[0], np.full((2, 10), 784))

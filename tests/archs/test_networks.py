@@ -10,7 +10,6 @@ from flax import linen, nnx
 
 from supermask.archs._build import build_model
 from supermask.errors import UsageError
-from supermask.nn.conv import convolution
 from supermask.types import Model
 from supermask.weights.parameters import by_rank, chosen, from_document, to_document
 
@@ -19,7 +18,7 @@ HEAD = {"head/kernel": ("kernel", (8, 3)), "head/bias": ("bias", None)}
 
 
 def build(arch, **options):
-    return build_model(arch, options, EXAMPLE, 3, convolution())
+    return build_model(arch, options, EXAMPLE, 3)
 
 
 def roles(model):

@@ -1,0 +1,155 @@
+"""Gives a network the convolution that suits the backend, however the network was written.
+
+The network is traced, and the trace is run with every convolution replaced. So it makes no difference whether a
+convolution came from `nnx.Conv`, from `jax.lax` or from a library, and whether it lies in a loop, in a checkpoint or
+in a function that its author compiled or gave a gradient of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax
+from jax.core import eval_jaxpr
+from jax.extend import linear_util
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxprs_in_params, valid_jaxtype
+from jax.extend.core.primitives import conv_general_dilated_p, remat_p
+
+from supermask.nn.conv import convolution
+from supermask.types import Array, Model, Tree
+
+Arrays = Sequence[Array]
+
+
+def with_convolution(model: Model, mode: str) -> Model:
+    """The model with all its convolutions computed as `convolution(mode)` does it.
+
+    Off the CPU and with `xla` those are XLA's own, and the model stays as it is. A network that has no convolution in
+    its forward pass stays as it is too, as does what lies in the Jaxpr of a primitive that cannot be rewritten here
+    (`shard_map`, a Pallas kernel).
+    """
+    if mode == "xla":
+        return model
+
+    def apply(weights: Tree, state: Tree, inputs: Array, *, train: bool, key: Array | None) -> tuple[Array, Tree]:
+        def plain(*args: Any) -> tuple[Array, Tree]:
+            return model.apply(*args[:3], train=train, key=args[3])
+
+        if jax.default_backend() != "cpu":
+            return plain(weights, state, inputs, key)
+        return replaced(plain, mode)(weights, state, inputs, key)
+
+    return replace(model, apply=apply)
+
+
+def replaced(f: Callable[..., Any], mode: str = "auto") -> Callable[..., Any]:
+    """f with every `lax.conv_general_dilated` that it leads to replaced by `convolution(mode)`."""
+
+    def g(*args: Any) -> Any:
+        closed, out = jax.make_jaxpr(f, return_shape=True)(*args)
+        values = _Replacement(mode).run(closed.jaxpr, closed.consts, jax.tree.leaves(args))
+        return jax.tree.unflatten(jax.tree.structure(out), values)
+
+    return g
+
+
+def _has_convolution(jaxpr: Jaxpr) -> bool:
+    return any(
+        eqn.primitive is conv_general_dilated_p or any(map(_has_convolution, jaxprs_in_params(eqn.params)))
+        for eqn in jaxpr.eqns
+    )
+
+
+class _Replacement:
+    """Runs a Jaxpr with another convolution. A Jaxpr that is called twice is rewritten once."""
+
+    def __init__(self, mode: str) -> None:
+        self.mode, self._convolve = mode, convolution(mode)
+        self._known: dict[int, tuple[ClosedJaxpr, ClosedJaxpr]] = {}
+
+    def run(self, jaxpr: Jaxpr, consts: Arrays, args: Arrays) -> list[Array]:
+        if not _has_convolution(jaxpr):
+            return eval_jaxpr(jaxpr, consts, *args)
+        values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
+        read = lambda atom: atom.val if isinstance(atom, Literal) else values[atom]  # noqa: E731
+        for eqn in jaxpr.eqns:
+            with eqn.ctx.manager:
+                outputs = self._apply(eqn, [read(atom) for atom in eqn.invars])
+            values.update(zip(eqn.outvars, outputs, strict=True))
+        return [read(atom) for atom in jaxpr.outvars]
+
+    def _apply(self, eqn: JaxprEqn, args: Arrays) -> Arrays:
+        params = eqn.params
+        if eqn.primitive is conv_general_dilated_p:
+            options = {key: value for key, value in params.items() if key not in ("window_strides", "padding")}
+            inputs, kernel = args
+            return [self._convolve(inputs, kernel, params["window_strides"], params["padding"], **options)]
+        if any(map(_has_convolution, jaxprs_in_params(params))):
+            if eqn.primitive is remat_p:  # its Jaxpr has no room for constants, which `jax.checkpoint` has
+                options = {key: params[key] for key in ("prevent_cse", "policy")}
+                return jax.checkpoint(lambda *args: self.run(params["jaxpr"], (), args), **options)(*args)
+            params = self._rewrite_params(params)
+        outputs = eqn.primitive.bind(*args, **eqn.primitive.get_bind_params(params))
+        return outputs if eqn.primitive.multiple_results else [outputs]
+
+    def _rewrite_params(self, params: dict[str, Any]) -> dict[str, Any]:
+        """The parameters of a loop, a condition or a call, with the Jaxprs in them rewritten, and the rules."""
+        is_closed = lambda value: isinstance(value, ClosedJaxpr)  # noqa: E731
+        rewrite = lambda value: self._rewrite(value) if is_closed(value) else value  # noqa: E731
+        # JAX transposes the rule of a `custom_jvp`, and no convolution with a gradient of its own can be transposed.
+        transposable = _Replacement("transposable")
+        own = {"jvp_jaxpr_fun": transposable._rule, "fwd_jaxpr_thunk": self._rule, "bwd": self._backward}
+        return {
+            name: own[name](value) if name in own else jax.tree.map(rewrite, value, is_leaf=is_closed)
+            for name, value in params.items()
+        }
+
+    def _rewrite(self, closed: ClosedJaxpr) -> ClosedJaxpr:
+        if not _has_convolution(closed.jaxpr):
+            return closed
+        if id(closed) not in self._known:
+            run = lambda *args: self.run(closed.jaxpr, closed.consts, args)  # noqa: E731
+            self._known[id(closed)] = closed, jax.make_jaxpr(run)(*closed.in_avals)
+        return self._known[id(closed)][1]
+
+    def _rule(self, rule: linear_util.WrappedFun) -> linear_util.WrappedFun:
+        """The rule of a `custom_jvp`, or the forward rule of a `custom_vjp`: it returns a Jaxpr and its constants."""
+
+        def rewritten(*zeros: Any) -> Any:
+            jaxpr, consts, *rest = rule.call_wrapped(*zeros)
+            new = self._rewrite(ClosedJaxpr(jaxpr, consts))
+            return new.jaxpr, new.consts, *rest
+
+        return linear_util.wrap_init(rewritten, debug_info=rule.debug_info)
+
+    def _backward(self, rule: linear_util.WrappedFun) -> linear_util.WrappedFun:
+        """The backward rule of a `custom_vjp`: it takes and returns arrays, and objects that stand for zeros."""
+
+        def rewritten(*args: Any) -> list[Any]:
+            zeros, given = _split(args)
+            out_zeros: list[Any] = []
+
+            def arrays(*given: Any) -> list[Any]:
+                nonlocal out_zeros
+                out_zeros, found = _split(rule.call_wrapped(*_join(zeros, given)))
+                return found
+
+            found = replaced(arrays, self.mode)(*given)
+            return _join(out_zeros, found)
+
+        return linear_util.wrap_init(rewritten, debug_info=rule.debug_info)
+
+
+_HOLE = object()
+
+
+def _split(values: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    """The values with holes where there were arrays, and the arrays."""
+    return [_HOLE if valid_jaxtype(v) else v for v in values], [v for v in values if valid_jaxtype(v)]
+
+
+def _join(others: Sequence[Any], arrays: Sequence[Any]) -> list[Any]:
+    remaining = iter(arrays)
+    return [next(remaining) if other is _HOLE else other for other in others]
