@@ -74,7 +74,7 @@ data_dir_option = option(
     "--data-dir", type=PATH, help="Folder of datasets.  [default: the user's cache folder]", group="data"
 )
 force_option = option("--force", is_flag=True, help="Overwrite.")
-quiet_option = option("-q", "--quiet", is_flag=True, help="No progress and no notes on stderr.")
+quiet_option = option("-q", "--quiet", is_flag=True, help="No progress and no notes on stderr; warnings stay.")
 device_option = option(
     "--device",
     type=Names(["auto", "cpu", "gpu"]),

@@ -54,6 +54,8 @@ def command(
     found = evaluate(loaded, split=split, samples=samples, control=control, data_dir=data_dir)
     if not found.reproduced or not quiet:
         click.echo(_reproduction(found), err=True)
+    for text in found.warnings:
+        click.echo(f"warning: {text}", err=True)
     if as_json:
         opt.print_json(_as_dict(ticket, found))
     else:
@@ -74,6 +76,7 @@ def _as_dict(path: Path, found: Evaluation) -> dict[str, object]:
     keys += ["control"] if found.control else []
     if found.samples > 1:
         keys += ["accuracy_std", "samples"]
+    keys.append("warnings")
     return {"ticket": str(path), **{key: getattr(found, key) for key in keys}}
 
 

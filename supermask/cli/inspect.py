@@ -15,9 +15,13 @@ from supermask.cli import _options as opt
 def command(ticket: Path, as_json: bool) -> None:
     """Show what is inside TICKET, with one row per layer. Needs neither the dataset nor JAX."""
     from supermask.cli._tables import layer_table, table
+    from supermask.experiments.warnings import of_ticket
     from supermask.ticket import Ticket
 
     found = Ticket.load(ticket)
+    warnings = of_ticket(found)
+    for text in warnings:
+        click.echo(f"warning: {text}", err=True)
     config = {key: value for key, value in found.config.to_dict().items() if value not in (None, {})}
     if as_json:
         opt.print_json(
@@ -32,6 +36,7 @@ def command(ticket: Path, as_json: bool) -> None:
                 "metrics": found.metrics,
                 "layers": found.layers(),
                 "versions": found.versions,
+                "warnings": warnings,
             }
         )
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,13 @@ import numpy as np
 
 from supermask.config import CONTROLS, SPLITS
 from supermask.core import Parametrization, mask_search, weight_training
+from supermask.engine.constant import constant_class
 from supermask.engine.evaluator import SAMPLES, Evaluator
 from supermask.engine.problem import AnyConfig, Problem, load_problem, on_this_machine
 from supermask.errors import BadFileError, UsageError, require
 from supermask.experiments.controls import control as control_of
+from supermask.experiments.outcome import class_name, of_result
+from supermask.experiments.warnings import Chance, of_data, of_predictions
 from supermask.resolve import resolve
 from supermask.ticket import Ticket
 from supermask.types import Shapes, Split, Tree
@@ -35,6 +38,8 @@ class Evaluation:
         control: the control that was applied before scoring, or None; see `controls`.
         val_accuracy: accuracy on the validation split, measured now.
         recorded_val_accuracy: the same accuracy as recorded in the ticket.
+        warnings: what is degenerate about the mask, the split or the predictions; predictions under a control are not
+            judged, for they are meant to be worse.
     """
 
     dataset: str
@@ -49,6 +54,7 @@ class Evaluation:
     val_accuracy: float
     recorded_val_accuracy: float
     control: str | None = None
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def reproduced(self) -> bool:
@@ -115,6 +121,7 @@ def evaluate(
         val_accuracy=float(on_validation[1].mean()),
         recorded_val_accuracy=ticket.metrics["val_accuracy"],
         control=control,
+        warnings=of_result(problem, ticket) + ([] if control else scorer.doubts(split, float(accuracies.mean()))),
     )
 
 
@@ -128,13 +135,30 @@ class _Scorer:
 
     def score(self, split: Split, samples: int) -> tuple[np.ndarray, np.ndarray]:
         """Return (mean loss, accuracy) per draw."""
-        problem, found = self.problem, self.found
-        rule, result, frozen = self._roles()
-        result, state, frozen = (problem.sharding.stack_seeds([tree]) for tree in (result, found.state, frozen))
-        evaluator = Evaluator(problem, rule, split, problem.sharding)
-        sums = evaluator(result, state, frozen, [found.config.seed], samples)
+        evaluator, trees = self._evaluator(split)
+        sums = evaluator(*trees, [self.found.config.seed], samples)
         assert sums is not None  # nobody stops it
         return (sums.loss / sums.count)[:, 0], (sums.correct / sums.count)[:, 0]
+
+    def doubts(self, name: str, accuracy: float) -> list[str]:
+        """Return the warnings about a split and about the accuracy on it."""
+        data, split = self.problem.dataset, getattr(self.problem.dataset, name)
+        chance, always = Chance.of(split.labels), None
+        if chance.may_be_constant(accuracy):
+            evaluator, trees = self._evaluator(split)
+            seeds = [self.found.config.seed]
+            [always] = constant_class(evaluator, split.labels, len(data.classes), *trees, seeds)
+        learned = self.found.metrics.get("epochs", 0) > 0
+        return of_data(data, name) + of_predictions(
+            name, chance, accuracy, always=class_name(data, always), learned=learned
+        )
+
+    def _evaluator(self, split: Split) -> tuple[Evaluator, tuple[Tree, Tree, Tree]]:
+        """Return the evaluator of a split, and the trees that it takes first."""
+        problem = self.problem
+        rule, result, frozen = self._roles()
+        result, state, frozen = (problem.sharding.stack_seeds([tree]) for tree in (result, self.found.state, frozen))
+        return Evaluator(problem, rule, split, problem.sharding), (result, state, frozen)
 
     def _roles(self) -> tuple[Parametrization, Tree, Tree]:
         if isinstance(self.found, Ticket):

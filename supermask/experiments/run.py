@@ -11,6 +11,7 @@ from supermask.engine.callbacks import Callbacks
 from supermask.errors import DiskError, DivergedError, StoppedError
 from supermask.experiments.options import Rows, RunOptions, RunResult
 from supermask.experiments.session import Session
+from supermask.experiments.warnings import tell
 from supermask.resolve import resolve
 from supermask.runs.folder import RunFolder, claimed
 from supermask.runs.index import default_path, devices_of, finished, is_open
@@ -65,6 +66,8 @@ def run_experiment(
         if rows is None:
             return None
         options.note(f"{path} is finished; this is its result (--force starts over)")
+        for row in rows:
+            tell(options.callbacks, row["warnings"], row.get("seed"))
         return RunResult(path, rows, known=True)
 
     if (result := known()) is not None:

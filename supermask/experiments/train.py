@@ -13,6 +13,7 @@ from supermask.engine.programs import Start
 from supermask.engine.trainer import Trainer
 from supermask.errors import BadFileError
 from supermask.experiments.options import RunOptions
+from supermask.experiments.outcome import judged
 from supermask.experiments.run import run_experiment
 from supermask.experiments.search import versions
 from supermask.experiments.seeds import Phases, SeedExperiment, SeedGroup, Unsaved, seed_groups
@@ -43,7 +44,11 @@ def train(
     folder, config = Path(data_dir) if data_dir else None, resolve(config)
     if run is None:
         problem = load_problem(on_this_machine(config), folder)
-        return [found for _, trained in groups(problem, Unsaved(tuple(callbacks))) for found in trained]
+        unsaved, networks = Unsaved(tuple(callbacks)), []
+        for group, trained in groups(problem, unsaved):
+            judged(group, trained, unsaved.callbacks)
+            networks += trained
+        return networks
     options = RunOptions.of(run, data_dir, callbacks)
     result = run_experiment(Train, config, options)
     if result.stopped:
