@@ -72,8 +72,7 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate a ticket, or trained weights, on a split of their dataset.
 
-    The recorded validation accuracy is computed again first; this shows whether the ticket gives the same results on
-    this machine.
+    The recorded validation accuracy is computed again first, to show whether this machine gives the same results.
 
     Args:
         ticket: a ticket, whose weights are drawn again and verified, or trained weights.

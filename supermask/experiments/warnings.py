@@ -40,8 +40,8 @@ class Chance:
     def of(cls, labels: np.ndarray) -> Chance:
         counts = np.bincount(_known(labels))
         examples = int(counts.sum())
-        share = float(counts.max() / examples)
-        return cls(examples, share, share + ERRORS * math.sqrt(share * (1 - share) / examples))
+        share = float(counts.max() / examples) if examples else 1.0
+        return cls(examples, share, share + ERRORS * math.sqrt(share * (1 - share) / max(1, examples)))
 
     def may_be_constant(self, accuracy: float) -> bool:
         """Whether a network that always predicts the same class could have this accuracy, where there are others."""
@@ -125,9 +125,10 @@ def of_predictions(
         learned: whether something was trained; an accuracy at chance is no surprise otherwise.
     """
     if always is not None:
+        rate = "another --learning-rate, " if learned else ""
         return [
-            f"the network predicts class {always} for all {chance.examples:,} {part} images: try a higher --density or "
-            "--learning-rate, --scale-by-density or another --init"
+            f"the network predicts class {always} for all {chance.examples:,} {part} images: try {rate}a higher "
+            "--density, --scale-by-density or another --init"
         ]
     if not (learned and chance.explains(accuracy)):
         return []

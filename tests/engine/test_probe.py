@@ -97,4 +97,5 @@ def test_own_networks_alone_are_looked_at_and_callbacks_told(told, monkeypatch):
     notes = []
     config = supermask.SearchConfig(arch="probed_nets:unused", epochs=1)
     supermask.search(config, callbacks=[watch(note=notes.append)])
-    assert [note for note in notes if "unused/kernel" in note][0].startswith("warning: seed 0: before the first step")
+    [note] = [note for note in notes if "unused/kernel" in note]
+    assert note.startswith("warning: seed 0: before the first step")

@@ -69,7 +69,7 @@ def test_chance_is_two_standard_errors_above_the_largest_class():
     assert [chance.may_be_constant(accuracy) for accuracy in (0.4, 0.6, 0.61)] == [True, True, False]
 
 
-@pytest.mark.parametrize("labels", [[0, 1], [1] * 50])
+@pytest.mark.parametrize("labels", [[0, 1], [1] * 50, [-1, -1]])
 def test_too_few_images_or_classes_tell_nothing_of_chance(labels):
     chance = Chance.of(np.array(labels))
     assert not chance.explains(0.5)
@@ -90,8 +90,12 @@ def test_chance_is_told_of_what_was_learned_alone():
 
 @pytest.mark.parametrize(
     ("best", "last", "still"),
-    [((1, 2.3026), (5, 2.3027), True), ((1, 2.3026), (5, 2.29), False), ((4, 0.01), (5, 0.01), False)]
-    + [((1, 2.3), (1, 2.3), False)],
+    [
+        ((1, 2.3026), (5, 2.3027), True),
+        ((1, 2.3026), (5, 2.29), False),
+        ((4, 0.01), (5, 0.01), False),
+        ((1, 2.3), (1, 2.3), False),
+    ],
 )
 def test_a_loss_that_did_not_move(best, last, still):
     found = warnings.of_loss(*({"epochs": epochs, "loss": loss} for epochs, loss in (best, last)))
