@@ -112,7 +112,7 @@ def moved(row: dict[str, Any], run: Path) -> dict[str, Any]:
     Raises:
         TypeError: the warnings are not a list of strings.
     """
-    warnings = row.get("warnings", [])
+    warnings = {**row}.get("warnings", [])  # a TypeError if it is no row
     if not (isinstance(warnings, list) and all(isinstance(text, str) for text in warnings)):
         raise TypeError("its warnings are not a list of strings")
     paths: dict[str, Any] = {key: str(run / Path(row[key]).name) for key in ("ticket", "weights") if key in row}
