@@ -61,7 +61,9 @@ class Probe:
         problem, (images, targets) = self._problem, data
         clock = Clock(jnp.int32(0), problem.pipeline.steps_per_epoch, problem.total_steps)
         weights, _ = self._parametrization.weights(*start, frozen, key, clock)
-        state, inputs = initial_state(problem.model.state), problem.pipeline.normalise(images)
+        # A module updates its statistics in place, which NumPy arrays do not allow.
+        state = {name: jnp.asarray(array) for name, array in initial_state(problem.model.state).items()}
+        inputs = problem.pipeline.normalise(images)
 
         def loss(weights: Tree) -> tuple[Array, Array]:
             outputs, _ = problem.model.apply(weights, state, inputs, train=True, key=key)

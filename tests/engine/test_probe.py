@@ -12,7 +12,7 @@ from supermask.engine.saliency import first_scores
 
 NETS = """
 import jax
-import jax.numpy as jnp
+from flax import nnx
 from supermask import Model
 
 def net(image_shape, classes, depth=2, units=24, factor=1.0, shift=0.0):
@@ -27,6 +27,15 @@ def net(image_shape, classes, depth=2, units=24, factor=1.0, shift=0.0):
         return x * factor + shift, state
 
     return Model(weights=shapes, state={}, apply=apply)
+
+class Module(nnx.Module):
+    def __init__(self, image_shape, classes, rngs):
+        self.dense = nnx.Linear(image_shape[0] * image_shape[1] * image_shape[2], 16, use_bias=False, rngs=rngs)
+        self.norm, self.dropout = nnx.BatchNorm(16, rngs=rngs), nnx.Dropout(0.2, rngs=rngs)
+        self.head = nnx.Linear(16, classes, rngs=rngs)
+
+    def __call__(self, x):
+        return self.head(self.dropout(self.norm(self.dense(x.reshape(len(x), -1)))))
 
 def unused(image_shape, classes):
     model = net(image_shape, classes)
@@ -54,6 +63,7 @@ def told(tmp_path, monkeypatch):
 def test_an_ordinary_network_is_not_told_of(told):
     assert told() == []
     assert told(config=supermask.TrainConfig) == []
+    assert told("Module") == []  # with batch statistics and dropout
 
 
 @pytest.mark.parametrize("factor", [0.0, 1e-8])
