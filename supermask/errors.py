@@ -1,6 +1,6 @@
 """Errors meant for the user: each is shown as one line without a traceback and has its own exit code."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class SupermaskError(Exception):
@@ -50,6 +50,11 @@ class InterruptionError(SupermaskError):
     """The user pressed Ctrl-C."""
 
     exit_code = 130
+
+
+def listed(names: Sequence[str], shown: int = 5) -> str:
+    """The first names, and how many more there are, for a message."""
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
 
 
 def one_line(error: BaseException) -> str:

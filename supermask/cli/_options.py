@@ -87,7 +87,7 @@ data_dir_option = option(
     group="data",
 )
 force_option = option("--force", is_flag=True, help="Overwrite.")
-quiet_option = option("-q", "--quiet", is_flag=True, help="No progress and no notes on stderr.")
+quiet_option = option("-q", "--quiet", is_flag=True, help="No progress and no notes on stderr; warnings stay.")
 device_option = option(
     "--device",
     type=Names(["auto", "cpu", "gpu"]),

@@ -30,6 +30,14 @@ class Lines(Callback):
             click.echo(f"seed {row['seed']}  epoch {row['epoch']}/{self._epochs}  {describe(row)}", err=True)
 
 
+class WarningLines(Callback):
+    """Prints warnings and nothing else."""
+
+    def on_note(self, text: str) -> None:
+        if text.startswith("warning: "):
+            click.echo(text, err=True)
+
+
 class Bar(Callback):
     """Shows a live bar with epoch, loss, validation accuracy, density, images/s and the time left.
 
@@ -90,9 +98,9 @@ def describe(row: dict[str, Any]) -> str:
 
 
 def reporter(quiet: bool) -> Callback:
-    """Return the callback for stderr: silent if `quiet`, a bar on a terminal that can move its cursor, else lines."""
+    """Return the callback for stderr: warnings alone if `quiet`, a bar on a capable terminal, else lines."""
     if quiet:
-        return Callback()
+        return WarningLines()
     live = sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
     if not os.environ.get("COLUMNS", "-").strip("0"):
         del os.environ["COLUMNS"]  # 0 columns or "": unknown, so rich is to ask the terminal

@@ -65,6 +65,8 @@ def command(
         click.echo(note, err=True)
     if not found.other_data and not (found.reproduced and quiet):
         click.echo(_reproduction(found), err=True)
+    for text in found.warnings:
+        click.echo(f"warning: {text}", err=True)
     if as_json:
         opt.print_json(_as_dict(ticket, found))
     else:
@@ -85,6 +87,7 @@ def _as_dict(path: Path, found: Evaluation) -> dict[str, object]:
     keys += [key for key in ("control", "other_data") if getattr(found, key)]
     if found.samples > 1:
         keys += ["accuracy_std", "samples"]
+    keys.append("warnings")
     return {"ticket": str(path), **{key: getattr(found, key) for key in keys}}
 
 

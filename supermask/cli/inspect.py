@@ -18,10 +18,14 @@ def command(ticket: Path, as_json: bool) -> None:
     Needs neither the dataset nor JAX.
     """
     from supermask.cli._tables import layer_table, parameter_table, table
+    from supermask.experiments.warnings import of_ticket
     from supermask.ticket import Ticket
     from supermask.weights.parameters import rows_of
 
     found = Ticket.load(ticket)
+    warnings = of_ticket(found)
+    for text in warnings:
+        click.echo(f"warning: {text}", err=True)
     config = {key: value for key, value in found.config.to_dict().items() if value not in (None, {})}
     if as_json:
         opt.print_json(
@@ -37,6 +41,7 @@ def command(ticket: Path, as_json: bool) -> None:
                 "layers": found.layers(),
                 "parameters": rows_of(found.parameters, found.own, str(found.config.init)),
                 "versions": found.versions,
+                "warnings": warnings,
             }
         )
         return

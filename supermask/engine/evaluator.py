@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -89,6 +90,12 @@ class Evaluator:
     def prepare(self, result: Any, model_state: Any, frozen: Any, seeds: Sequence[int]) -> None:
         """Compile for arguments like these unless that is done already."""
         self.program.prepare((result, model_state, frozen, self._keys(seeds, 0)), self._shared(0, 0))
+
+    def relabelled(self, labels: np.ndarray) -> Evaluator:
+        """Return an evaluator of the same images with other labels, which shares the compiled program."""
+        other = copy.copy(self)
+        other._data = self._data[0], self._sharding.replicate(labels)
+        return other
 
     def _draw(self, per_seed: Any, stop: Callable[[], bool]) -> Sums | None:
         """Return the sums of one draw, per seed. Batches are added up here, so it does not matter how they were cut."""

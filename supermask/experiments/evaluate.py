@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,14 @@ import numpy as np
 from supermask.config import CONTROLS, SPLITS
 from supermask.core import Parametrization, mask_search, weight_training
 from supermask.engine.batch_statistics import BatchStatistics
+from supermask.engine.constant import constant_class
 from supermask.engine.evaluator import SAMPLES, Evaluator
 from supermask.engine.problem import AnyConfig, Problem, build, on_this_machine
 from supermask.errors import BadFileError, UsageError, require
 from supermask.experiments.content import Found, Origin
 from supermask.experiments.controls import control as control_of
+from supermask.experiments.outcome import class_name, of_result
+from supermask.experiments.warnings import Chance, of_data, of_predictions
 from supermask.resolve import resolve
 from supermask.runtime.numerics import fixed_numerics
 from supermask.runtime.places import expand
@@ -41,6 +44,8 @@ class Evaluation:
         notes: what a reader of the numbers should know, one line each.
         val_accuracy: accuracy on the validation split, measured now.
         recorded_val_accuracy: the same accuracy as recorded in the ticket.
+        warnings: what is degenerate about the mask, the split or the predictions; predictions under a control are not
+            judged, for they are meant to be worse.
     """
 
     dataset: str
@@ -57,6 +62,7 @@ class Evaluation:
     control: str | None = None
     other_data: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def reproduced(self) -> bool:
@@ -76,8 +82,7 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate a ticket, or trained weights, on a split of their dataset, or of another one that fits.
 
-    The recorded validation accuracy is computed again first; this shows whether the ticket gives the same results on
-    this machine.
+    The recorded validation accuracy is computed again first, to show whether this machine gives the same results.
 
     Args:
         ticket: a ticket, whose weights are drawn again and verified, or trained weights.
@@ -124,6 +129,7 @@ def evaluate(
         control=control,
         other_data=origin.other_data,
         notes=origin.notes,
+        warnings=of_result(problem, ticket) + ([] if control else scorer.doubts(split, float(accuracies.mean()))),
     )
 
 
@@ -167,6 +173,19 @@ class _Scorer:
         state = jax.device_get(BatchStatistics(problem, rule, problem.sharding)(*arguments))
         own = {name: array[0] for name, array in state.items()}
         return replace(self, found=replace(self.found, state=own))
+
+    def doubts(self, name: str, accuracy: float) -> list[str]:
+        """Return the warnings about a split and about the accuracy on it."""
+        data, split = self.problem.dataset, getattr(self.problem.dataset, name)
+        chance, always = Chance.of(split.labels), None
+        if chance.may_be_constant(accuracy):
+            problem, (rule, arguments) = self.problem, self._arguments()
+            evaluator = Evaluator(problem, rule, split, problem.sharding)
+            [always] = constant_class(evaluator, split.labels, len(data.classes), *arguments)
+        learned = self.found.metrics.get("epochs", 0) > 0
+        return of_data(data, name) + of_predictions(
+            name, chance, accuracy, always=class_name(data, always), learned=learned
+        )
 
     def _arguments(self) -> tuple[Parametrization, tuple[Any, Any, Any, list[int]]]:
         """Return (parametrization, (result, model state, what is frozen, seeds))."""

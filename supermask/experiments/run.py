@@ -13,6 +13,7 @@ from supermask.errors import DiskError, DivergedError, StoppedError
 from supermask.experiments.content import check_finished, check_moved
 from supermask.experiments.options import Rows, RunOptions, RunResult
 from supermask.experiments.session import Session
+from supermask.experiments.warnings import tell
 from supermask.resolve import resolve
 from supermask.runs.folder import RunFolder, claimed
 from supermask.runs.index import default_path, devices_of, finished, is_open
@@ -75,8 +76,7 @@ def run_experiment(
         if rows is None:
             return None
         check_finished(path, source, options.note)
-        options.note(f"{path} is finished; this is its result (--force starts over)")
-        return RunResult(path, rows, known=True)
+        return _told_again(path, rows, options)
 
     if (result := known()) is not None:
         return result
@@ -91,6 +91,14 @@ def run_experiment(
                 return known() or _run_in(folder, experiment, config, source, options, stopping)
         finally:
             stopping.clean_up = lambda: None
+
+
+def _told_again(path: Path, rows: Rows, options: RunOptions) -> RunResult:
+    """Return the result of a run that was finished before, and tell its warnings."""
+    options.note(f"{path} is finished; this is its result (--force starts over)")
+    for row in rows:
+        tell(options.callbacks, row["warnings"], row.get("seed"))
+    return RunResult(path, rows, known=True)
 
 
 def run_path(root: Path, config: Config, source: Source | None = None) -> Path:

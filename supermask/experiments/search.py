@@ -21,6 +21,7 @@ from supermask.engine.saliency import first_scores
 from supermask.engine.state import Candidate
 from supermask.engine.trainer import Trainer
 from supermask.experiments.options import RunOptions
+from supermask.experiments.outcome import judged
 from supermask.experiments.run import run_experiment
 from supermask.experiments.seeds import Phases, SeedExperiment, SeedGroup, Unsaved, seed_groups
 from supermask.experiments.session import Session
@@ -62,16 +63,19 @@ def search(
     """
     config = resolve(config)
     if run is None:
-        phases = Unsaved(tuple(callbacks))
-        with fixed_numerics(phases.note):
+        unsaved, tickets = Unsaved(tuple(callbacks)), []
+        with fixed_numerics(unsaved.note):
             problem = load_problem(on_this_machine(config), expand(data_dir) if data_dir else None)
-            return [ticket for group in groups(problem, phases) for ticket in group.tickets]
+            for found in groups(problem, unsaved):
+                judged(found.group, found.tickets, unsaved.callbacks)
+                tickets += found.tickets
+        return tickets
     options = RunOptions.of(run, data_dir, callbacks)
     result = run_experiment(Search, config, options)
     if result.stopped:
         raise result.stopped
-    tickets = [Ticket.load(row["ticket"]) for row in result.rows]
-    return [ticket.embed_weights() for ticket in tickets] if options.embed_weights else tickets
+    loaded = [Ticket.load(row["ticket"]) for row in result.rows]
+    return [ticket.embed_weights() for ticket in loaded] if options.embed_weights else loaded
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,15 @@ from typing import Any, ClassVar, Protocol
 import jax
 
 from supermask.engine.callbacks import Callback
+from supermask.engine.probe import probe
 from supermask.engine.problem import Problem
 from supermask.engine.programs import Start
 from supermask.engine.state import Candidate, FitState
 from supermask.engine.trainer import Trainer
 from supermask.experiments.options import Rows
+from supermask.experiments.outcome import judged
 from supermask.experiments.session import Session
+from supermask.experiments.warnings import of_data, tell
 from supermask.types import Tree
 
 NAMED = ("arch", "dataset", "method", "init", "seed")
@@ -60,6 +63,7 @@ class SeedGroup:
         frozen_trees: what is frozen for each seed, on the host.
         frozen: the same on the devices, see `Trainer.place`.
         compile_seconds: compile time of the whole group.
+        early: the warnings about each seed that were told before its first step.
     """
 
     name: str
@@ -68,6 +72,7 @@ class SeedGroup:
     frozen_trees: list[Tree]
     frozen: Any
     compile_seconds: float
+    early: list[list[str]]
 
     @property
     def chosen(self) -> list[Candidate]:
@@ -92,6 +97,8 @@ def seed_groups(trainer: Trainer, begin: Callable[[int], tuple[Tree, Start]], ph
         begin: (seed) -> (frozen tree, initial trainable tree and method_state), on the host.
     """
     config, together = trainer.problem.config, trainer.sharding.seeds
+    look, of_all = probe(trainer.problem, trainer.parametrization), of_data(trainer.problem.dataset)
+    tell(phases.callbacks, of_all)
     for first in range(config.seed, config.seed + config.seeds, together):
         name = f"seed {first}"
         if phases.is_done(name):
@@ -100,10 +107,14 @@ def seed_groups(trainer: Trainer, begin: Callable[[int], tuple[Tree, Start]], ph
         seeds = tuple(range(first, min(first + together, config.seed + config.seeds)))
         begun = [begin(seed) for seed in seeds]
         frozen_trees = [tree for tree, _ in begun]
+        looks = [look(seed, *pair) for seed, pair in zip(seeds, begun, strict=True)]
+        for seed, texts in zip(seeds, looks, strict=True):
+            tell(phases.callbacks, texts, seed)
         frozen = trainer.place(frozen_trees)
         state = trainer.init(seeds, [start for _, start in begun])
         state = phases.phase(name, trainer, state, frozen, int(config.epochs or 0))
-        yield SeedGroup(name, trainer, state, frozen_trees, frozen, trainer.steps.compile_seconds - compiled)
+        seconds, early = trainer.steps.compile_seconds - compiled, [of_all + texts for texts in looks]
+        yield SeedGroup(name, trainer, state, frozen_trees, frozen, seconds, early)
         if state.interrupted:
             return
 
@@ -132,12 +143,12 @@ class SeedExperiment(abc.ABC):
         rows = session.folder.finished_rows()
         for group, results in self.groups(problem, session):
             own = []
-            for found in results:
+            for found, warnings in zip(results, judged(group, results, session.callbacks), strict=True):
                 session.options.note(
                     f"seed {found.config.seed}: {group.compile_seconds:.1f} s compiling, "
                     f"{group.state.seconds:.1f} s {self.doing}"
                 )
-                own.append(self._write(session, found, group))
+                own.append(self._write(session, found, group) | {"warnings": warnings})
             rows += own
             session.finish(group, own)
         return rows

@@ -13,6 +13,7 @@ from supermask.engine.programs import Start
 from supermask.engine.trainer import Trainer
 from supermask.errors import BadFileError
 from supermask.experiments.options import RunOptions
+from supermask.experiments.outcome import judged
 from supermask.experiments.run import run_experiment
 from supermask.experiments.search import versions
 from supermask.experiments.seeds import Phases, SeedExperiment, SeedGroup, Unsaved, seed_groups
@@ -45,10 +46,13 @@ def train(
     """
     config = resolve(config)
     if run is None:
-        phases = Unsaved(tuple(callbacks))
-        with fixed_numerics(phases.note):
+        unsaved, networks = Unsaved(tuple(callbacks)), []
+        with fixed_numerics(unsaved.note):
             problem = load_problem(on_this_machine(config), expand(data_dir) if data_dir else None)
-            return [found for _, trained in groups(problem, phases) for found in trained]
+            for group, trained in groups(problem, unsaved):
+                judged(group, trained, unsaved.callbacks)
+                networks += trained
+        return networks
     options = RunOptions.of(run, data_dir, callbacks)
     result = run_experiment(Train, config, options)
     if result.stopped:

@@ -117,9 +117,17 @@ class Run:
 
 
 def moved(row: dict[str, Any], run: Path) -> dict[str, Any]:
-    """Return the row with current paths, since the run folder may have been moved."""
+    """Return the row with current paths, since the run folder may have been moved, and with the column `warnings`,
+    which rows of earlier versions lack.
+
+    Raises:
+        TypeError: the warnings are not a list of strings.
+    """
+    warnings = {**row}.get("warnings", [])  # a TypeError if it is no row
+    if not (isinstance(warnings, list) and all(isinstance(text, str) for text in warnings)):
+        raise TypeError("its warnings are not a list of strings")
     paths: dict[str, Any] = {key: str(run / Path(row[key]).name) for key in ("ticket", "weights") if key in row}
-    return {**row, **paths, "run": str(run)}
+    return {**row, **paths, "run": str(run), "warnings": warnings}
 
 
 def config_class(values: dict[str, Any]) -> type[Config]:

@@ -31,13 +31,13 @@ COMMANDS = group.list_commands(click.Context(group))
 SEARCH_KEYS = (
     *("ticket", "run", "arch", "dataset", "method", "init", "seed", "density", "epochs", "loss", "train_accuracy"),
     *("val_accuracy", "images_per_second", "compile_seconds", "train_seconds", "ticket_bytes", "bits_per_parameter"),
-    "device",
+    *("device", "warnings"),
 )
-EVAL_KEYS = ("ticket", "dataset", "split", "examples", "accuracy", "loss", "density", "layers")
+EVAL_KEYS = ("ticket", "dataset", "split", "examples", "accuracy", "loss", "density", "layers", "warnings")
 LAYER_KEYS = ("name", "shape", "kept", "total", "density")
 INSPECT_KEYS = (
     *("ticket", "bytes", "mask", "density", "bits_per_parameter", "config", "image_shape", "metrics", "layers"),
-    "versions",
+    *("versions", "warnings"),
 )
 
 
@@ -244,8 +244,8 @@ def test_a_link_as_run_folder_stays_one(here):
     assert sorted(item.name for item in here.iterdir()) == ["nowhere", "one", "other", "scratch"]
 
 
-@pytest.mark.parametrize("change", [{"val_accuracy": None}, {"ticket_bytes": "many"}])
-def test_a_result_that_lacks_a_number_is_damaged(here, change):
+@pytest.mark.parametrize("change", [{"val_accuracy": None}, {"ticket_bytes": "many"}, {"warnings": "many"}])
+def test_a_result_of_wrong_values_is_damaged(here, change):
     [row] = call(*TINY, "--out", "run").json()
     path = Path("run", "result.json")
     path.write_text(json.dumps({"complete": True, "results": [row | change]}))

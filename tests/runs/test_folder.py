@@ -478,8 +478,17 @@ def test_folder_that_cannot_be_made(tmp_path):
 
 def test_finished_run_gives_its_results(tmp_path):
     results = fill(tmp_path / "one")
-    assert finished(tmp_path / "one", CONFIG) == results
+    assert finished(tmp_path / "one", CONFIG) == [row | {"warnings": []} for row in results]  # as of earlier versions
     assert finished(tmp_path / "two", CONFIG) is None
+
+
+@pytest.mark.parametrize("wrong", ["one", ["one", 2], None, {"one": "two"}])
+def test_warnings_that_are_no_list_of_lines_are_damaged(tmp_path, wrong):
+    [row] = fill(tmp_path / "one")
+    path = tmp_path / "one" / "result.json"
+    path.write_text(json.dumps({"complete": True, "results": [row | {"warnings": wrong}]}))
+    with pytest.raises(BadFileError, match="--force starts over"):
+        finished(tmp_path / "one", CONFIG)
 
 
 def test_moved_run_names_its_new_place(tmp_path):
