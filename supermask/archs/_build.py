@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -63,15 +65,34 @@ def build_model(
         shape = tuple(example.shape[1:])
         offered = {"image_shape": shape, "classes": outputs, **_aliases(shape, outputs), **config}
         make = _maker(arch, name, offered, options)
-    for traced in (True, False):
+    how: dict[str, Any] = {"output": output, "traced": True, "axis": None}
+    while True:
         try:
-            model, plain = _models(make, example, name, convolution, output=output, traced=traced)
-            described = _described(model, plain, name, example)
+            described = _described(*_models(make, example, name, convolution, **how), name, example)
             return described if own else replace(described, parameters=_without_shapes(described.parameters))
         except UNTRACEABLE as error:
-            if not traced:
+            if not how["traced"]:
                 raise SupermaskError(f"cannot make the network {name}: {one_line(error)}") from error
-    raise AssertionError
+            how["traced"] = False
+        except _UnboundAxisError as error:
+            if how["axis"] is not None:
+                raise SupermaskError(f"the network {name} needs two named axes: {how['axis']}, {error}") from error
+            how["axis"] = str(error)
+
+
+class _UnboundAxisError(Exception):
+    """The network takes means over an axis of this name, as batch norm with `axis_name="batch"` does."""
+
+
+def _over_axis(model: Model, axis: str) -> Model:
+    """The same network where there is an axis of this name, of the batches that are one batch together: one."""
+
+    def apply(weights: Any, state: Any, inputs: Array, *, train: bool, key: Array | None) -> tuple[Array, Any]:
+        applied = partial(model.apply, train=train)
+        over = jax.vmap(lambda *a: applied(*a[:3], key=a[3]), None, None, axis_name=axis, axis_size=1)
+        return over(weights, state, inputs, key)
+
+    return replace(model, apply=apply)
 
 
 def _maker(arch: Any, name: str, offered: dict[str, Any], options: Mapping[str, Any]) -> Rngs:
@@ -80,29 +101,42 @@ def _maker(arch: Any, name: str, offered: dict[str, Any], options: Mapping[str, 
     with_rngs = "rngs" in accepted or any(p.kind is p.VAR_KEYWORD for p in accepted.values())
     drawn = {"rngs": lambda rngs: rngs} if with_rngs else {}
     drawn |= {"key": lambda rngs: rngs.params()} if "key" in accepted and "key" not in words else {}
-    return lambda rngs: arch(**words, **{key: draw(rngs) for key, draw in drawn.items()})
+
+    def make(rngs: nnx.Rngs) -> Any:
+        try:
+            return arch(**words, **{key: draw(rngs) for key, draw in drawn.items()})
+        except TypeError as error:
+            if "rngs" in accepted or "unexpected keyword argument 'rngs'" not in str(error):
+                raise
+            return arch(**words)  # what it hands **kwargs on to takes none
+
+    return make
 
 
-def _models(make: Rngs, example: Any, name: str, convolution: Callable[..., Array], **how: Any) -> tuple[Model, Model]:
+def _models(
+    make: Rngs, example: Any, name: str, convolution: Callable[..., Array], *, axis: str | None, **how: Any
+) -> tuple[Model, Model]:
     """Return the Model, and the same with XLA's own convolutions, whose program tells what is a kernel."""
     try:
-        plain = from_module(make, lax.conv_general_dilated, name, **how)
-        return from_module(make, convolution, name, **how), plain
-    except NotAModuleError as error:
-        model = _of_other(error.found, make, example, name, **how)
-        return model, model
+        try:
+            models = [from_module(make, which, name, **how) for which in (convolution, lax.conv_general_dilated)]
+        except NotAModuleError as error:
+            if is_equinox(error.found):
+                model = from_equinox(lambda key: make(nnx.Rngs(key)), name, axis=axis, **how)
+                return model, model
+            models = [_of_other(error.found, make, example, name, **how)] * 2
     except (SupermaskError, *UNTRACEABLE):
         raise
     except Exception as error:
         raise SupermaskError(f"cannot make the network {name}: {one_line(error)}") from error
+    first, second = (model if axis is None else _over_axis(model, axis) for model in models)
+    return first, second
 
 
 def _of_other(found: Any, make: Rngs, example: Any, name: str, **how: Any) -> Model:
-    """Return the Model of what is no NNX module; libraries are imported only by who brings their modules."""
+    """Return the Model of what is neither an NNX nor an Equinox module."""
     if isinstance(found, Model):
         return found
-    if is_equinox(found):
-        return from_equinox(lambda key: make(nnx.Rngs(key)), name, **how)
     if isinstance(found, linen.Module):
         return from_linen(make(nnx.Rngs(0)), example, name, **how)
     if isinstance(found, tuple) and len(found) == 2 and all(map(callable, found)):
@@ -124,6 +158,8 @@ def _described(model: Model, plain: Model, name: str, example: Any) -> Model:
     except (SupermaskError, *UNTRACEABLE):
         raise
     except Exception as error:
+        if unbound := re.search(r"unbound axis name: (\w+)", str(error)):
+            raise _UnboundAxisError(unbound[1]) from error
         shape = tuple(example.shape[1:])
         raise SupermaskError(f"the network {name} cannot be applied to inputs of {shape}: {one_line(error)}") from error
     parameters = {}

@@ -10,7 +10,7 @@ import jax
 from flax import nnx
 from jax import lax
 
-from supermask.archs._call import chosen, flags_of, values_of
+from supermask.archs._call import EVALUATING, TRAINING, Flags, chosen, flags_of, values_of
 from supermask.archs._pure import initial_of
 from supermask.errors import UsageError
 from supermask.types import Array, Model, Tree
@@ -35,7 +35,7 @@ class _Parts(NamedTuple):
     state: dict[str, Any]
     streams: list[Any]
     layers: dict[str, str]
-    flags: tuple[str, ...]
+    flags: Flags
 
 
 def from_module(
@@ -92,9 +92,9 @@ def _taken_apart(module: nnx.Module, convolution: Callable[..., Array], name: st
     if not isinstance(module, nnx.Module):
         raise NotAModuleError(module)
     quiet: list[Any] = [part for _, part in nnx.iter_modules(module) if _prepared(part, convolution)]
-    module.eval()
+    _set_mode(module, train=False)
     evaluating = nnx.split(module)[0]
-    module.train()
+    _set_mode(module, train=True)
     for part in quiet:
         part.deterministic = True
     split: Any = nnx.split(module, nnx.RngState, ...)
@@ -115,6 +115,16 @@ def _taken_apart(module: nnx.Module, convolution: Callable[..., Array], name: st
     flags = flags_of(module.__call__, name)
     found = [(path, variable) for path, variable in nnx.to_flat_state(streams)]
     return _Parts(training, evaluating, weights, state, found, _layers(module), flags), leaves
+
+
+def _set_mode(module: nnx.Module, *, train: bool) -> None:
+    """Set the mode in Flax's layers, and in flags of one's own, as in `self.training = True`."""
+    mode = type(module).train if train else type(module).eval  # an instance may have a flag of this name
+    mode(module)
+    for _, part in nnx.iter_modules(module):
+        for flag in TRAINING + EVALUATING:
+            if isinstance(vars(part).get(flag), bool):
+                setattr(part, flag, train if flag in TRAINING else not train)
 
 
 def _prepared(part: nnx.Module, convolution: Callable[..., Array]) -> bool:
