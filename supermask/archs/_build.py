@@ -14,7 +14,7 @@ from flax import linen, nnx
 from jax import lax
 
 from supermask.archs._equinox import from_equinox, is_equinox
-from supermask.archs._linen import from_linen
+from supermask.archs._linen import flags_to_make, from_linen
 from supermask.archs._nnx import NotAModuleError, from_module
 from supermask.archs._pure import UNTRACEABLE, from_pair
 from supermask.archs._usage import trace
@@ -63,7 +63,13 @@ def build_model(
         if "output" in options and "output" not in _parameters(arch):
             options, output = {k: v for k, v in options.items() if k != "output"}, options["output"]
         shape = tuple(example.shape[1:])
-        offered = {"image_shape": shape, "classes": outputs, **_aliases(shape, outputs), **config}
+        offered = {
+            "image_shape": shape,
+            "classes": outputs,
+            **_aliases(shape, outputs),
+            **flags_to_make(arch),
+            **config,
+        }
         make = _maker(arch, name, offered, options)
     how: dict[str, Any] = {"output": output, "traced": True, "axis": None}
     while True:

@@ -65,6 +65,14 @@ def from_linen(module: linen.Module, example: Any, name: str, *, output: Any = N
     return replace(model, layers={name: kinds.get(name.rpartition("/")[0], "") for name in model.weights})
 
 
+def flags_to_make(arch: Any) -> dict[str, bool]:
+    """The flags of training and evaluation that a Linen class cannot be made without; set anew for each application."""
+    if not (isinstance(arch, type) and issubclass(arch, linen.Module)):
+        return {}
+    needed = [f.name for f in dataclasses.fields(arch) if f.default is f.default_factory is dataclasses.MISSING]
+    return {name: name in EVALUATING for name in needed if name in TRAINING + EVALUATING}
+
+
 def _in_mode(module: linen.Module, flags: Flags, train: bool) -> linen.Module:
     """The module with the flags that its call does not take set in its fields, as in `Net(train=True)`."""
     fields = [f.name for f in dataclasses.fields(module) if f.name in TRAINING + EVALUATING and f.name not in flags]

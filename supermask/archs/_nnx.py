@@ -61,7 +61,8 @@ def from_module(
     parts: list[_Parts] = []
 
     def taken(key: Array) -> dict[str, Any]:
-        part, leaves = _taken_apart(make(nnx.Rngs(key)), convolution, name)
+        with nnx.use_eager_sharding(False):  # where parameters lie is ours to say; Flax would ask for a mesh
+            part, leaves = _taken_apart(make(nnx.Rngs(key)), convolution, name)
         parts.append(part)
         return leaves
 

@@ -397,6 +397,28 @@ def test_what_takes_any_words_is_given_a_stream_only_if_it_takes_it():
     assert build(lambda classes, **more: nnx.Linear(1, classes, **more)).weights["kernel"] == (1, 3)
 
 
+class Required(linen.Module):
+    """Its flag is a field that has no default."""
+
+    num_classes: int
+    deterministic: bool
+
+    @linen.compact
+    def __call__(self, x):
+        kernel_init = linen.with_partitioning(linen.initializers.lecun_normal(), (None, "model"))
+        return linen.Dense(self.num_classes, kernel_init=kernel_init)(x.mean((1, 2))) + 10 * self.deterministic
+
+
+def test_a_flag_without_default_and_parameters_with_a_sharding():
+    model = build(Required)
+    weights, x = {"Dense_0/bias": np.zeros(3), "Dense_0/kernel": np.zeros((1, 3))}, np.ones((2, 6, 6, 1))
+    assert (model.apply(weights, {}, x, train=True, key=jax.random.key(0))[0] == 0).all()
+    assert (model.apply(weights, {}, x, train=False, key=None)[0] == 10).all()
+    kernel_init = nnx.with_partitioning(nnx.initializers.lecun_normal(), (None, "model"))
+    model = build(lambda classes, rngs: nnx.Linear(1, classes, kernel_init=kernel_init, rngs=rngs))
+    assert model.weights["kernel"] == (1, 3)
+
+
 class Fields(NamedTuple):
     logits: jax.Array
     features: jax.Array
