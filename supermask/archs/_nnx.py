@@ -120,8 +120,9 @@ def _taken_apart(module: nnx.Module, convolution: Callable[..., Array], name: st
 
 def _set_mode(module: nnx.Module, *, train: bool) -> None:
     """Set the mode in Flax's layers, and in flags of one's own, as in `self.training = True`."""
-    mode = type(module).train if train else type(module).eval  # an instance may have a flag of this name
-    mode(module)
+    word = "train" if train else "eval"
+    mode = getattr(type(module), word)
+    (mode if callable(mode) else getattr(nnx.Module, word))(module)  # a flag may have this name
     for _, part in nnx.iter_modules(module):
         for flag in TRAINING + EVALUATING:
             if isinstance(vars(part).get(flag), bool):

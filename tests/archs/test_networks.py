@@ -377,11 +377,11 @@ class Noisy(nnx.Module):
 
     def __init__(self, classes, rngs):
         self.head = nnx.Linear(36, classes, rngs=rngs)
-        self.training = False
+        self.training = self.train = False
 
     def __call__(self, x, *, rngs: jax.Array, rng: nnx.Rngs | None = None):
         noise = jax.random.uniform(rngs) + jax.random.uniform(rng.params()) - 100
-        return self.head(x.reshape(len(x), -1)) + noise * self.training
+        return self.head(x.reshape(len(x), -1)) + noise * (self.training and self.train)
 
 
 def test_keys_by_annotation_and_flags_as_attributes():
