@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -19,6 +20,8 @@ def moved_axes(eqn: Any, axes: tuple[bool, ...], before: tuple[int, ...], after:
     if name == "broadcast_in_dim":
         kept = {to: axes[i] and before[i] == after[to] for i, to in enumerate(params["broadcast_dimensions"])}
         return tuple(kept.get(i, False) for i in range(len(after)))
+    if name == "tile" and len(before) == len(after):
+        return tuple(flag and (size > 1 or size == to) for flag, size, to in zip(axes, before, after, strict=True))
     if name in ("squeeze", "reduce_sum", "reduce_max", "reduce_min", "reduce_prod"):
         gone = params["dimensions" if name == "squeeze" else "axes"]
         return tuple(flag for i, flag in enumerate(axes) if i not in gone)
@@ -27,6 +30,18 @@ def moved_axes(eqn: Any, axes: tuple[bool, ...], before: tuple[int, ...], after:
     if len(after) == len(axes):
         return axes
     return (any(axes),) * len(after)
+
+
+def flattened_shape(eqn: Any, operands: Sequence[Any]) -> tuple[int, ...]:
+    """The shape that the images of a result had before they were flattened; () if they have not been."""
+    before, after = eqn.invars[0].aval, eqn.outvars[0].aval
+    if eqn.primitive.name == "reshape" and len(before.shape) > len(after.shape) > 1:
+        merged = before.shape[len(after.shape) - 1 :]
+        return merged if before.shape[: len(after.shape) - 1] == after.shape[:-1] else ()
+    found = {value.flattened for value in operands if value.data}
+    shapes = [v.aval.shape for v, value in zip(eqn.invars, operands, strict=True) if value.data]
+    kept = all(shape == after.shape for shape in shapes) and eqn.primitive.name != "dot_general"
+    return found.pop() if kept and len(found) == 1 else ()
 
 
 def _reshaped(axes: tuple[bool, ...], before: tuple[int, ...], after: tuple[int, ...]) -> tuple[bool, ...]:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
 from flax import linen, nnx
 
 from supermask.archs._equinox import from_equinox, is_equinox
-from supermask.archs._linen import from_linen
+from supermask.archs._linen import flags_to_make, from_linen
 from supermask.archs._nnx import NotAModuleError, from_module
 from supermask.archs._pure import UNTRACEABLE, from_pair
 from supermask.archs._usage import trace
 from supermask.errors import SupermaskError, UsageError, one_line, require
-from supermask.types import Model
+from supermask.types import Array, Model
 from supermask.weights.parameters import Parameter
 
 OFFERED = ("image_shape", "classes", "width", "activation", "rngs")
@@ -57,16 +59,42 @@ def build_model(arch: Any, options: Mapping[str, Any], example: Any, outputs: in
         if "output" in options and "output" not in _parameters(arch):
             options, output = {k: v for k, v in options.items() if k != "output"}, options["output"]
         shape = tuple(example.shape[1:])
-        offered = {"image_shape": shape, "classes": outputs, **_aliases(shape, outputs), **config}
+        offered = {
+            "image_shape": shape,
+            "classes": outputs,
+            **_aliases(shape, outputs),
+            **flags_to_make(arch),
+            **config,
+        }
         make = _maker(arch, name, offered, options)
-    for traced in (True, False):
+    how: dict[str, Any] = {"output": output, "traced": True, "axis": None}
+    while True:
         try:
-            described = _described(_model(make, example, name, output=output, traced=traced), name, example)
+            described = _described(_model(make, example, name, **how), name, example)
             return described if own else replace(described, parameters=_without_shapes(described.parameters))
         except UNTRACEABLE as error:
-            if not traced:
+            if not how["traced"]:
                 raise SupermaskError(f"cannot make the network {name}: {one_line(error)}") from error
-    raise AssertionError
+            how["traced"] = False
+        except _UnboundAxisError as error:
+            if how["axis"] is not None:
+                raise SupermaskError(f"the network {name} needs two named axes: {how['axis']}, {error}") from error
+            how["axis"] = str(error)
+
+
+class _UnboundAxisError(Exception):
+    """The network takes means over an axis of this name, as batch norm with `axis_name="batch"` does."""
+
+
+def _over_axis(model: Model, axis: str) -> Model:
+    """The same network where there is an axis of this name, of the batches that are one batch together: one."""
+
+    def apply(weights: Any, state: Any, inputs: Array, *, train: bool, key: Array | None) -> tuple[Array, Any]:
+        applied = partial(model.apply, train=train)
+        over = jax.vmap(lambda *a: applied(*a[:3], key=a[3]), None, None, axis_name=axis, axis_size=1)
+        return over(weights, state, inputs, key)
+
+    return replace(model, apply=apply)
 
 
 def _maker(arch: Any, name: str, offered: dict[str, Any], options: Mapping[str, Any]) -> Rngs:
@@ -75,26 +103,37 @@ def _maker(arch: Any, name: str, offered: dict[str, Any], options: Mapping[str, 
     with_rngs = "rngs" in accepted or any(p.kind is p.VAR_KEYWORD for p in accepted.values())
     drawn = {"rngs": lambda rngs: rngs} if with_rngs else {}
     drawn |= {"key": lambda rngs: rngs.params()} if "key" in accepted and "key" not in words else {}
-    return lambda rngs: arch(**words, **{key: draw(rngs) for key, draw in drawn.items()})
+
+    def make(rngs: nnx.Rngs) -> Any:
+        try:
+            return arch(**words, **{key: draw(rngs) for key, draw in drawn.items()})
+        except TypeError as error:
+            if "rngs" in accepted or "unexpected keyword argument 'rngs'" not in str(error):
+                raise
+            return arch(**words)  # what it hands **kwargs on to takes none
+
+    return make
 
 
-def _model(make: Rngs, example: Any, name: str, **how: Any) -> Model:
+def _model(make: Rngs, example: Any, name: str, *, axis: str | None, **how: Any) -> Model:
     try:
-        return from_module(make, name, **how)
-    except NotAModuleError as error:
-        return _of_other(error.found, make, example, name, **how)
+        try:
+            model = from_module(make, name, **how)
+        except NotAModuleError as error:
+            if is_equinox(error.found):
+                return from_equinox(lambda key: make(nnx.Rngs(key)), name, axis=axis, **how)
+            model = _of_other(error.found, make, example, name, **how)
     except (SupermaskError, *UNTRACEABLE):
         raise
     except Exception as error:
         raise SupermaskError(f"cannot make the network {name}: {one_line(error)}") from error
+    return model if axis is None else _over_axis(model, axis)
 
 
 def _of_other(found: Any, make: Rngs, example: Any, name: str, **how: Any) -> Model:
-    """Return the Model of what is no NNX module; libraries are imported only by who brings their modules."""
+    """Return the Model of what is neither an NNX nor an Equinox module."""
     if isinstance(found, Model):
         return found
-    if is_equinox(found):
-        return from_equinox(lambda key: make(nnx.Rngs(key)), name, **how)
     if isinstance(found, linen.Module):
         return from_linen(make(nnx.Rngs(0)), example, name, **how)
     if isinstance(found, tuple) and len(found) == 2 and all(map(callable, found)):
@@ -116,6 +155,8 @@ def _described(model: Model, name: str, example: Any) -> Model:
     except (SupermaskError, *UNTRACEABLE):
         raise
     except Exception as error:
+        if unbound := re.search(r"unbound axis name: (\w+)", str(error)):
+            raise _UnboundAxisError(unbound[1]) from error
         shape = tuple(example.shape[1:])
         raise SupermaskError(f"the network {name} cannot be applied to inputs of {shape}: {one_line(error)}") from error
     parameters = {}

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 from flax import nnx
 
-from supermask.archs._call import chosen, flags_of, values_of
+from supermask.archs._call import EVALUATING, TRAINING, Flags, chosen, flags_of, values_of
 from supermask.archs._pure import initial_of
 from supermask.errors import UsageError
 from supermask.types import Array, Model, Tree
@@ -34,7 +34,7 @@ class _Parts(NamedTuple):
     state: dict[str, Any]
     streams: list[Any]
     layers: dict[str, str]
-    flags: tuple[str, ...]
+    flags: Flags
 
 
 def from_module(make: Make, name: str, *, output: Any = None, traced: bool = True) -> Model:
@@ -57,7 +57,8 @@ def from_module(make: Make, name: str, *, output: Any = None, traced: bool = Tru
     parts: list[_Parts] = []
 
     def taken(key: Array) -> dict[str, Any]:
-        part, leaves = _taken_apart(make(nnx.Rngs(key)), name)
+        with nnx.use_eager_sharding(False):  # where parameters lie is ours to say; Flax would ask for a mesh
+            part, leaves = _taken_apart(make(nnx.Rngs(key)), name)
         parts.append(part)
         return leaves
 
@@ -88,9 +89,9 @@ def _taken_apart(module: nnx.Module, name: str) -> tuple[_Parts, dict[str, Any]]
     if not isinstance(module, nnx.Module):
         raise NotAModuleError(module)
     quiet: list[Any] = [part for _, part in nnx.iter_modules(module) if _prepared(part)]
-    module.eval()
+    _set_mode(module, train=False)
     evaluating = nnx.split(module)[0]
-    module.train()
+    _set_mode(module, train=True)
     for part in quiet:
         part.deterministic = True
     split: Any = nnx.split(module, nnx.RngState, ...)
@@ -111,6 +112,17 @@ def _taken_apart(module: nnx.Module, name: str) -> tuple[_Parts, dict[str, Any]]
     flags = flags_of(module.__call__, name)
     found = [(path, variable) for path, variable in nnx.to_flat_state(streams)]
     return _Parts(training, evaluating, weights, state, found, _layers(module), flags), leaves
+
+
+def _set_mode(module: nnx.Module, *, train: bool) -> None:
+    """Set the mode in Flax's layers, and in flags of one's own, as in `self.training = True`."""
+    word = "train" if train else "eval"
+    mode = getattr(type(module), word)
+    (mode if callable(mode) else getattr(nnx.Module, word))(module)  # a flag may have this name
+    for _, part in nnx.iter_modules(module):
+        for flag in TRAINING + EVALUATING:
+            if isinstance(vars(part).get(flag), bool):
+                setattr(part, flag, train if flag in TRAINING else not train)
 
 
 def _prepared(part: nnx.Module) -> bool:

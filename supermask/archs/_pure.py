@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection
-from functools import partial
+from itertools import takewhile
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from supermask.archs._call import chosen, flags_of, values_of
+from supermask.archs._call import RANDOM, Flags, chosen, flags_among, values_of
 from supermask.errors import UsageError
 from supermask.types import Array, Model, Tree
 
@@ -94,18 +94,48 @@ def named(tree: Any) -> Tree:
 def from_pair(pair: tuple[Any, Any], example: Any, name: str, *, output: Any = None, traced: bool = True) -> Model:
     """Make a Model of a pair (init, apply).
 
-    `init(key)` or `init(key, inputs)` returns a pytree of parameters; `apply(parameters, inputs)` returns outputs, and
-    may take `train`, `key` and the like by name.
+    `init(key)` or `init(key, inputs)` returns a pytree of parameters, and `apply(parameters, inputs)` returns outputs.
+    Both may take `train`, `key` and the like by name. Between parameters and inputs, `apply` may take `state` and a key
+    by place, as Haiku's does. With `state`, `init` returns (parameters, state) and `apply` (outputs, state).
+    `init(key, input_shape)` returns (output shape, parameters), as stax's does.
+
+    Raises:
+        UsageError: one of them needs another argument, or does not return a pair.
     """
     init, apply = pair
-    flags = flags_of(partial(apply, None), name)
-    given = inspect.signature(init).parameters.values()
-    with_inputs = sum(p.default is p.empty and p.kind is not p.VAR_KEYWORD for p in given) > 1
+    before, flags = _places(apply, name)
+    given = list(inspect.signature(init).parameters.values())[1:]
+    of_shape = bool(given) and given[0].name == "input_shape"
+    with_inputs = of_shape or any(p.default is p.empty and p.kind is not p.VAR_KEYWORD for p in given)
+    # Of required arguments the first are the inputs; Haiku's own `init` names them in a signature that it sets.
+    init_flags = flags_among(given[1:], name) if with_inputs else {}
 
     def initialise(key: Array) -> tuple[Any, Any]:
-        return (init(key, jnp.zeros(example.shape, example.dtype)) if with_inputs else init(key)), {}
+        inputs = example.shape if of_shape else jnp.zeros(example.shape, example.dtype)
+        found = init(key, *([inputs] if with_inputs else []), **values_of(init_flags, True, key))
+        if of_shape:
+            _, found = _two(found, f"init of {name}", "output shape, parameters")
+        return _two(found, f"init of {name}", "parameters, state") if "state" in before else (found, {})
 
     def applied(w: Any, s: Any, inputs: Array, train: bool, key: Array | None) -> tuple[Any, Any]:
-        return chosen(apply(w, inputs, **values_of(flags, train, key)), output, name), {}
+        random = values_of({place: place for place in before if place != "state"}, train, key)
+        found = apply(w, *({**random, "state": s}[place] for place in before), inputs, **values_of(flags, train, key))
+        if "state" in before:
+            found, s = _two(found, f"apply of {name}", "outputs, state")
+        return chosen(found, output, name), s
 
     return from_functions(initialise, applied, traced=traced)
+
+
+def _places(apply: Callable[..., Any], name: str) -> tuple[list[str], Flags]:
+    """Return (what `apply` takes by place between parameters and inputs, what it takes by name)."""
+    parameters = list(inspect.signature(apply).parameters.values())[1:]
+    before = list(takewhile(lambda p: p.name == "state" or p.name in RANDOM, parameters))
+    rest = parameters[len(before) :]
+    return [p.name for p in before], flags_among(rest[1:], name)
+
+
+def _two(found: Any, what: str, names: str) -> tuple[Any, Any]:
+    if isinstance(found, tuple) and len(found) == 2:
+        return found[0], found[1]
+    raise UsageError(f"{what} returns a {type(found).__name__}; it must return ({names})")

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.extend import core
 
-from supermask.archs._axes import moved_axes
+from supermask.archs._axes import flattened_shape, moved_axes
 from supermask.types import Array, Shapes, Tree
 
 
@@ -72,7 +72,7 @@ def trace(apply: Callable[..., tuple[Array, Tree]], weights: Shapes, state: Tree
 
     closed, (outputs, after) = jax.make_jaxpr(training, return_shape=True)(structs, state, inputs)
     given, jaxpr = [*structs, *state], closed.jaxpr
-    found = _Reader(structs)
+    found = _Reader(structs, inputs.shape[0])
     known = [_Value(sources={name: (True,) * len(structs[name].shape)}) for name in structs]
     known += [_Value()] * len(state) + [_Value(data=True)] * (len(jaxpr.invars) - len(given))
     found.read(jaxpr, known)
@@ -89,7 +89,8 @@ _SAME_AXES = ("convert_element_type", "copy", "copy_p", "reduce_precision", "sto
 class _Reader:
     """Follows parameters through a program until they meet data."""
 
-    def __init__(self, parameters: Iterable[str]) -> None:
+    def __init__(self, parameters: Iterable[str], batch: int) -> None:
+        self._batch = batch
         self._found: dict[str, list[Use]] = {name: [] for name in parameters}
         self._shifted: set[str] = set()
 
@@ -126,12 +127,26 @@ class _Reader:
         inner = next((p for p in eqn.params.values() if len(getattr(_open(p), "invars", ())) == len(operands)), None)
         if inner is not None and hasattr(_open(inner), "eqns"):
             return self.read(_open(inner), operands)
+        operands = self._with_spread(eqn, operands)
         if any(value.data for value in operands):
             self._meets_data(eqn, operands)
-            return [_Value(data=True, flattened=_flattened(eqn, operands))] * len(eqn.outvars)
+            return [_Value(data=True, flattened=flattened_shape(eqn, operands))] * len(eqn.outvars)
         if name in ("add", "sub"):
             self._shifted |= {parameter for value in operands for parameter in value.sources}
         return [_Value(sources=_moved(eqn, operands, out.aval.shape)) for out in eqn.outvars]
+
+    def _with_spread(self, eqn: Any, operands: list[_Value]) -> list[_Value]:
+        """The operands of a product, where what was spread over the batch, such as a learned query, counts as data."""
+        if eqn.primitive.name not in ("dot_general", "conv_general_dilated") or any(v.data for v in operands):
+            return operands
+        shapes = [variable.aval.shape for variable in eqn.invars]
+        spread = [bool(s) and s[0] == self._batch for s in shapes]
+        spread = [s and not any(axes[0] for axes in v.sources.values()) for s, v in zip(spread, operands, strict=True)]
+        if sum(spread) != 1:
+            return operands
+        for parameter in operands[spread.index(True)].sources:
+            self._found[parameter].append(Use("other"))
+        return [_Value(data=True) if s else value for s, value in zip(spread, operands, strict=True)]
 
     def _meets_data(self, eqn: Any, operands: list[_Value]) -> None:
         """Record the use of every parameter among the operands, at least one of which is data."""
@@ -177,18 +192,6 @@ class _Reader:
                 break
             carry = after
         return carry
-
-
-def _flattened(eqn: Any, operands: list[_Value]) -> tuple[int, ...]:
-    """The shape that the images of a result had before they were flattened; () if they have not been."""
-    before, after = eqn.invars[0].aval, eqn.outvars[0].aval
-    if eqn.primitive.name == "reshape" and len(before.shape) > len(after.shape) > 1:
-        merged = before.shape[len(after.shape) - 1 :]
-        return merged if before.shape[: len(after.shape) - 1] == after.shape[:-1] else ()
-    found = {value.flattened for value in operands if value.data}
-    shapes = [v.aval.shape for v, value in zip(eqn.invars, operands, strict=True) if value.data]
-    kept = all(shape == after.shape for shape in shapes) and eqn.primitive.name != "dot_general"
-    return found.pop() if kept and len(found) == 1 else ()
 
 
 def _open(jaxpr: Any) -> Any:

@@ -1,15 +1,17 @@
 """Networks as people write them: what each parameter is, what it starts from, how the network is called."""
 
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import linen, nnx
+from flax import linen, nnx, struct
+from jax.example_libraries import stax
 
 from supermask.archs._build import build_model
-from supermask.errors import UsageError
+from supermask.errors import SupermaskError, UsageError
 from supermask.types import Model
 from supermask.weights.parameters import by_rank, chosen, from_document, to_document
 
@@ -284,6 +286,173 @@ def test_a_linen_module():
     assert (state["batch_stats/BatchNorm_0/var"] == 1).all()
 
 
+class Idioms(linen.Module):
+    """Tells training from evaluation by a field, by whether state may change, and by whether there is a stream."""
+
+    classes: int
+    train: bool = False
+    width: float = 1.0
+
+    @linen.compact
+    def __call__(self, x):
+        x = linen.Dense(self.classes)(x.mean((1, 2)))
+        x = linen.BatchNorm(use_running_average=not self.is_mutable_collection("batch_stats"))(x)
+        self.sow("losses", "size", jnp.square(x).mean())
+        return x + 10 * self.train + 100 * self.has_rng("dropout")
+
+
+def test_the_ways_in_which_linen_modules_tell_training_from_evaluation():
+    model = build(Idioms)
+    assert set(model.state) == {"batch_stats/BatchNorm_0/mean", "batch_stats/BatchNorm_0/var"}
+    weights = {name: np.ones(shape, np.float32) for name, shape in model.weights.items()}
+    state = {name: np.full(shape, 4, np.float32) for name, shape in model.state.items()}
+    x = np.linspace(0, 1, 72, dtype=np.float32).reshape(2, 6, 6, 1)
+    found, after = model.apply(weights, state, x, train=True, key=jax.random.key(0))
+    np.testing.assert_allclose(found, [[110] * 3, [112] * 3], atol=0.01)  # normalised: -1 and 1, and the bias
+    assert (after["batch_stats/BatchNorm_0/mean"] < 4).all()
+    found, after = model.apply(weights, state, x, train=False, key=None)
+    expected = (x.mean((1, 2, 3)) + 1 - 4) / np.sqrt(4 + 1e-5) + 1
+    np.testing.assert_allclose(found, np.tile(expected[:, None], 3), rtol=1e-4)
+    np.testing.assert_array_equal(after["batch_stats/BatchNorm_0/mean"], np.full(3, 4))
+
+
+class ClassAttention(linen.Module):
+    """Pools by a learned query, as ViTs without a class token do."""
+
+    classes: int
+
+    @linen.compact
+    def __call__(self, x):
+        x = linen.Dense(8)(x[..., 0])
+        query = jnp.tile(self.param("query", linen.initializers.normal(), (1, 1, 8)), (len(x), 1, 1))
+        return linen.Dense(self.classes)(linen.MultiHeadAttention(2)(linen.LayerNorm()(query), x)[:, 0])
+
+
+def test_a_learned_query_is_data_where_it_is_projected():
+    found = roles(build(lambda classes: ClassAttention(classes)))
+    assert found.pop("query") == ("other", None)
+    assert found.pop("LayerNorm_0/scale")[1] is found.pop("LayerNorm_0/bias")[1] is None
+    kernels = {name: fans for name, (role, fans) in found.items() if role == "kernel"}
+    assert kernels.pop("Dense_0/kernel") == (6, 8)
+    assert kernels.pop("Dense_1/kernel") == (8, 3)
+    parts = ("query", "key", "value", "out")
+    assert kernels == {f"MultiHeadAttention_0/{part}/kernel": (8, 8) for part in parts}
+    assert {role for name, (role, _) in found.items() if name.endswith("bias")} == {"bias"}
+
+
+def normalised(axis_name, other=None):
+    class Net(nnx.Module):
+        def __init__(self, image_shape, classes, rngs):
+            self.head = nnx.Linear(36, classes, rngs=rngs)
+            self.norm = nnx.BatchNorm(classes, axis_name=axis_name, rngs=rngs)
+            self.more = nnx.BatchNorm(classes, axis_name=other, rngs=rngs)
+
+        def __call__(self, x):
+            return self.more(self.norm(self.head(x.reshape(len(x), -1))))
+
+    return Net
+
+
+def test_batch_norm_over_a_named_axis_of_devices():
+    """The axis that the network was trained over elsewhere has one batch here."""
+    x = np.random.default_rng(0).normal(size=(2, 6, 6, 1)).astype(np.float32)
+    results = []
+    for axis in ("batch", "devices", None):
+        model = build(normalised(axis))
+        weights = {
+            name: np.arange(1, 1 + math.prod(s), dtype=np.float32).reshape(s) for name, s in model.weights.items()
+        }
+        state = {name: np.ones(shape, np.float32) for name, shape in model.state.items()}
+        results.append(model.apply(weights, state, x, train=True, key=jax.random.key(0)))
+        assert len(model.changes) == 4
+    for result in results[1:]:
+        jax.tree.map(np.testing.assert_array_equal, result, results[0])
+    with pytest.raises(SupermaskError, match="Net needs two named axes: batch, seeds"):
+        build(normalised("batch", "seeds"))
+
+
+class Noisy(nnx.Module):
+    """Annotations say which of the usual words is a key, and which is `nnx.Rngs`."""
+
+    def __init__(self, classes, rngs):
+        self.head = nnx.Linear(36, classes, rngs=rngs)
+        self.training = self.train = False
+
+    def __call__(self, x, *, rngs: jax.Array, rng: nnx.Rngs | None = None):
+        noise = jax.random.uniform(rngs) + jax.random.uniform(rng.params()) - 100
+        return self.head(x.reshape(len(x), -1)) + noise * (self.training and self.train)
+
+
+def test_keys_by_annotation_and_flags_as_attributes():
+    model = build(Noisy)
+    weights = {name: np.zeros(shape, np.float32) for name, shape in model.weights.items()}
+    x = np.ones((2, 6, 6, 1), np.float32)
+    assert (model.apply(weights, {}, x, train=True, key=jax.random.key(0))[0] < -90).all()
+    assert (model.apply(weights, {}, x, train=False, key=None)[0] == 0).all()
+
+
+def test_what_takes_any_words_is_given_a_stream_only_if_it_takes_it():
+    assert build(lambda classes, **more: Idioms(classes, **more), width=2.0).outputs.shape == (2, 3)
+    assert build(lambda classes, **more: nnx.Linear(1, classes, **more)).weights["kernel"] == (1, 3)
+
+
+class Required(linen.Module):
+    """Its flag is a field that has no default."""
+
+    num_classes: int
+    deterministic: bool
+
+    @linen.compact
+    def __call__(self, x):
+        kernel_init = linen.with_partitioning(linen.initializers.lecun_normal(), (None, "model"))
+        return linen.Dense(self.num_classes, kernel_init=kernel_init)(x.mean((1, 2))) + 10 * self.deterministic
+
+
+def test_a_flag_without_default_and_parameters_with_a_sharding():
+    model = build(Required)
+    weights, x = {"Dense_0/bias": np.zeros(3), "Dense_0/kernel": np.zeros((1, 3))}, np.ones((2, 6, 6, 1))
+    assert (model.apply(weights, {}, x, train=True, key=jax.random.key(0))[0] == 0).all()
+    assert (model.apply(weights, {}, x, train=False, key=None)[0] == 10).all()
+    kernel_init = nnx.with_partitioning(nnx.initializers.lecun_normal(), (None, "model"))
+    model = build(lambda classes, rngs: nnx.Linear(1, classes, kernel_init=kernel_init, rngs=rngs))
+    assert model.weights["kernel"] == (1, 3)
+
+
+class Fields(NamedTuple):
+    logits: jax.Array
+    features: jax.Array
+
+
+@struct.dataclass
+class Record:
+    features: jax.Array
+    logits: jax.Array
+
+
+@pytest.mark.parametrize("kind", [Fields, Record])
+def test_outputs_with_names(kind):
+    def net(classes):
+        def apply(w, x):
+            x = x.reshape(len(x), -1)
+            return kind(logits=x @ w, features=x)
+
+        return lambda key: jnp.zeros((36, classes)), apply
+
+    assert build(net, output="logits").outputs.shape == (2, 3)
+    with pytest.raises(UsageError, match=rf"returns a {kind.__name__} of .*features.*: say which"):
+        build(net)
+
+
+def test_a_linen_module_that_cannot_be_made_is_one_line():
+    class Net(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            return linen.Dense(3)(x) @ jnp.ones((5, 5))
+
+    with pytest.raises(SupermaskError, match=r"cannot make the network .*: "):
+        build(lambda: Net())
+
+
 def pair(image_shape, classes):
     def init(key):
         return {"w": jax.random.normal(key, (math.prod(image_shape), classes)), "b": jnp.full(classes, 2.0)}
@@ -299,6 +468,45 @@ def test_a_pair_of_functions():
     assert roles(model) == {"b": ("bias", None), "w": ("kernel", (36, 3))}
     own, _ = model.initial(0, ["b"])
     np.testing.assert_array_equal(own["b"], np.full(3, 2.0))
+
+
+def stateful_pair(classes):
+    """As Haiku's: state and a key by place; `is_training` by name, in `init` too."""
+
+    def init(rng, x, is_training):
+        return {"w": jnp.ones((36, classes))}, {"mean": jnp.zeros(()) + is_training}
+
+    def apply(params, state, rng, x, is_training):
+        outputs = x.reshape(len(x), -1) @ params["w"] + jax.random.uniform(rng) * is_training
+        return outputs, {"mean": x.mean() if is_training else state["mean"]}
+
+    return init, apply
+
+
+def test_a_pair_with_state():
+    model = build(stateful_pair)
+    assert roles(model) == {"w": ("kernel", (36, 3))}
+    assert model.changes == {"mean"}
+    assert model.initial(0, [])[1]["mean"] == 1
+    weights, x = {"w": np.zeros((36, 3), np.float32)}, np.full((2, 6, 6, 1), 2, np.float32)
+    outputs, state = model.apply(weights, {"mean": np.float32(5)}, x, train=True, key=jax.random.key(0))
+    assert state["mean"] == 2
+    assert (outputs > 0).all()
+    outputs, state = model.apply(weights, {"mean": np.float32(5)}, x, train=False, key=None)
+    assert state["mean"] == 5
+    assert (outputs == 0).all()
+    with pytest.raises(UsageError, match=r"init of .* returns a dict; it must return \(parameters, state\)"):
+        build(lambda: (lambda key: {"w": jnp.ones((36, 3))}, lambda w, state, x: (x @ w, state)))
+
+
+def test_a_pair_of_stax():
+    model = build(lambda classes: stax.serial(stax.Flatten, stax.Dense(8), stax.Relu, stax.Dense(classes)))
+    assert roles(model) == {
+        "1/0": ("kernel", (36, 8)),
+        "1/1": ("bias", None),
+        "3/0": ("kernel", (8, 3)),
+        "3/1": ("bias", None),
+    }
 
 
 def test_a_model_of_ones_own():
@@ -333,6 +541,33 @@ def test_an_equinox_module():
     }
     own, _ = model.initial(0, ["slope"])
     assert own["slope"] == 1
+
+
+def test_an_equinox_module_with_state():
+    equinox = pytest.importorskip("equinox")
+
+    class Net(equinox.Module):
+        first: equinox.nn.Linear
+        norm: equinox.nn.BatchNorm
+
+        def __init__(self, classes, key):
+            self.first = equinox.nn.Linear(36, classes, key=key)
+            self.norm = equinox.nn.BatchNorm(classes, axis_name="images", mode="batch", momentum=0.5)
+
+        def __call__(self, x, state):
+            return self.norm(self.first(x.ravel()), state)
+
+    model = build(lambda classes, key: equinox.nn.make_with_state(Net)(classes, key))
+    assert roles(model)["first/weight"] == ("kernel", (36, 3))
+    assert model.changes == set(model.state)
+    weights = {name: np.ones(shape, np.float32) for name, shape in model.weights.items()}
+    _, state = model.initial(0, [])
+    x = np.stack([np.zeros((6, 6, 1), np.float32), np.ones((6, 6, 1), np.float32)])
+    outputs, state = model.apply(weights, state, x, train=True, key=jax.random.key(0))
+    np.testing.assert_allclose(outputs, [[0] * 3, [2] * 3], atol=1e-5)  # -1 and 1, and the bias
+    again, same = model.apply(weights, state, x[:1], train=False, key=None)
+    assert (again != outputs[:1]).all()
+    jax.tree.map(np.testing.assert_array_equal, same, state)
 
 
 def test_ordinary_networks_need_nothing_in_a_ticket():
