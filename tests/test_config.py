@@ -170,7 +170,7 @@ def test_a_filled_config_leaves_nothing_open_but_what_the_machine_decides():
     assert config.options == {"threshold": 0.4, "decay": 0.25}
     assert (config.epochs, config.augment, config.optimizer) == (20, "none", "nesterov")
     open_still = {key for key, value in config.to_dict().items() if value is None}
-    assert open_still == {"devices", "micro_batch", "image_size"}
+    assert open_still == {"devices", "micro_batch", "image_size", "maskable", "unmasked", "train"}
     assert resolve(config) == config
     assert resolve(SearchConfig(method="random", epochs=3)).epochs == 0
 

@@ -80,7 +80,12 @@ def runs(request, tmp_path_factory):
         yield {page: pool.submit(run_blocks, page, tmp_path_factory.mktemp(page.stem)) for page in pages}
 
 
-SLOW = ("methods.md", "gpu-and-slurm.md", "reproducibility.md")  # what they run is run by other pages and tests as well
+SLOW = (
+    "runs.md",
+    "methods.md",
+    "gpu-and-slurm.md",
+    "reproducibility.md",
+)  # what they run is run by other pages and tests as well
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,9 @@ def outline(config: Config, data_dir: Path | None = None) -> Problem:
     if not hasattr(source, "train"):
         return load_problem(config, data_dir)
     size = (config.image_size,) * 2 if config.image_size else source.train[1:3]
-    blank = Split(np.zeros((2, *size, source.train[3]), np.uint8), np.zeros(2, np.int32))
+    count = source.train[0]  # as many as there are, without the memory for them
+    images = np.broadcast_to(np.uint8(0), (count, *size, source.train[3]))
+    blank = Split(images, np.broadcast_to(np.int32(0), count))
     return build(config, Dataset(blank, blank, source.classes, source.mean, source.std, blank))
 
 

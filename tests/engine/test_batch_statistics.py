@@ -146,7 +146,9 @@ def test_what_a_power_iteration_leads_to_does_not_hide_the_averages_behind_it():
 # --- of networks
 
 
-@pytest.mark.parametrize("config", [supermask.SearchConfig, supermask.TrainConfig])
+@pytest.mark.parametrize(
+    "config", [supermask.SearchConfig, pytest.param(supermask.TrainConfig, marks=pytest.mark.slow)]
+)
 def test_the_statistics_are_those_of_the_result_over_the_stated_batches(config):
     trainer, state, frozen = fitted(config(arch=NORMED, epochs=2))
     [candidate], problem = state.last, trainer.problem
@@ -162,6 +164,7 @@ def test_the_statistics_are_those_of_the_result_over_the_stated_batches(config):
     assert (sums.correct / sums.count)[0, 0] == candidate.metrics["val_accuracy"]
 
 
+@pytest.mark.slow
 def test_a_module_s_momentum_changes_neither_mask_nor_score():
     """The training looks at no running average, so a late one must not decide what a mask is worth."""
     tickets = [
@@ -178,7 +181,7 @@ def test_a_module_s_momentum_changes_neither_mask_nor_score():
     assert found.reproduced
 
 
-@pytest.mark.parametrize("method", ["random", "snip"])
+@pytest.mark.parametrize("method", [pytest.param("random", marks=pytest.mark.slow), "snip"])
 def test_a_mask_that_is_not_trained_has_statistics_of_its_own(method):
     [ticket] = supermask.search(supermask.SearchConfig(arch=NORMED, method=method))
     assert abs(ticket.state["norm/var"] - 1).min() > 0.01
@@ -196,6 +199,7 @@ def test_a_control_is_scored_with_statistics_of_its_own():
         assert first.reproduced
 
 
+@pytest.mark.slow
 def test_the_statistics_of_a_sampled_mask_are_means_over_a_new_draw_for_each_batch():
     config = supermask.SearchConfig(arch=NORMED, method="bernoulli", options={"rescale": False}, epochs=2)
     [ticket] = supermask.search(config)
@@ -222,6 +226,7 @@ def test_a_search_that_is_stopped_goes_on_to_the_same_bytes(monkeypatch):
         assert tickets_of(problem, resume=saved[-1]) == whole
 
 
+@pytest.mark.slow
 def test_the_second_of_two_seeds_has_the_statistics_that_it_has_alone():
     config = supermask.SearchConfig(arch=NORMED, epochs=1, seed=4, seeds=2)
     _, second = supermask.search(config)
@@ -229,6 +234,7 @@ def test_the_second_of_two_seeds_has_the_statistics_that_it_has_alone():
     assert alone.to_bytes() == second.to_bytes()
 
 
+@pytest.mark.slow
 def test_two_devices_find_the_statistics_of_one():
     found = []
     for devices in (1, 2):

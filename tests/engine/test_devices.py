@@ -41,7 +41,11 @@ def losses(seeds=1, **fields):
 
 @pytest.mark.parametrize(
     "other",
-    [{"devices": 1}, {"devices": 1, "micro_batch": 4}, {"micro_batch": 16}, {"conv": "xla"}],
+    [
+        {"devices": 1},
+        *(pytest.param(f, marks=pytest.mark.slow) for f in ({"devices": 1, "micro_batch": 4}, {"micro_batch": 16})),
+        pytest.param({"conv": "xla"}, marks=pytest.mark.slow),
+    ],
     ids=["one device", "one device in micro-batches", "micro-batches", "XLA's convolution"],
 )
 def test_twenty_steps_lose_the_same(other):
@@ -58,7 +62,7 @@ def test_batch_statistics_are_of_the_whole_batch_on_any_number_of_devices():
         losses(arch=arch, micro_batch=8, width=1.0)
 
 
-@pytest.mark.parametrize("arch", ["conv2", "lenet300"])
+@pytest.mark.parametrize("arch", [pytest.param("conv2", marks=pytest.mark.slow), "lenet300"])
 def test_a_seed_does_not_depend_on_the_seeds_beside_it(arch):
     alone, scores = losses(arch=arch, devices=2)
     beside, both = losses(arch=arch, devices=2, seeds=2)
@@ -110,6 +114,7 @@ def test_what_cannot_be(fields, words):
         problem_of(**{"arch": "conv2", "width": 0.1} | fields)
 
 
+@pytest.mark.slow
 def test_a_ticket_of_two_devices_evaluates_on_one(monkeypatch):
     config = supermask.SearchConfig(arch="conv2", width=0.1, epochs=1)
     [ticket] = supermask.search(config)

@@ -35,7 +35,7 @@ class Stop(supermask.Callback):
         self.notes.append(text)
 
 
-@pytest.mark.parametrize("kind", ["search", "train"])
+@pytest.mark.parametrize("kind", [pytest.param("search", marks=pytest.mark.slow), "train"])
 def test_a_run_from_python_is_the_command_s(tmp_path, kind):
     config = {"search": supermask.SearchConfig, "train": supermask.TrainConfig}[kind](**SMALL)
     call = getattr(supermask, kind)

@@ -60,7 +60,13 @@ def test_weights_are_bitwise_those_of_the_seed(ticket):
         np.testing.assert_array_equal(array, expected[name])
 
 
-@pytest.mark.parametrize("method", ["edge-popup", "bernoulli", "sigmoid", "iterand", "gem-miner", "hard-concrete"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        *("edge-popup", "bernoulli"),
+        *(pytest.param(m, marks=pytest.mark.slow) for m in ("sigmoid", "iterand", "gem-miner", "hard-concrete")),
+    ],
+)
 def test_same_seed_same_ticket_other_seed_other_ticket(method):
     one, again, other = (run(method=method, epochs=2, seed=seed)[0] for seed in (4, 4, 5))
     assert one.to_bytes() == again.to_bytes()
@@ -74,7 +80,7 @@ CARRYING = [  # methods that carry something from step to step, with events in t
 ]
 
 
-@pytest.mark.parametrize("fields", [{}, *CARRYING])
+@pytest.mark.parametrize("fields", [{}, *(pytest.param(f, marks=pytest.mark.slow) for f in CARRYING)])
 def test_seeds_in_one_search_are_the_seeds_alone(fields):
     together = run(seed=3, seeds=2, **fields)
     alone = [run(seed=seed, **fields)[0] for seed in (3, 4)]

@@ -57,7 +57,13 @@ def test_under_a_ticket_pruned_weights_have_no_say(ticket, tmp_path):
     assert supermask.evaluate(found).reproduced  # the weights hold all that they need
 
 
-@pytest.mark.parametrize("method", ["signed", "bernoulli", "biprop", "slot-machines"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        *(pytest.param(method, marks=pytest.mark.slow) for method in ("signed", "bernoulli", "biprop")),
+        "slot-machines",
+    ],
+)
 def test_under_tickets_of_every_kind(method, tmp_path):
     [ticket] = supermask.search(supermask.SearchConfig(**SMALL | {"epochs": 1}, method=method))
     path = ticket.save(tmp_path / "ticket.safetensors")
@@ -146,6 +152,7 @@ def test_an_export_to_pytorch_has_the_trained_weights():
     np.testing.assert_array_equal(state["head.weight"], found.weights["head/kernel"].T)
 
 
+@pytest.mark.slow
 def test_a_sampled_ticket_that_rescales_starts_rescaled(tmp_path):
     """Dynamic weight rescaling: what is kept counts size / kept times as much."""
     [ticket] = supermask.search(supermask.SearchConfig(**SMALL | {"epochs": 1}, method="bernoulli"))

@@ -143,7 +143,9 @@ def test_iterand_gradient_is_g_times_the_weight_as_it_is_now():
 # --- gem-miner ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("epochs", [1, 2, 3, 10, 23])
+@pytest.mark.parametrize(
+    "epochs", [1, 3, 10, pytest.param(2, marks=pytest.mark.slow), pytest.param(23, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("density", [0.02, 0.3])
 def test_gem_miner_freezes_down_to_the_density_geometrically(epochs, density):
     method, per_epoch = make("gem-miner", density=density, period=5), 4

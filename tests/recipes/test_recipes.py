@@ -389,6 +389,7 @@ def test_reproduce_for_humans_continues_where_it_was_stopped(tiny, here, monkeyp
     assert [row["test_accuracy_std"] for row in rows] == [None, None]
 
 
+@pytest.mark.slow
 def test_a_kept_test_accuracy_is_of_that_ticket(tiny, here):
     words = ("reproduce", "tiny-table", "--budget", "0.1", "--seeds", "1", "--json", "-q")
     before = answer(*words)
@@ -400,6 +401,7 @@ def test_a_kept_test_accuracy_is_of_that_ticket(tiny, here):
     assert answer(*words, "--force") == before
 
 
+@pytest.mark.slow
 def test_more_seeds_show_their_spread(tiny):
     code, out, err = call("reproduce", "tiny-table", "--budget", "0.1", "--seeds", "2", "-q")
     assert code == 0

@@ -38,7 +38,7 @@ def through_a_file(snapshot):
     return Snapshot.unpack(json.loads(json.dumps(document)), tensors)
 
 
-SLOW = ("best epoch, adam", "fedpm", "gem-miner", "convolutions")
+SLOW = ("edge-popup", "best epoch, adam", "iterand", "fedpm", "gem-miner", "convolutions")
 
 
 @pytest.mark.parametrize(
