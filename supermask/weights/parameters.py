@@ -164,7 +164,7 @@ def to_document(parameters: Parameters, own: Tree) -> tuple[dict[str, Any], Tree
     tensors: Tree = {}
     for name, found in parameters.items():
         rule, row = _by_rank(name, found.shape), {}
-        if (found.role, found.masked) != (rule.role, rule.masked) and not (len(found.shape) < 2 and not found.masked):
+        if (found.role, found.masked) != (rule.role, rule.masked):
             row = {"role": found.role, "masked": found.masked}
         if found.trained:
             row["trained"] = True
