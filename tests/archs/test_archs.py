@@ -250,6 +250,7 @@ def test_a_function_may_return_a_model():
     np.testing.assert_array_equal(found.apply(weights, {}, x, train=False, key=None)[0], np.full((2, 10), 784))
 
 
+@pytest.mark.slow
 def test_a_network_with_dropout_is_searched_and_evaluated(own):
     config = supermask.SearchConfig(arch="ownpkg:Dropping", epochs=2)
     [ticket], [again] = supermask.search(config), supermask.search(config)

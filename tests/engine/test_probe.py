@@ -95,6 +95,7 @@ def test_outputs_that_are_not_finite(told):
     assert "not finite" in told(arch_options={"shift": math.inf})[0]
 
 
+@pytest.mark.slow
 def test_a_deep_sparse_network_vanishes_and_is_mended_by_what_the_warning_says(told):
     deep, sparse = {"depth": 7, "units": 64}, {"density": 0.02, "init": "kaiming-normal"}
     [text, *_] = told(arch_options=deep, **sparse, scale_by_density=False)

@@ -232,6 +232,7 @@ def test_a_network_whose_code_changes_is_another(here):
     assert "arch code differs" in found.notes[0]
 
 
+@pytest.mark.slow
 def test_a_method_whose_code_changes_is_another_and_is_not_exported(here):
     from click.testing import CliRunner
 
@@ -280,6 +281,7 @@ def test_a_dataset_of_the_user_s_own_is_known_by_what_it_loads(here):
     assert len(list((here / "runs").iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_built_in_data_of_another_folder_is_other_data(here, monkeypatch):
     """Extracts of official files are read; which one it was, the name does not say."""
     from supermask.datasets import _check
@@ -313,7 +315,8 @@ def test_training_under_a_ticket_says_that_the_data_is_another(here):
     ticket, notes = search("run"), []
     config = supermask.TrainConfig.under("run/ticket-s0.safetensors", ticket.config).replace(epochs=1)
     supermask.train(config, callbacks=[watch(note=notes.append)])
-    assert notes == []
+    assert [note for note in notes if "other data" in note] == []
+    notes.clear()
     save(seed=1)
     [found] = supermask.train(config, callbacks=[watch(note=notes.append)])
     assert "was found on other data or code: train images differ; test images differ" in notes[0]

@@ -184,8 +184,8 @@ def test_sampled_tickets_are_the_mean_of_their_draws():
 def test_recipes_fill_what_is_left_open():
     config = resolve(supermask.SearchConfig(method="bernoulli", learning_rate=3.0))
     assert (config.learning_rate, config.weight_decay, config.init, config.epochs) == (3.0, 0.0, "glorot-normal", 20)
-    still_open = ["image_size", "devices", "micro_batch"]
-    assert [key for key, value in config.to_dict().items() if value is None] == still_open
+    still_open = {"image_size", "devices", "micro_batch", "maskable", "unmasked", "train"}
+    assert {key for key, value in config.to_dict().items() if value is None} == still_open
     assert on_this_machine(config).devices == 2
     assert resolve(supermask.SearchConfig(method="random", epochs=3)).epochs == 0
 

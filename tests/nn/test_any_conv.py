@@ -173,6 +173,7 @@ def test_forward_and_gradients(name):
             np.testing.assert_allclose(value, reference, rtol=0, atol=1e-12 * np.abs(reference).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, np.float16, np.complex64])
 @pytest.mark.parametrize("name", ["depthwise", "grouped", "transposed 2x2"])
 def test_other_types(name, dtype):
@@ -186,6 +187,7 @@ def test_other_types(name, dtype):
         assert error < 4 * float(jnp.finfo(dtype).eps) * np.abs(reference).max()
 
 
+@pytest.mark.slow
 def test_whole_numbers_in_a_wider_type():
     rng = np.random.default_rng(0)
     x, kernel = rng.integers(-128, 128, (2, 6, 5, 4), np.int8), rng.integers(-128, 128, (3, 3, 4, 6), np.int8)
