@@ -20,6 +20,7 @@ from supermask.nn.windows import Pads, num_slices, output_size, padded, patches,
 
 Padding = str | Sequence[tuple[int, int]]
 _FEW_CHANNELS = 8  # a guess between the 3 of an image and the 16 of narrow networks; the break-even was not measured
+_FEW_GROUPS = 8  # more would make a long program of small products
 _MOST_SLICES = 1024  # with more, a program takes minutes to compile
 
 
@@ -184,9 +185,13 @@ def _depthwise(x: Array, kernel: Array, moves: _Moves) -> Array:
 
 
 def _by_groups(x: Array, kernel: Array, moves: _Moves) -> Array:
-    """im2col with one matrix product per group, batched."""
+    """A few groups one after the other, as dense convolutions; many by im2col and one batched matrix product."""
     *size, inputs, outputs = kernel.shape
     groups = moves.groups
+    if groups <= _FEW_GROUPS:
+        alone = moves._replace(groups=1)
+        pairs = zip(jnp.split(x, groups, axis=-1), jnp.split(kernel, groups, axis=-1), strict=True)
+        return jnp.concatenate([_dense(part, own, alone) for part, own in pairs], axis=-1)
     seen = windows(x, size, moves.stride, moves.pads, moves.dilation)
     columns = jnp.stack([v.reshape(*v.shape[:-1], groups, inputs) for v in seen], axis=-2)
     grouped = kernel.reshape(len(seen), inputs, groups, outputs // groups)
