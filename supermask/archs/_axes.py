@@ -59,3 +59,17 @@ def _reshaped(axes: tuple[bool, ...], before: tuple[int, ...], after: tuple[int,
         flag = any(axes[k] for k in [k for k in range(first, i) if before[k] > 1] or range(first, i))
         result += [flag and (after[k] > 1 or left == 1) for k in range(second, j)]
     return tuple(result)
+
+
+def scan_counts(eqn: Any, body: Any) -> tuple[int, int]:
+    """The numbers of operands of a scan that are constants, and that are carried.
+
+    They are counted by their ranks, since versions of JAX name them in different ways: what is scanned over has one
+    axis more outside than inside, among the operands as among the results.
+    """
+
+    def scanned(outside: Any, inside: Any) -> int:
+        return sum(v.aval.ndim > w.aval.ndim for v, w in zip(outside, inside, strict=True))
+
+    carried = len(body.outvars) - scanned(eqn.outvars, body.outvars)
+    return len(body.invars) - carried - scanned(eqn.invars, body.invars), carried

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.extend import core
 
-from supermask.archs._axes import flattened_shape, moved_axes
+from supermask.archs._axes import flattened_shape, moved_axes, scan_counts
 from supermask.types import Array, Shapes, Tree
 
 
@@ -117,7 +117,7 @@ class _Reader:
             return [_Value()] * len(eqn.outvars)
         name = eqn.primitive.name
         if name == "scan":
-            return self._scan(eqn.params, operands)
+            return self._scan(eqn, operands)
         if name == "while":
             return self._while(eqn.params, operands)
         if name == "cond":
@@ -167,9 +167,10 @@ class _Reader:
                     use = Use("other" if role == "scale" and parameter in self._shifted else role)
                 self._found[parameter].append(use)
 
-    def _scan(self, params: Any, operands: list[_Value]) -> list[_Value]:
+    def _scan(self, eqn: Any, operands: list[_Value]) -> list[_Value]:
         """A loop over the first axis: layers that are stacked, or steps over a sequence."""
-        body, consts, carried = _open(params["jaxpr"]), params["num_consts"], params["num_carry"]
+        body = _open(eqn.params["jaxpr"])
+        consts, carried = scan_counts(eqn, body)
         fixed, carry, stacked = operands[:consts], operands[consts : consts + carried], operands[consts + carried :]
         slices = [_Value(v.data, {name: axes[1:] for name, axes in v.sources.items()}) for v in stacked]
         for _ in range(len(carry) + 1):

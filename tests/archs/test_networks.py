@@ -157,7 +157,8 @@ class Values(Base):
 def test_what_is_not_drawn_keeps_the_network_s_own_value():
     model = build(Values)
     found = roles(model)
-    assert {name: role for name, (role, _) in found.items() if not name.startswith("head")} == {
+    norm = "first/scales/kernel"  # state in some versions of Flax, a parameter in others
+    assert {name: role for name, (role, _) in found.items() if not name.startswith(("head", norm))} == {
         "first/layer_instance/bias": "bias",
         "first/layer_instance/kernel": "kernel",
         "shifted": "other",
@@ -181,7 +182,7 @@ def test_what_is_not_drawn_keeps_the_network_s_own_value():
         ("temperature", np.float32(3)),
     ):
         np.testing.assert_allclose(own[name], value, rtol=1e-6, err_msg=name)
-    assert set(model.state) == {"calls", "features", "first/scales/kernel", "mean"}
+    assert set(model.state) - {norm} == {"calls", "features", "mean"}
     assert model.changes == {"calls"}
     np.testing.assert_allclose(state["features"], made.features, rtol=1e-6)
     np.testing.assert_array_equal(state["mean"], np.full((6, 6, 1), np.float32(0.3)))
