@@ -82,6 +82,7 @@ def runs(request, tmp_path_factory):
 
 SLOW = (
     "runs.md",
+    "pytorch.md",
     "methods.md",
     "gpu-and-slurm.md",
     "reproducibility.md",

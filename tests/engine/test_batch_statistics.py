@@ -188,6 +188,7 @@ def test_a_mask_that_is_not_trained_has_statistics_of_its_own(method):
     assert supermask.evaluate(ticket).reproduced
 
 
+@pytest.mark.slow
 def test_a_control_is_scored_with_statistics_of_its_own():
     [ticket] = supermask.search(supermask.SearchConfig(arch=NORMED, epochs=2))
     wrong = {name: np.full_like(array, 3) for name, array in ticket.state.items()}

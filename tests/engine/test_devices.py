@@ -54,6 +54,7 @@ def test_twenty_steps_lose_the_same(other):
     assert not np.allclose(fast[0], fast[-1])
 
 
+@pytest.mark.slow
 def test_batch_statistics_are_of_the_whole_batch_on_any_number_of_devices():
     arch = "tests.engine.test_devices:WithBatchNorm"
     two, one = (losses(arch=arch, devices=devices, width=1.0)[0] for devices in (2, 1))

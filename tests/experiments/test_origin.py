@@ -43,6 +43,7 @@ def search(run, notes=None, data_dir=None, moved=None, **fields):
     return ticket
 
 
+@pytest.mark.slow
 def test_another_file_of_the_same_name_is_another_run(here):
     save()
     options = RunOptions(root=here / "runs")

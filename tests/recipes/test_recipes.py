@@ -361,6 +361,7 @@ def test_reproduce(tiny, here):
     assert len(list(Path("runs").iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_reproduce_for_humans_continues_where_it_was_stopped(tiny, here, monkeypatch):
     """The second call searches and evaluates nothing; the table says what is read off a figure or remembered."""
     words = ("reproduce", "tiny-table", "--budget", "0.1", "--seeds", "1")

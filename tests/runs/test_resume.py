@@ -466,6 +466,7 @@ def test_the_time_limit_holds_before_there_is_anything_to_lose():
     assert (code, err) == (75, "supermask: time limit reached; nothing was lost\n")
 
 
+@pytest.mark.slow
 def test_signals_that_are_ignored_stay_ignored(here, uninterrupted):
     """SIGHUP under nohup."""
     shell = 'trap \'\' HUP; exec "$0" "$@"'
