@@ -131,8 +131,8 @@ def rows_of(parameters: Parameters, own: Tree, init: str) -> list[dict[str, Any]
     """One row per parameter: name, shape, role, what is done with it, and what its values are at first.
 
     Args:
-        own: values of the parameters that are not drawn.
-        init: the distribution of those that are.
+        own: values of parameters that are not drawn, or that were trained.
+        init: the distribution of those that are drawn.
     """
     return [
         {
@@ -141,7 +141,7 @@ def rows_of(parameters: Parameters, own: Tree, init: str) -> list[dict[str, Any]
             "role": found.role,
             "masked": found.masked,
             "trained": found.trained,
-            "values": init if found.drawn else _values(own.get(name, np.float32(default_value(name)))),
+            "values": _values(own[name]) if name in own else init if found.drawn else f"{default_value(name):g}",
         }
         for name, found in parameters.items()
     ]

@@ -11,6 +11,7 @@ import supermask
 from supermask.cli import group
 from supermask.ticket import Ticket
 from supermask.weights.inits import of_config
+from supermask.weights.parameters import rows_of
 
 NETS = """
 import jax, jax.numpy as jnp
@@ -84,6 +85,8 @@ def test_values_are_trained_beside_the_mask(arch):
     np.testing.assert_array_equal(weights["first/kernel"], drawn["first/kernel"])
     np.testing.assert_array_equal(weights["gamma"], np.ones(16))
     assert ticket.parameters["head/kernel"].trained
+    [row] = [row for row in rows_of(ticket.parameters, ticket.own, "the init") if row["name"] == "head/kernel"]
+    assert " to " in row["values"]  # those that were trained, not the distribution that they began with
 
 
 def test_fixed_arrays_do_not_keep_a_batch_whole(arch):

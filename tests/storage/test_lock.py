@@ -102,7 +102,9 @@ def test_a_number_that_is_used_again_is_another_process(unlocked, names, tmp_pat
     if not Path("/proc/self/stat").exists():
         pytest.skip("needs /proc")
     (tmp_path / OWNER).write_text(lock._myself().rpartition(" ")[0] + " 1")
-    lock_folder(*names).release()
+    held = lock_folder(*names)
+    assert (tmp_path / OWNER).read_text() == lock._myself()
+    held.release()
 
 
 @pytest.mark.parametrize("text", ["elsewhere", ""])
