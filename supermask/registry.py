@@ -1,7 +1,7 @@
 """Finds plug-ins by file name: to add one, add a file to methods/, archs/, datasets/, tasks/, exporters/ or recipes/.
 
-`edge-popup` is methods/edge_popup.py. A trailing number is a depth: `conv4` is archs/conv.py, which lists
-`DEPTHS`. `zhou2019-fc-sc` is the table `[fc-sc]` in recipes/zhou2019.toml. `pkg.module:attr` is a user's own plug-in.
+`edge-popup` is methods/edge_popup.py. A family is one file: `conv4` is in the `MEMBERS` of archs/conv.py.
+`zhou2019-fc-sc` is the table `[fc-sc]` in recipes/zhou2019.toml. `pkg.module:attr` is a user's own plug-in.
 Listing and describing read the files as text and import nothing, so `supermask list` needs no JAX.
 """
 
@@ -41,26 +41,18 @@ class Entry:
 
 @cache
 def names(kind: str) -> tuple[str, ...]:
-    """List the valid names of one kind, sorted by file, then by depth; recipes in the order of their file.
-
-    Raises:
-        BadFileError: a recipe file cannot be read.
-    """
+    """List the valid names of one kind, file by file; raise a BadFileError if a recipe file cannot be read."""
     if kind == "recipes":
-        files = sorted((ROOT / kind).glob("[!_]*.toml"))
-        return tuple(f"{path.stem}-{cell}" for path in files for cell in recipe_tables(path) if cell != "defaults")
-    found: list[str] = []
-    for path in sorted((ROOT / kind).glob("[!_]*.py")):
-        stem = path.stem.replace("_", "-")
-        depths = _constants(_parse(path).body).get("DEPTHS")
-        found += [f"{stem}{depth}" for depth in depths] if depths else [stem]
-    return tuple(found)
+        return tuple(
+            f"{path.stem}-{cell}" for path in _files(kind) for cell in recipe_tables(path) if cell != "defaults"
+        )
+    return tuple(_members(kind))
 
 
 def load(kind: str, name: str) -> Any:
     """Load what a name stands for: a method, arch or task class, a dataset or exporter module, a `PublishedRecipe`.
 
-    For a family of several depths this is the class; its keyword `depth` is still to be given, see `depth_of`.
+    For a family this is the class; the fields that make up the member are still to be given, see `member`.
 
     Raises:
         UsageError: the name is unknown; the message lists the valid names and the nearest match.
@@ -72,10 +64,9 @@ def load(kind: str, name: str) -> Any:
     if is_own(kind, name):
         return _load_own(kind, name)
     check_name(kind, name)
-    module = importlib.import_module(f"supermask.{kind}.{_stem(kind, name)}")
-    if kind in ("datasets", "exporters"):
-        return module
-    return getattr(module, _class_name(_stem(kind, name)))
+    stem = _path(kind, name).stem
+    module = importlib.import_module(f"supermask.{kind}.{stem}")
+    return module if kind in ("datasets", "exporters") else getattr(module, _class_name(stem))
 
 
 def check_name(kind: str, name: str) -> None:
@@ -95,9 +86,9 @@ def base_name(name: str) -> str:
     return name.split(":", 1)[0]
 
 
-def depth_of(kind: str, name: str) -> int | None:
-    """Return the depth in the name of a family's member (`conv4` -> 4); None if a file has the full name."""
-    return None if ":" in name or _path(kind, name).exists() else int(re.findall(r"\d+$", name)[0])
+def member(kind: str, name: str) -> dict[str, Any]:
+    """Return the fields that the name of a family's member stands for, such as a depth of 4; else {}."""
+    return _members(kind)[base_name(name)][1] if not is_own(kind, name) else {}
 
 
 def describe(kind: str, name: str) -> Entry:
@@ -108,12 +99,13 @@ def describe(kind: str, name: str) -> Entry:
     if kind == "recipes":
         path, cell = recipe_source(name)
         return Entry(name, str(recipe_tables(path)[cell].get("summary", "")))
-    module = _parse(_path(kind, _stem(kind, name)))
+    path = _path(kind, name)
+    module = _parse(path)
     body, constants = module.body, _constants(module.body)
     own_fields: dict[str, Any] = {}
     notes: dict[str, str] = {}
     for node in body:
-        if isinstance(node, ast.ClassDef) and node.name == _class_name(_stem(kind, name)):
+        if isinstance(node, ast.ClassDef) and node.name == _class_name(path.stem):
             for part in [*_bases(node, body), node]:
                 constants |= _constants(part.body, whole=False)
                 own_fields |= _annotated(part.body)
@@ -124,7 +116,7 @@ def describe(kind: str, name: str) -> Entry:
 def recipe_source(name: str) -> tuple[Path, str]:
     """Return the file of a recipe and the name of its table in the file."""
     paper, _, cell = name.partition("-")
-    return _path("recipes", paper), cell
+    return next(path for path in _files("recipes") if path.stem == paper), cell
 
 
 @cache
@@ -164,13 +156,21 @@ def _class_name(stem: str) -> str:
     return "".join(part.capitalize() for part in stem.split("_"))
 
 
+def _files(kind: str) -> list[Path]:
+    return sorted((ROOT / kind).glob("[!_]*.toml" if kind == "recipes" else "[!_]*.py"))
+
+
+def _members(kind: str) -> dict[str, tuple[Path, dict[str, Any]]]:
+    """Each name of a kind, with its file and the fields that it stands for."""
+    found: dict[str, tuple[Path, dict[str, Any]]] = {}
+    for path in _files(kind):
+        members = _constants(_parse(path).body).get("MEMBERS", {path.stem.replace("_", "-"): {}})
+        found |= {name: (path, fields) for name, fields in members.items()}
+    return found
+
+
 def _path(kind: str, name: str) -> Path:
-    return ROOT / kind / (name.replace("-", "_") + (".toml" if kind == "recipes" else ".py"))
-
-
-def _stem(kind: str, name: str) -> str:
-    stem = base_name(name)
-    return (stem if _path(kind, stem).exists() else re.sub(r"\d+$", "", stem)).replace("-", "_")
+    return _members(kind)[base_name(name)][0]
 
 
 def _bases(node: ast.ClassDef, body: list[ast.stmt]) -> list[ast.ClassDef]:

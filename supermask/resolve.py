@@ -123,7 +123,7 @@ def make_arch(config: Config) -> tuple[Any, dict[str, Any]]:
     if not _is_arch(kind):
         return kind, dict(config.arch_options)
     known = {item.name for item in fields(kind)}
-    ours = {"depth": registry.depth_of("archs", config.arch), "width": config.width, "activation": config.activation}
+    ours = {**registry.member("archs", config.arch), "width": config.width, "activation": config.activation}
     if config.width != 1 and "width" not in known:
         raise UsageError(f"{config.arch} has no width to multiply: leave out --width")
     chosen = {key: value for key, value in ours.items() if key in known and value is not None}
@@ -131,9 +131,9 @@ def make_arch(config: Config) -> tuple[Any, dict[str, Any]]:
 
 
 def arch_options(name: str) -> dict[str, Any]:
-    """List the options of a built-in arch with their defaults; its depth is not one if its name says it."""
+    """List the options of a built-in arch with their defaults, without the fields that its name stands for."""
     entry = registry.describe("archs", name)
-    taken = (*OF_ARCHS, *(("depth",) if "DEPTHS" in entry.constants else ()))
+    taken = (*OF_ARCHS, *registry.member("archs", name))
     return {key: value for key, value in entry.fields.items() if key not in taken}
 
 

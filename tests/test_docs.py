@@ -32,15 +32,13 @@ SHORTER = {"pytorch.md": {"SUPERMASK_EPOCHS": "0"}, "own-network.md": {"SUPERMAS
 @pytest.fixture
 def extended(tmp_path, monkeypatch):
     """A copy of the package with the examples of CONTRIBUTING.md in it, one file each."""
-    real = registry._path
+    real = registry._files
     for kind, name, text in zip(registry.KINDS, FILES, EXAMPLES, strict=True):
         (tmp_path / kind).mkdir()
-        (tmp_path / kind / real(kind, name).name).write_text(text)
+        (tmp_path / kind / (name + (".toml" if kind == "recipes" else ".py"))).write_text(text)
         module = __import__(f"supermask.{kind}", fromlist=["x"])
         monkeypatch.setattr(module, "__path__", [*module.__path__, str(tmp_path / kind)])
-    monkeypatch.setattr(
-        registry, "_path", lambda kind, name: _first(tmp_path / kind / real(kind, name).name, real(kind, name))
-    )
+    monkeypatch.setattr(registry, "_files", lambda kind: [*real(kind), *(tmp_path / kind).iterdir()])
     monkeypatch.setattr(registry, "names", lambda kind: ADDED[kind])
     yield
     for kind, name in zip(registry.KINDS, FILES, strict=True):
@@ -55,10 +53,6 @@ ADDED = {
     "exporters": ("csv",),
     "recipes": ("nobody2026-mlp2",),
 }
-
-
-def _first(*paths):
-    return next((path for path in paths if path.exists()), paths[-1])
 
 
 def test_one_file_each_is_all_that_contributing_asks_for(extended):

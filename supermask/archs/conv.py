@@ -14,7 +14,7 @@ from supermask.errors import UsageError
 from supermask.nn.pooling import max_pool_2x2
 from supermask.types import Array
 
-DEPTHS = (2, 4, 6, 8)
+MEMBERS = {"conv2": {"depth": 2}, "conv4": {"depth": 4}, "conv6": {"depth": 6}, "conv8": {"depth": 8}}
 FLATTENED = "dense1"  # the layer whose input is the flattened image
 WIDTHS = (64, 128, 256, 512)
 
