@@ -27,8 +27,8 @@ def with_convolution(model: Model, mode: str) -> Model:
     """The model with all its convolutions computed as `convolution(mode)` does it.
 
     Off the CPU and with `xla` those are XLA's own, and the model stays as it is. A network that has no convolution in
-    its forward pass stays as it is too, as does what lies in the Jaxpr of a primitive that cannot be rewritten here
-    (`shard_map`, a Pallas kernel).
+    its forward pass stays as it is too, as does what lies in a primitive that cannot be rewritten here (`shard_map`, a
+    Pallas kernel, the forward rule of `optimize_remat=True`, a `custom_vjp` with `generic_batching=True`).
     """
     if mode == "xla":
         return model
@@ -127,29 +127,30 @@ class _Replacement:
     def _backward(self, rule: linear_util.WrappedFun) -> linear_util.WrappedFun:
         """The backward rule of a `custom_vjp`: it takes and returns arrays, and objects that stand for zeros."""
 
-        def rewritten(*args: Any) -> list[Any]:
-            zeros, given = _split(args)
-            out_zeros: list[Any] = []
+        def rewritten(*args: Any) -> Any:
+            join, given = _split(args)
+            join_out = join
 
             def arrays(*given: Any) -> list[Any]:
-                nonlocal out_zeros
-                out_zeros, found = _split(rule.call_wrapped(*_join(zeros, given)))
+                nonlocal join_out
+                # A list of gradients; in newer versions of JAX, a pair of it and of what the rule logs.
+                join_out, found = _split(rule.call_wrapped(*join(given)))
                 return found
 
             found = replaced(arrays, self.mode)(*given)
-            return _join(out_zeros, found)
+            return join_out(found)
 
         return linear_util.wrap_init(rewritten, debug_info=rule.debug_info)
 
 
-_HOLE = object()
+def _split(tree: Any) -> tuple[Callable[[Arrays], Any], list[Array]]:
+    """A function that puts arrays in the places of those of a tree, and the tree's own arrays."""
+    leaves, structure = jax.tree.flatten(tree)
+    places = [i for i, leaf in enumerate(leaves) if valid_jaxtype(leaf)]
+    own, others = [leaves[i] for i in places], {i: leaf for i, leaf in enumerate(leaves) if i not in places}
 
+    def join(arrays: Arrays) -> Any:
+        filled = others | dict(zip(places, arrays, strict=True))
+        return jax.tree.unflatten(structure, [filled[i] for i in range(len(filled))])
 
-def _split(values: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-    """The values with holes where there were arrays, and the arrays."""
-    return [_HOLE if valid_jaxtype(v) else v for v in values], [v for v in values if valid_jaxtype(v)]
-
-
-def _join(others: Sequence[Any], arrays: Sequence[Any]) -> list[Any]:
-    remaining = iter(arrays)
-    return [next(remaining) if other is _HOLE else other for other in others]
+    return join, own

@@ -43,6 +43,24 @@ own_vjp.defvjp(
 )
 
 
+@jax.custom_vjp
+def two_outputs(x, kernel):
+    return conv(x, kernel), x.sum()
+
+
+def _two_outputs_backward(seen, gradients):
+    """The second output has no gradient, which arrives as an object that is no array."""
+    assert not isinstance(gradients[1], jax.Array)
+    return None, 2 * jax.vjp(conv, *seen)[1](gradients[0])[1]
+
+
+two_outputs.defvjp(
+    lambda x, kernel: ((conv(x.value, kernel.value), x.value.sum()), (x.value, kernel.value)),
+    _two_outputs_backward,
+    symbolic_zeros=True,
+)
+
+
 @jax.custom_jvp
 def own_jvp(x, kernel):
     return conv(x, kernel)
@@ -88,6 +106,8 @@ WRITTEN = {
         compiled, policy=jax.checkpoint_policies.dots_saveable
     )(x, kernel),
     "custom_vjp": own_vjp,
+    "custom_vjp with symbolic zeros": lambda x, kernel: two_outputs(x, kernel)[0],
+    "custom_vjp in a scan": lambda x, kernel: lax.scan(lambda x, _: (own_vjp(x, kernel), None), x, length=2)[0],
     "custom_jvp": own_jvp,
     "vmap": lambda x, kernel: jax.vmap(lambda x: conv(x[None], kernel)[0])(x),
     "vmap over kernels": lambda x, kernel: jax.vmap(conv)(x[:, None], jnp.stack([kernel, -kernel])),
@@ -110,6 +130,17 @@ WRITTEN = {
     "nnx.jit": lambda x, kernel: nnx.jit(lambda block, x: block(x))(Block(kernel), x),
     "linen": in_linen,
 }
+if hasattr(own_vjp, "defvjp_with_logs"):  # newer versions of JAX
+
+    @jax.custom_vjp
+    def logged(x, kernel):
+        return conv(x, kernel)
+
+    logged.defvjp_with_logs(
+        lambda x, kernel: (conv(x, kernel), (x, kernel)),
+        lambda seen, g: ((None, 2 * jax.vjp(conv, *seen)[1](g)[1]), {"size": (g**2).sum()}),
+    )
+    WRITTEN["custom_vjp that logs"] = logged
 FORWARD_ONLY = {"while"}
 
 
