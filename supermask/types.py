@@ -180,7 +180,7 @@ class Model:
         apply: (weights, state, inputs, *, train, key) -> (outputs, state). `key` drives noise such as dropout in
             training; it is None in evaluation.
         initial: (seed, names) -> (the network's own initial values of these parameters, those of its state).
-        layers: type of the layer that owns a parameter, see `weights.parameters`.
+        layers: type of the layer that owns a parameter, see `weights.parameters`; BatchStat for running statistics.
         parameters, changes, outputs: roles of parameters, names of the state that training changes, the outputs'
             `jax.ShapeDtypeStruct`; filled in when the network is traced.
     """

@@ -13,6 +13,7 @@ from flax import linen
 
 from supermask.archs._call import EVALUATING, TRAINING, Flags, chosen, flags_of, values_of
 from supermask.archs._pure import from_functions
+from supermask.archs._sequential import linen_flags
 from supermask.types import Array, Model
 
 LAYERS = {"Dense": "Linear", "DenseGeneral": "LinearGeneral"}
@@ -42,7 +43,7 @@ def from_linen(module: linen.Module, example: Any, name: str, *, output: Any = N
     def initialise(key: Array) -> tuple[Any, Any]:
         inputs = jnp.zeros(example.shape, example.dtype)
         streams = {name: jax.random.fold_in(key, i) for i, name in enumerate(STREAMS)}
-        with linen.intercept_methods(noted):
+        with linen_flags(False), linen.intercept_methods(noted):
             found = _in_mode(module, flags, False).init(streams, inputs, **values_of(flags, False, None))
         found = {group: linen.unbox(tree) for group, tree in found.items()}
         sown = [group for group, tree in found.items() if any(isinstance(end, tuple) for end in _ends(tree))]
@@ -52,17 +53,20 @@ def from_linen(module: linen.Module, example: Any, name: str, *, output: Any = N
     def apply(weights: Any, state: Any, inputs: Array, train: bool, key: Array | None) -> tuple[Any, Any]:
         # Some modules ask whether there is a stream to tell training from evaluation.
         streams = None if key is None else {"dropout": key, "params": jax.random.fold_in(key, 0)}
-        found, after = _in_mode(module, flags, train).apply(
-            {"params": weights, **state},
-            inputs,
-            mutable=list(state) if train else [],
-            rngs=streams,
-            **values_of(flags, train, key),
-        )
+        with linen_flags(train):
+            found, after = _in_mode(module, flags, train).apply(
+                {"params": weights, **state},
+                inputs,
+                mutable=list(state) if train else [],
+                rngs=streams,
+                **values_of(flags, train, key),
+            )
         return chosen(found, output, name), dict(after) if train else state
 
     model = from_functions(initialise, apply, traced=traced)
-    return replace(model, layers={name: kinds.get(name.rpartition("/")[0], "") for name in model.weights})
+    layers = {name: kinds.get(name.rpartition("/")[0], "") for name in model.weights}
+    layers |= {name: "BatchStat" for name in model.state if name.startswith("batch_stats/")}
+    return replace(model, layers=layers)
 
 
 def flags_to_make(arch: Any) -> dict[str, bool]:

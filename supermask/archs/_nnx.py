@@ -11,6 +11,7 @@ from flax import nnx
 
 from supermask.archs._call import EVALUATING, TRAINING, Flags, chosen, flags_of, values_of
 from supermask.archs._pure import initial_of
+from supermask.archs._sequential import pass_flags
 from supermask.errors import UsageError
 from supermask.types import Array, Model, Tree
 
@@ -131,6 +132,7 @@ def _prepared(part: nnx.Module) -> bool:
         # Flax takes arrays for data, but not while they are traced.
         if not nnx.is_data(value) and any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value)):
             setattr(part, key, nnx.data(value))
+    pass_flags(part)
     if isinstance(part, nnx.Dropout) and part.rngs is None:
         if part.deterministic:
             return True
@@ -139,7 +141,7 @@ def _prepared(part: nnx.Module) -> bool:
 
 
 def _layers(module: nnx.Module) -> dict[str, str]:
-    """The type of the Flax layer that owns each parameter, by the parameter's name."""
+    """The type of the Flax layer that owns each parameter, by the parameter's name, and which state is a BatchStat."""
     kinds: dict[Any, str] = {}
     names: dict[str, str] = {}
     for path, node in nnx.iter_graph(module):
@@ -149,6 +151,8 @@ def _layers(module: nnx.Module) -> dict[str, str]:
     for path, node in nnx.iter_graph(module):
         if isinstance(node, nnx.Param):
             names[_join(path)] = kinds.get(path[:-1], "")
+        if isinstance(node, nnx.BatchStat):
+            names[_join(path)] = "BatchStat"
     return names
 
 

@@ -15,7 +15,7 @@ from supermask.engine.evaluator import seed_key
 from supermask.engine.problem import Problem
 from supermask.engine.programs import Start
 from supermask.errors import listed
-from supermask.types import Array, Clock, Tree
+from supermask.types import Array, Clock, Model, Tree
 from supermask.weights.parameters import is_closed_gate, masked_shapes
 
 IMAGES = 16
@@ -55,7 +55,8 @@ class Probe:
             return []  # outputs that are the same say nothing then
         state = self._problem.initial(seed)[1]
         outputs, slopes, gains = jax.device_get(self._look(seed_key(seed), state, frozen, start, self._data))
-        return [*_of_parameters(self._problem, seed), *_of_outputs(outputs, gains), *_of_slopes(slopes)]
+        told = [*_of_parameters(self._problem, seed), *_of_statistics(self._problem.model, state, images)]
+        return [*told, *_of_outputs(outputs, gains), *_of_slopes(slopes)]
 
     def _measured(self, key: Array, state: Tree, frozen: Tree, start: Start, data: tuple[Array, Array]) -> Any:
         """Return the outputs, and by masked layer the largest slope and the gain of its effective weights."""
@@ -87,6 +88,27 @@ def _of_parameters(problem: Problem, seed: int) -> list[str]:
             f"next to nothing passes {listed(closed)}, factors of at most 0.01 that a search does not train, so what "
             "is behind has no say: try --gates one, or --train"
         )
+    return texts
+
+
+def _of_statistics(model: Model, state: Tree, images: Array) -> list[str]:
+    """Warn of batch statistics that training leaves alone, or that evaluation changes, since it takes the batch's."""
+    names = [name for name, kind in model.layers.items() if kind == "BatchStat"]
+    if not names:
+        return []
+    advice = "hand train, or use_running_average, on to the layers that take it, or leave it to the module's mode"
+    texts = []
+    if still := [name for name in names if name not in model.changes]:
+        texts.append(f"training never changes {listed(still)}, so evaluation divides by their first values: {advice}")
+
+    def evaluated(state: Tree, weights: Tree, inputs: Array) -> Tree:
+        return model.apply(weights, state, inputs, train=False, key=None)[1]
+
+    weights = {name: jax.ShapeDtypeStruct(shape, "float32") for name, shape in model.weights.items()}
+    jaxpr = jax.make_jaxpr(evaluated)(state, weights, jax.ShapeDtypeStruct(images.shape, "float32")).jaxpr
+    pairs = zip(sorted(state), jaxpr.invars, jaxpr.outvars, strict=False)
+    if moved := [name for name, before, after in pairs if name in names and after is not before]:
+        texts.append(f"evaluation changes {listed(moved)}, so it depends on what else is in a batch: {advice}")
     return texts
 
 

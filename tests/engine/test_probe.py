@@ -12,7 +12,7 @@ from supermask.engine.saliency import first_scores
 
 NETS = """
 import jax
-from flax import nnx
+from flax import linen, nnx
 from supermask import Model
 
 def net(image_shape, classes, depth=2, units=24, factor=1.0, shift=0.0):
@@ -46,6 +46,28 @@ class Gated(Module):
     def __call__(self, x):
         x = self.norm(self.dense(x.reshape(len(x), -1)))
         return self.head(x + self.gamma * self.branch(x))
+
+class Norm(nnx.Module):
+    def __init__(self, **words):
+        self.norm = nnx.BatchNorm(16, **words)
+
+    def __call__(self, x, train=False):
+        return self.norm(x, use_running_average=not train)
+
+class Frozen(Module):
+    def __init__(self, image_shape, classes, rngs):
+        super().__init__(image_shape, classes, rngs)
+        self.norm = Norm(rngs=rngs)
+
+class Batch(Frozen):
+    def __call__(self, x):
+        return self.head(self.norm(self.dense(x.reshape(len(x), -1)), train=True))
+
+class LinenNorm(linen.Module):
+    @linen.compact
+    def __call__(self, x):
+        x = linen.Dense(16)(x.reshape(len(x), -1))
+        return linen.Dense(10)(linen.BatchNorm(use_running_average=True)(x))
 
 def unused(image_shape, classes):
     model = net(image_shape, classes)
@@ -120,6 +142,19 @@ def test_factors_near_zero_are_named_and_opened(told):
     assert told("Gated", gates="one") == []
     assert told("Gated", train="gamma") == []
     assert told("Gated", config=supermask.TrainConfig) == []
+
+
+@pytest.mark.parametrize("name", ["Frozen", "LinenNorm"])
+def test_statistics_that_training_leaves_alone_are_named(told, name):
+    [text] = told(name)
+    assert text.startswith("training never changes ")
+    assert "/mean, " in text
+    assert "/var, so evaluation divides by their first values" in text
+
+
+def test_statistics_that_evaluation_changes_are_named(told):
+    [text] = told("Batch")
+    assert "evaluation changes norm/norm/mean, norm/norm/var, so it depends on what else is in a batch" in text
 
 
 def test_own_networks_alone_are_looked_at_and_callbacks_told(told, monkeypatch):
