@@ -35,7 +35,7 @@ demo: $(VENV)/installed ## Set up, search a mask on the embedded digits, evaluat
 	$(BIN)/supermask export demo/ticket-s0.safetensors --format torch --output demo/conv4-torch.safetensors --force
 
 test: $(VENV)/installed-test ## Set up, run all fast tests
-	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile --no-loadscope-reorder
 
 test-quick: $(VENV)/installed-test ## Set up, run the fast tests of what every user needs
 	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile $(QUICK)

@@ -16,6 +16,15 @@ import pytest
 REAL_DATA = os.environ.pop("SUPERMASK_DATA_DIR", None)  # for slow tests alone
 
 
+LONGEST = ("tests/test_docs.py", "tests/runs/test_resume.py", "tests/engine/test_devices.py")
+"""Files that take minutes."""
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the longest files, so that no worker of `--dist loadfile` is left with one of them at the end."""
+    items.sort(key=lambda item: item.location[0] not in LONGEST)
+
+
 def pytest_report_header():
     """The versions that pip chose for this Python."""
     return ", ".join(f"{name} {version(name)}" for name in ("jax", "jaxlib", "flax", "optax", "numpy"))

@@ -34,13 +34,13 @@ def test_contract(name):
     assert list(net.weights) == sorted(net.weights)
     weights = draw("kaiming-normal", 0, net.weights)
     x = jnp.asarray(np.random.default_rng(0).normal(size=(3, 16, 16, 3)), jnp.float32)
-    key = jax.random.key(0)
-    logits, state = net.apply(weights, net.initial(0, ())[1], x, train=True, key=key)
+    apply, key = jax.jit(net.apply, static_argnames="train"), jax.random.key(0)  # op by op, each op is compiled
+    logits, state = apply(weights, net.initial(0, ())[1], x, train=True, key=key)
     assert logits.shape == (3, 7)
     assert logits.dtype == jnp.float32
     assert state.keys() == net.state.keys()
     assert np.isfinite(logits).all()
-    single, _ = net.apply(weights, net.initial(0, ())[1], x[:1], train=False, key=None)
+    single, _ = apply(weights, net.initial(0, ())[1], x[:1], train=False, key=None)
     if not net.state:
         np.testing.assert_allclose(single, logits[:1], rtol=1e-4, atol=1e-5)
 
