@@ -80,7 +80,8 @@ def _own(hidden: Path, path: Path, error: OSError) -> Lock:
             _remove(owner, held, path)
         elif owner.exists():
             pid, host = held.split()[:2] if held else ("?", "an unknown host")
-            raise _in_use(path, f"it is process {pid} on {host}; if that has ended, remove {owner}") from error
+            why = f"{path.parent} cannot be locked, so only that host can tell whether it has ended"
+            raise _in_use(path, f"it is process {pid} on {host}; {why}: if it has, remove {owner}") from error
     return Lock(
         owner=owner,
         note=f"{path.parent} cannot be locked ({error.strerror}): the file {owner.name} keeps other processes out",
@@ -91,7 +92,7 @@ def _remove(owner: Path, held: str, path: Path) -> None:
     """Remove the owner file of a process that has ended, unless another process was faster."""
     removing = owner.with_name(f"{owner.name}-removing")
     if not _make(removing):
-        raise _in_use(path, f"if there is none, remove {removing}")
+        raise _in_use(path, f"if there is none, one ended while it took over: remove {removing}")
     try:
         if _read(owner) == held:
             owner.unlink()

@@ -111,7 +111,9 @@ def test_a_number_that_is_used_again_is_another_process(unlocked, names, tmp_pat
 def test_what_cannot_be_known_to_have_ended_counts(unlocked, names, tmp_path, text):
     """A process of another host, and one that has not written its name yet."""
     (tmp_path / OWNER).write_text(left_by(ended(), text) if text else "")
-    with pytest.raises(RunFolderError, match=r"remove .*owner") as caught:
+    with pytest.raises(
+        RunFolderError, match=r"only that host can tell whether it has ended: if it has, remove .*owner"
+    ) as caught:
         lock_folder(*names)
     assert (text or "unknown") in str(caught.value)
     assert (tmp_path / OWNER).exists()
