@@ -2,6 +2,7 @@
 
 Flax flattens an image in the order height, width, channels, PyTorch in the order channels, height, width. So the
 inputs of the dense layer that sees the flattened image are reordered to match `x.flatten(1)` of an NCHW network.
+Of a built-in arch, the biases and norms that the published model has besides are written too, see `_published`.
 """
 
 import re
@@ -12,6 +13,7 @@ from safetensors.numpy import save
 
 from supermask import registry
 from supermask.errors import UsageError, require
+from supermask.exporters._published import completed
 
 SUFFIX = "-torch.safetensors"
 NAMES = {
@@ -36,6 +38,9 @@ def encode(ticket: Any, flattened: str | None = None) -> bytes:
     found = {_name(name): _as_torch(ticket, name, array, images.get(name, ())) for name, array in arrays.items()}
     for name, array in state.items():
         found[_name(name)] = array
+    if not registry.is_own("archs", ticket.config.arch):
+        facts = registry.describe("archs", ticket.config.arch).constants
+        found = completed(found, facts, str(ticket.config.arch_options.get("norm")))
     return save({name: np.asarray(array, order="C") for name, array in found.items()})
 
 
@@ -74,8 +79,8 @@ def _flattened(ticket: Any, asked: str | None) -> dict[str, tuple[int, ...]]:
         require("kernel for --flattened", asked, [*kernels, "none"])
         return {asked: (_last_channels(ticket),)}
     if ":" not in arch:
-        name = f"{registry.describe('archs', arch).constants['FLATTENED']}/kernel"
-        return {name: (_last_channels(ticket),)}
+        layer = registry.describe("archs", arch).constants.get("FLATTENED")  # none where images are averaged
+        return {f"{layer}/kernel": (_last_channels(ticket),)} if layer else {}
     grey = ticket.image_shape[-1] == 1 and not any(len(shape) == 4 for shape in ticket.shapes.values())
     if any(found.flattened is None for found in ticket.parameters.values()) and not grey:
         raise UsageError(

@@ -28,19 +28,36 @@ def model(name, image_shape=CIFAR, classes=10, width=1.0):
     return found
 
 
-@pytest.mark.parametrize("name", registry.names("archs"))
+def members():
+    """All archs; of each family's members from the second on, those that take long are slow."""
+    families = {}
+    for name in registry.names("archs"):
+        families.setdefault(registry.load("archs", name), []).append(name)
+    others = {kind: [] if kind.__name__ == "Conv" else [pytest.mark.slow] for kind in families}
+    return [
+        pytest.param(name, marks=others[kind] if i else [])
+        for kind, names in families.items()
+        for i, name in enumerate(names)
+    ]
+
+
+@pytest.mark.parametrize("name", members())
 def test_contract(name):
     net = model(name, (16, 16, 3), classes=7, width=0.25)
     assert list(net.weights) == sorted(net.weights)
     weights = draw("kaiming-normal", 0, net.weights)
     x = jnp.asarray(np.random.default_rng(0).normal(size=(3, 16, 16, 3)), jnp.float32)
-    apply, key = jax.jit(net.apply, static_argnames="train"), jax.random.key(0)  # op by op, each op is compiled
-    logits, state = apply(weights, net.initial(0, ())[1], x, train=True, key=key)
+    key = jax.random.key(0)
+    start = net.initial(0, ())[1]
+    logits, state = jax.jit(lambda x: net.apply(weights, start, x, train=True, key=key))(x)
     assert logits.shape == (3, 7)
     assert logits.dtype == jnp.float32
     assert state.keys() == net.state.keys()
     assert np.isfinite(logits).all()
-    single, _ = apply(weights, net.initial(0, ())[1], x[:1], train=False, key=None)
+    single, after = jax.jit(lambda x: net.apply(weights, start, x, train=False, key=None))(x[:1])
+    assert single.shape == (1, 7)
+    for key, array in after.items():
+        np.testing.assert_array_equal(array, start[key])
     if not net.state:
         np.testing.assert_allclose(single, logits[:1], rtol=1e-4, atol=1e-5)
 

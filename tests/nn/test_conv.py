@@ -10,7 +10,7 @@ from flax import nnx
 from jax import lax
 
 from supermask.nn.conv import conv_general_dilated, convolution
-from supermask.nn.pooling import max_pool_2x2
+from supermask.nn.pooling import max_pool_2x2, max_pool_3x3
 
 NHWC = ("NHWC", "HWIO", "NHWC")
 
@@ -210,3 +210,33 @@ def test_max_pool_gives_a_tie_to_the_first(size):
         gradient[n, 2 * i + place[0], 2 * j + place[1], c] = g[n, i, j, c]
     np.testing.assert_array_equal(out, expected)
     np.testing.assert_array_equal(dx, np.float32(gradient))
+
+
+@pytest.mark.parametrize("size", [(8, 6), (5, 7), (2, 3), (1, 1)])
+def test_overlapping_max_pool_gives_a_tie_to_the_first(size):
+    rng = np.random.default_rng(0)
+    x = np.float32(rng.integers(-2, 1, (2, *size, 5)))  # three values only, and a border of zeros would be seen
+    g = np.float32(rng.integers(-9, 9, (2, -(-size[0] // 2), -(-size[1] // 2), 5)))  # so that sums are exact
+    out, dx = jax.jit(lambda x, g: (max_pool_3x3(x), jax.vjp(max_pool_3x3, x)[1](g)[0]))(x, g)
+    expected, gradient = np.zeros(g.shape), np.zeros(x.shape)
+    for n, i, j, c in np.ndindex(*g.shape):
+        top, left = max(0, 2 * i - 1), max(0, 2 * j - 1)
+        window = x[n, top : 2 * i + 2, left : 2 * j + 2, c]
+        place = np.unravel_index(window.argmax(), window.shape)
+        expected[n, i, j, c] = window.max()
+        gradient[n, top + place[0], left + place[1], c] += g[n, i, j, c]
+    np.testing.assert_array_equal(out, expected)
+    np.testing.assert_array_equal(dx, np.float32(gradient))
+
+
+def test_overlapping_max_pool_is_pytorchs():
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    x = np.float32(np.maximum(rng.standard_normal((2, 9, 12, 3)), 0))
+    theirs = torch.from_numpy(x.transpose(0, 3, 1, 2).copy()).requires_grad_()
+    pooled = torch.max_pool2d(theirs, 3, 2, 1)
+    g = np.float32(rng.integers(-9, 9, pooled.shape))
+    pooled.backward(torch.from_numpy(g))
+    out, pull = jax.vjp(max_pool_3x3, x)
+    np.testing.assert_array_equal(out, pooled.detach().numpy().transpose(0, 2, 3, 1))
+    np.testing.assert_array_equal(pull(g.transpose(0, 2, 3, 1))[0], theirs.grad.numpy().transpose(0, 2, 3, 1))
