@@ -3,6 +3,8 @@
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from supermask.runs.folder import claimed
 
 
@@ -21,6 +23,48 @@ def problem_of(config=None, data_dir=None, **fields):
     from supermask.resolve import resolve
 
     return load_problem(on_this_machine(resolve(config or supermask.SearchConfig(**fields))), data_dir)
+
+
+def built(name, image_shape=(32, 32, 3), classes=10, width=1.0, **options):
+    """The Model of a built-in arch; no weight of it is computed."""
+    import jax
+
+    import supermask
+    from supermask.archs._build import build_model, check_outputs
+    from supermask.resolve import make_arch
+
+    arch, rest = make_arch(supermask.SearchConfig(arch=name, width=width, arch_options=options))
+    example = jax.ShapeDtypeStruct((2, *image_shape), "float32")
+    found = build_model(arch, rest, example, classes)
+    check_outputs(found, name, example, (2, classes))
+    return found
+
+
+def random_ticket(name, image_shape, classes=10, width=1.0, **options):
+    """(ticket with a random mask and random running statistics, Model) of a built-in arch."""
+    import supermask
+    from supermask.resolve import resolve
+    from supermask.weights.inits import of_config
+    from supermask.weights.shapes import fingerprint
+
+    model, rng = built(name, image_shape, classes, width, **options), np.random.default_rng(0)
+    own, state = model.initial(0, [key for key, found in model.parameters.items() if not found.drawn])
+    config = resolve(supermask.SearchConfig(arch=name, width=width, arch_options=options))
+    own = {key: np.asarray(array) for key, array in own.items()}
+    masked = {key: found.shape for key, found in model.parameters.items() if found.masked}
+    running = {"mean": (-0.3, 0.3), "var": (0.2, 0.8)}
+    ticket = supermask.Ticket(
+        config=config,
+        shapes=model.weights,
+        image_shape=image_shape,
+        mask={key: rng.random(shape) < 0.5 for key, shape in masked.items()},
+        state={key: np.float32(rng.uniform(*running[key.split("/")[-1]], array.shape)) for key, array in state.items()},
+        fingerprint=fingerprint(of_config(config, 0, model.parameters, own)),
+        metrics={},
+        parameters=model.parameters,
+        own=own,
+    )
+    return ticket, model
 
 
 def watch(*, epoch=None, steps=None, stop=None, due=None, save=None, note=None):

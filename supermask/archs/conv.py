@@ -10,7 +10,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from supermask.errors import UsageError
+from supermask.archs._sizes import require_size
 from supermask.nn.pooling import max_pool_2x2
 from supermask.types import Array
 
@@ -39,13 +39,7 @@ class Conv:
         Raises:
             UsageError: the images are too small for the number of pools.
         """
-        height, across = example.shape[1:3]
-        smallest = 2 ** (self.depth // 2)
-        if min(height, across) < smallest:
-            raise UsageError(
-                f"conv{self.depth} needs images of at least {smallest}x{smallest}, these are {height}x{across}: "
-                f"use --image-size {smallest} or more"
-            )
+        require_size(f"conv{self.depth}", example.shape[1:], 2 ** (self.depth // 2))
         return _Net(self, example.shape[1:], outputs, rngs)
 
 

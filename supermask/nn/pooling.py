@@ -1,4 +1,4 @@
-"""Max pooling whose gradient is a few selects."""
+"""Max pooling whose gradient is a few selects, and means over regions."""
 
 from __future__ import annotations
 
@@ -114,3 +114,24 @@ def _overlapping_backward(size: tuple[int, int], place: Array, g: Array) -> tupl
 
 
 _overlapping.defvjp(_overlapping_forward, _overlapping_backward)
+
+
+def adaptive_mean(x: Array, size: int) -> Array:
+    """Means over size x size regions that cover the image, (N, H, W, C) -> (N, size, size, C), as in PyTorch.
+
+    Region i of a side of n pixels begins at floor(i n / size) and ends at ceil((i + 1) n / size), so regions overlap
+    where `size` does not divide n, and repeat where it is larger.
+    """
+    if x.shape[1:3] == (size, size):
+        return x
+    down, across = (jnp.asarray(_regions(n, size), x.dtype) for n in x.shape[1:3])
+    return jnp.einsum("nhwc,ih,jw->nijc", x, down, across)
+
+
+def _regions(pixels: int, size: int) -> np.ndarray:
+    """(size, pixels): the share of each pixel in each mean."""
+    begin = np.arange(size) * pixels // size
+    end = -(-np.arange(1, size + 1) * pixels // size)
+    place = np.arange(pixels)
+    inside = (begin[:, None] <= place) & (place < end[:, None])
+    return inside / inside.sum(1, keepdims=True)

@@ -2,62 +2,58 @@
 
 import sys
 import textwrap
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import problem_of
+from helpers import built, problem_of
 
 import supermask
 from supermask import registry
-from supermask.archs._build import build_model, check_outputs
+from supermask.archs._build import build_model
 from supermask.errors import SupermaskError, UsageError
-from supermask.resolve import make_arch
 from supermask.types import Model
 from supermask.weights.inits import draw
 
 CIFAR, MNIST = (32, 32, 3), (28, 28, 1)
 
 
-def model(name, image_shape=CIFAR, classes=10, width=1.0):
-    arch, options = make_arch(supermask.SearchConfig(arch=name, width=width))
-    example = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
-    found = build_model(arch, options, example, classes)
-    check_outputs(found, name, example, (2, classes))
-    return found
-
-
 def members():
-    """All archs; of each family's members from the second on, those that take long are slow."""
-    families = {}
+    """All archs; of each family all but the first are slow."""
+    seen = set()
     for name in registry.names("archs"):
-        families.setdefault(registry.load("archs", name), []).append(name)
-    others = {kind: [] if kind.__name__ == "Conv" else [pytest.mark.slow] for kind in families}
-    return [
-        pytest.param(name, marks=others[kind] if i else [])
-        for kind, names in families.items()
-        for i, name in enumerate(names)
-    ]
+        family = registry.load("archs", name)
+        yield pytest.param(name, marks=[pytest.mark.slow] if family in seen else [])
+        seen.add(family)
 
 
-@pytest.mark.parametrize("name", members())
+def on_small_images(name, **words):
+    """The arch on images of 16x16, or on the smallest that it takes."""
+    try:
+        return 16, built(name, (16, 16, 3), **words)
+    except UsageError as error:
+        size = int(str(error).partition("--image-size ")[2].split()[0])
+        return size, built(name, (size, size, 3), **words)
+
+
+@pytest.mark.parametrize("name", list(members()))
 def test_contract(name):
-    net = model(name, (16, 16, 3), classes=7, width=0.25)
+    size, net = on_small_images(name, classes=7, width=0.1)
     assert list(net.weights) == sorted(net.weights)
-    weights = draw("kaiming-normal", 0, net.weights)
-    x = jnp.asarray(np.random.default_rng(0).normal(size=(3, 16, 16, 3)), jnp.float32)
-    key = jax.random.key(0)
-    start = net.initial(0, ())[1]
-    logits, state = jax.jit(lambda x: net.apply(weights, start, x, train=True, key=key))(x)
+    left = [key for key, found in net.parameters.items() if not found.drawn]
+    own, state = net.initial(0, left)
+    weights = draw("kaiming-normal", 0, net.parameters, own=own)
+    x = np.random.default_rng(0).normal(size=(3, size, size, 3)).astype(np.float32)
+    train, evaluate = (jax.jit(partial(net.apply, train=train)) for train in (True, False))
+    logits, after = train(weights, state, x, key=jax.random.key(0))
     assert logits.shape == (3, 7)
     assert logits.dtype == jnp.float32
-    assert state.keys() == net.state.keys()
+    assert after.keys() == net.state.keys() == net.changes
     assert np.isfinite(logits).all()
-    single, after = jax.jit(lambda x: net.apply(weights, start, x, train=False, key=None))(x[:1])
-    assert single.shape == (1, 7)
-    for key, array in after.items():
-        np.testing.assert_array_equal(array, start[key])
+    single, same = evaluate(weights, after, x[:1], key=None)
+    jax.tree.map(np.testing.assert_array_equal, same, after)
     if not net.state:
         np.testing.assert_allclose(single, logits[:1], rtol=1e-4, atol=1e-5)
 
@@ -73,11 +69,11 @@ def test_contract(name):
     ],
 )
 def test_weight_counts_are_the_published_ones(name, image_shape, count):
-    assert sum(np.prod(shape) for shape in model(name, image_shape).weights.values()) == count
+    assert sum(np.prod(shape) for shape in built(name, image_shape).weights.values()) == count
 
 
 def test_conv4_layer_table():
-    assert model("conv4").weights == {
+    assert built("conv4").weights == {
         "conv1/kernel": (3, 3, 3, 64),
         "conv2/kernel": (3, 3, 64, 64),
         "conv3/kernel": (3, 3, 64, 128),
@@ -89,7 +85,7 @@ def test_conv4_layer_table():
 
 
 def test_width_multiplies_every_hidden_width():
-    shapes = model("conv2", width=0.5).weights
+    shapes = built("conv2", width=0.5).weights
     assert shapes["conv1/kernel"] == (3, 3, 3, 32)
     assert shapes["conv2/kernel"] == (3, 3, 32, 32)
     assert shapes["dense2/kernel"] == (128, 128)
@@ -99,8 +95,8 @@ def test_width_multiplies_every_hidden_width():
 @pytest.mark.parametrize(("name", "size"), [("conv8", 16), ("conv6", 8), ("conv4", 4)])
 def test_too_deep_for_the_image_names_the_smallest_size(name, size):
     with pytest.raises(UsageError, match=f"at least {size}x{size}.*--image-size {size}"):
-        model(name, (size - 1, size - 1, 1))
-    assert model(name, (size, size, 1), width=0.1).weights
+        built(name, (size - 1, size - 1, 1))
+    assert built(name, (size, size, 1), width=0.1).weights
 
 
 def test_unknown_names_answer_with_the_nearest():

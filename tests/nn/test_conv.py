@@ -10,7 +10,7 @@ from flax import nnx
 from jax import lax
 
 from supermask.nn.conv import conv_general_dilated, convolution
-from supermask.nn.pooling import max_pool_2x2, max_pool_3x3
+from supermask.nn.pooling import adaptive_mean, max_pool_2x2, max_pool_3x3
 
 NHWC = ("NHWC", "HWIO", "NHWC")
 
@@ -240,3 +240,14 @@ def test_overlapping_max_pool_is_pytorchs():
     out, pull = jax.vjp(max_pool_3x3, x)
     np.testing.assert_array_equal(out, pooled.detach().numpy().transpose(0, 2, 3, 1))
     np.testing.assert_array_equal(pull(g.transpose(0, 2, 3, 1))[0], theirs.grad.numpy().transpose(0, 2, 3, 1))
+
+
+@pytest.mark.parametrize("size", [(7, 7), (9, 14), (2, 1), (5, 20)])
+def test_adaptive_mean_is_the_mean_over_each_region(size):
+    x = np.random.default_rng(0).normal(size=(2, *size, 3)).astype(np.float32)
+    (h, w), n = size, 7
+    found = np.asarray(adaptive_mean(jnp.asarray(x), n))
+    for i in range(n):
+        for j in range(n):
+            region = x[:, i * h // n : -(-(i + 1) * h // n), j * w // n : -(-(j + 1) * w // n)]
+            np.testing.assert_allclose(found[:, i, j], region.mean((1, 2)), atol=1e-6)
