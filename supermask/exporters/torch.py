@@ -31,12 +31,21 @@ def encode(ticket: Any, flattened: str | None = None) -> bytes:
     Raises:
         UsageError: a parameter has no known layout in PyTorch, or it is not known which layer sees the flattened image.
     """
+    return save({name: np.asarray(array, order="C") for name, array in tensors(ticket, flattened).items()})
+
+
+def tensors(ticket: Any, flattened: str | None = None) -> dict[str, np.ndarray]:
+    """The arrays of `encode` by PyTorch's names. Values are moved and not computed with.
+
+    So the same function tells where the values of a state_dict belong (`runs.given`): applied to places in place of
+    weights, it is its own inverse.
+    """
     arrays, state = ticket.effective(), dict(ticket.state)
     images = _flattened(ticket, flattened)
     found = {_name(name): _as_torch(ticket, name, array, images.get(name, ())) for name, array in arrays.items()}
     for name, array in state.items():
         found[_name(name)] = array
-    return save({name: np.asarray(array, order="C") for name, array in found.items()})
+    return found
 
 
 def _as_torch(ticket: Any, name: str, array: np.ndarray, image: tuple[int, ...]) -> np.ndarray:
