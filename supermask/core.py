@@ -59,6 +59,11 @@ class Parametrization:
     resets_optimizer: Callable[[Clock], Array | bool] = lambda clock: False
 
 
+def stated(function: Callable[..., Tree], state: Any) -> dict[str, Any]:
+    """The keyword arguments that hand a method's state to one of its functions: none if that does not take it."""
+    return {"state": state} if "state" in inspect.signature(function).parameters else {}
+
+
 def mask_search(method: Method, trained: Collection[str] = ()) -> Parametrization:
     """The parametrization that trains scores and freezes weights.
 
@@ -73,9 +78,6 @@ def mask_search(method: Method, trained: Collection[str] = ()) -> Parametrizatio
 
     def masked(scores: Tree, weights: Tree) -> Tree:
         return {name: weights[name] for name in scores}
-
-    def stated(function: Callable[..., Tree], state: Any) -> dict[str, Any]:
-        return {"state": state} if "state" in inspect.signature(function).parameters else {}
 
     def product(weights: Tree, mask: Tree, **more: Any) -> Tree:
         return weights | method.effective(masked(mask, weights), mask, **more)

@@ -6,7 +6,6 @@ Built-in plug-ins are read as text (see `registry`), so a run folder's name can 
 from __future__ import annotations
 
 import ast
-import hashlib
 import inspect
 import math
 import types
@@ -14,12 +13,12 @@ import typing
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
-from pathlib import Path
 from typing import Any, TypeVar, Union
 
 from supermask import registry
-from supermask.config import Config, SearchConfig, TrainConfig
-from supermask.errors import BadFileError, UsageError, require
+from supermask.config import Config, SearchConfig
+from supermask.config.files import located
+from supermask.errors import UsageError, require
 from supermask.types import Method, Recipe, Spec
 
 EPOCHS = 30
@@ -53,7 +52,7 @@ def resolve(config: AnyConfig) -> AnyConfig:
 
     Raises:
         UsageError: a name is unknown, or an option is unknown or of the wrong type.
-        BadFileError: the ticket to train under cannot be read.
+        BadFileError: a file that the config names cannot be read.
     """
     registry.check_name("archs", config.arch)
     registry.check_name("datasets", config.dataset)
@@ -70,10 +69,11 @@ def resolve(config: AnyConfig) -> AnyConfig:
             changes["options"] = {key: getattr(settled, key) for key in changes["options"]}
     else:
         recipe = TRAINING
-        if isinstance(config, TrainConfig) and config.ticket:
-            changes |= _of_ticket(config)
+    changes |= located(config)
     changes["arch_options"] = _arch_options(config)
     found = asdict(recipe) | {key.lower(): dataset.get(key, default) for key, default in _OF_DATASET.items()}
+    if getattr(config, "weights", None):
+        del found["init"]  # nothing is drawn
     open_fields = {key: value for key, value in found.items() if getattr(config, key) is None}
     return config.replace(**open_fields | changes)
 
@@ -214,26 +214,6 @@ def _facts_of_dataset(name: str) -> Mapping[str, Any]:
         return registry.describe("datasets", name).constants
     own = registry.load("datasets", name)
     return {str(key): getattr(own, key) for key in _OF_DATASET if hasattr(own, key)}
-
-
-def _of_ticket(config: TrainConfig) -> dict[str, str]:
-    """Return where the ticket is and its hash; of one that is gone, as of a finished run, the hash that is known."""
-    path = Path(str(config.ticket)).absolute()
-    if config.ticket_sha256 and not path.exists():
-        return {}
-    return {"ticket": str(path), "ticket_sha256": hash_of(path)}
-
-
-def hash_of(path: Path) -> str:
-    """Return the SHA-256 of a ticket.
-
-    Raises:
-        BadFileError: it is missing or cannot be read.
-    """
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise BadFileError(f"cannot read {path}: {error.strerror}; it should be a ticket to train under") from error
 
 
 def _typed(spec: Spec, known: Mapping[str, tuple[Any, Any]], flag: str) -> dict[str, Any]:

@@ -59,7 +59,7 @@ class Ticket:
         transforms: whether effective weights are more than mask times weights, so that the method is needed.
         versions: versions of the libraries that made the ticket.
         content: fingerprints of the data and of the user's own code, see `runs.content`; {} in earlier tickets.
-        embedded: the weights, if they are stored in the file.
+        embedded: the weights, if they are stored in the file, as those are that were given and not drawn.
         parameters: roles of parameters; for those left out, the rule by rank holds.
         own: the network's own values of parameters that are not drawn; those left out are as `inits.draw` says.
         path: the file that the ticket was loaded from.
@@ -224,6 +224,8 @@ def _assemble(document: dict[str, Any], tensors: Tree, path: Path) -> Ticket:
     check_metrics(document)
     if not isinstance(document["fingerprint"], dict):
         raise ValueError("its fingerprint is not an object")
+    if document["config"].get("weights") and not groups["weights"]:
+        raise ValueError("its weights were given, and it does not hold them")
     samples = document["metrics"].get("val_samples", 1)
     if type(samples) is not int or samples < 1:
         raise ValueError(f"its val_samples is {samples}")

@@ -151,7 +151,7 @@ def _print_config(config: Config, call: Call) -> None:
     if not call.as_json and not call.quiet:
         problem = outline(config, call.data_dir)
         own = problem.initial(config.seed)[0]
-        click.echo(parameter_table(rows_of(problem.parameters, own, str(config.init))), err=True)
+        click.echo(parameter_table(rows_of(problem.parameters, own, config.init or "given")), err=True)
 
 
 def _resumed(call: Call) -> tuple[Path, Path]:

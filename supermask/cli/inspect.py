@@ -39,18 +39,19 @@ def command(ticket: Path, as_json: bool) -> None:
                 "image_shape": list(found.image_shape),
                 "metrics": found.metrics,
                 "layers": found.layers(),
-                "parameters": rows_of(found.parameters, found.own, str(found.config.init)),
+                "parameters": rows_of(found.parameters, found.own, found.config.init or "given"),
                 "versions": found.versions,
                 "warnings": warnings,
             }
         )
         return
     dense = sum(row["total"] for row in found.layers()) * 4
+    held = ", and it holds all weights" if found.embedded else ""
     facts = {
         "mask": found.kind,
         "density": f"{found.density:.4f} kept, {1 - found.density:.4f} removed",
         "ideal code": f"{found.bits_per_parameter:.4f} bits per parameter",
-        "size": f"{ticket.stat().st_size:,} bytes; its maskable weights in float32 are {dense:,}",
+        "size": f"{ticket.stat().st_size:,} bytes; its maskable weights in float32 are {dense:,}{held}",
         **{key: f"{value:.4f}" if isinstance(value, float) else str(value) for key, value in found.metrics.items()},
         **{key: str(value) for key, value in config.items() if key not in ("density", "epochs")},
         "made by": ", ".join(f"{name} {version}" for name, version in sorted(found.versions.items())),
@@ -58,6 +59,6 @@ def command(ticket: Path, as_json: bool) -> None:
     click.echo(table([[key.replace("_", " "), value] for key, value in facts.items()]))
     click.echo()
     click.echo(layer_table(found.layers()))
-    rest = [row for row in rows_of(found.parameters, found.own, str(found.config.init)) if not row["masked"]]
+    rest = [row for row in rows_of(found.parameters, found.own, found.config.init or "given") if not row["masked"]]
     if rest:
         click.echo(f"\n{parameter_table(rest)}")

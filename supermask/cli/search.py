@@ -12,7 +12,7 @@ from supermask import recipes
 from supermask.cli import _options as opt
 from supermask.cli._experiment import Call, run, run_options
 from supermask.cli._help import GroupedCommand
-from supermask.config import SearchConfig
+from supermask.config import OF_WITHIN, SearchConfig
 from supermask.errors import UsageError
 from supermask.experiments.options import RunResult
 from supermask.resolve import facts_of
@@ -27,13 +27,31 @@ Examples:
   supermask search --method sigmoid -o hard=continuous
   supermask search --json | jq .val_accuracy
   supermask search --config runs/NAME/config.json --seed 7
-  supermask search --recipe ramanujan2020-conv4 --epochs 3"""
+  supermask search --recipe ramanujan2020-conv4 --epochs 3
+  supermask search --arch lenet300 --weights lenet300.safetensors --method piggyback
+  supermask search --within runs/NAME/ticket-s0.safetensors --density 0.1"""
 
 
 @click.command(cls=GroupedCommand, epilog=EPILOG)
 @opt.config_options
 @opt.arch_option
 @opt.method_option
+@opt.option(
+    "--weights",
+    type=opt.PATH,
+    metavar="FILE|RUN|TICKET",
+    help="Freeze these weights in place of random ones: safetensors (a PyTorch state_dict too) or npz, a run folder, "
+    "or the weights of a ticket without its mask. Tickets hold them.",
+    group="network",
+)
+@opt.option(
+    "--within",
+    type=opt.PATH,
+    metavar="TICKET",
+    help="Keep only weights that this ticket keeps. Network, data, weights and seed are the ticket's unless given; "
+    "--density is still of all maskable weights, so at most the ticket's.",
+    group="method",
+)
 @opt.option("--sparsity", type=float, help="Fraction of maskable weights removed: 1 - density.", group="method")
 @opt.topk_options
 @opt.option("--clients", type=int, help="fedpm: simulate this many clients and a server.", group="method")
@@ -48,6 +66,8 @@ def command(
     call: Call,
     pairs: tuple[str, ...],
     arch_pairs: tuple[str, ...],
+    weights: Path | None,
+    within: Path | None,
     sparsity: float | None,
     allocation: str | None,
     layer_density: tuple[str, ...],
@@ -65,12 +85,15 @@ def command(
         allocation=allocation, layer_density=",".join(layer_density), pattern=pattern, clients=clients
     )
     arch_options = opt.parse_options(arch_pairs, "-a")
-    if call.resume and recipe:
-        raise UsageError("--resume takes config and folder from the run: leave out --recipe")
+    if call.resume:
+        for name, value in {"recipe": recipe, "weights": weights, "within": within}.items():
+            if value:
+                raise UsageError(f"--resume takes config and folder from the run: leave out --{name}")
 
     def read(file: Path | None) -> SearchConfig:
         base = dict(recipes.read(recipe).config) if recipe else {}
         extra = opt.given(options=options or None, arch_options=arch_options or None) | _density(ctx, sparsity)
+        extra = _files(opt.typed(ctx), weights, within) | extra
         config = opt.read_config(ctx, base, file, values, extra, SearchConfig)
         if not call.dry_run:
             _note(ctx, config, call)
@@ -96,6 +119,24 @@ def _note(ctx: click.Context, config: SearchConfig, call: Call) -> None:
         call.note(f"note: {config.method} is not trained, so there are no epochs")
     if opt.typed(ctx) & {"density", "sparsity"} and not facts.keeps_density:
         call.note(f"note: {config.method} does not enforce a density; it is at most the density at the start")
+
+
+def _files(typed: set[str], weights: Path | None, within: Path | None) -> dict[str, Any]:
+    """Return the fields of the config that --weights and --within set; what is typed overrides those of a ticket."""
+    found: dict[str, Any] = {}
+    if within is not None:
+        from supermask.ticket import Ticket
+
+        outer = SearchConfig.inside(within, Ticket.load(within).config)
+        names = {*OF_WITHIN, "weights", "within"} - {key for key in typed if key not in ("weights", "within")}
+        found = {name: getattr(outer, name) for name in names}
+        if "init" in typed:
+            found["weights"] = None  # draws others
+    if weights is not None:
+        found["weights"] = str(weights)
+    if found.get("weights") and "init" not in typed:
+        found["init"] = None  # whatever a config file, a recipe or the ticket says
+    return found
 
 
 def _density(ctx: click.Context, sparsity: float | None) -> dict[str, float]:

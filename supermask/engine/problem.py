@@ -21,6 +21,7 @@ from supermask.data.feed import Pipeline
 from supermask.data.source import Source
 from supermask.data.splits import split_dataset
 from supermask.engine import batching
+from supermask.engine.given import start_of
 from supermask.engine.optim import make_optimizer
 from supermask.engine.sharding import Sharding
 from supermask.errors import UsageError, require
@@ -28,6 +29,7 @@ from supermask.nn.precision import at_precision
 from supermask.nn.replace import with_convolution
 from supermask.resolve import make_arch, make_method
 from supermask.runs.content import Content
+from supermask.runs.given import Given
 from supermask.runtime.devices import require_device
 from supermask.types import Array, Dataset, Method, Model, Shapes, Split, Task, Tree
 from supermask.weights import inits
@@ -48,6 +50,8 @@ class Problem:
         num_microbatches: number of micro-batches that a device's shard of a batch is processed in.
         sharding: sharding for one seed; `side_by_side` gives that for several.
         content: fingerprints of the data and of the user's own code, see `runs.content`.
+        given: weights that are frozen in place of random ones.
+        searcher: what searches: `method`, or that inside the mask of a ticket.
     """
 
     config: Config
@@ -61,6 +65,8 @@ class Problem:
     num_microbatches: int
     sharding: Sharding
     content: Content = field(default_factory=dict)
+    given: Given | None = None
+    searcher: Method | None = None
     _initial: dict[int, tuple[Tree, Tree]] = field(default_factory=dict, repr=False)
 
     @property
@@ -81,13 +87,17 @@ class Problem:
 
     def weights(self, seed: int) -> Tree:
         """Draw the random weights of one seed; those that are not drawn have the network's own values."""
+        if self.given is not None:
+            return self.given.weights | self.initial(seed)[0]
         return inits.of_config(self.config, seed, self.parameters, self.initial(seed)[0])
 
     def initial(self, seed: int) -> tuple[Tree, Tree]:
-        """Return the network's own values for one seed: of parameters that are not drawn, and of its state."""
+        """Return the values for one seed, given or the network's own, of parameters that are not drawn and of state."""
         if seed not in self._initial:
             kept = tuple(name for name, found in self.parameters.items() if not found.drawn)
             own, state = self.model.initial(seed, kept) if self.model.initial else ({}, _unnamed(self.model.state))
+            if self.given is not None:
+                own, state = {name: self.given.weights[name] for name in kept}, state | self.given.state
             self._initial[seed] = (
                 {name: self._value(name, np.asarray(array, np.float32)) for name, array in own.items()},
                 {name: as_numpy(array) for name, array in state.items()},
@@ -108,7 +118,8 @@ def on_this_machine(config: AnyConfig) -> AnyConfig:
         UsageError: more devices than there are, a precision that the device does not have, an unknown init; JAX does
             not start.
     """
-    require("init", config.init, inits.INITS)
+    if not getattr(config, "weights", None):
+        require("init", config.init, inits.INITS)
     require_device("auto")
     if config.precision == "tf32" and jax.default_backend() != "gpu":
         raise UsageError("precision tf32 is one of NVIDIA GPUs, and JAX sees none; take f32 or bf16")
@@ -144,7 +155,9 @@ def build(config: Config, dataset: Dataset) -> Problem:
     """Build the problem of a config, see `on_this_machine`, on a given dataset.
 
     Raises:
-        UsageError: the network has nothing to mask, or the batch cannot be cut as asked.
+        UsageError: the network has nothing to mask, the batch cannot be cut as asked, or the ticket to search within
+            keeps too little.
+        BadFileError: given weights, or that ticket, cannot be read or do not fit.
     """
     shape, task = dataset.train.images.shape[1:], registry.load("tasks", dataset.task)()
     model = _model(config, dataset, task)
@@ -159,6 +172,7 @@ def build(config: Config, dataset: Dataset) -> Problem:
         method.check(masked_shapes(parameters))
     pipeline = _pipeline(config, dataset, method, batch)
     shards = batching.num_shards(batch, model, config)
+    given, searcher = start_of(config, method, replace(model, parameters=parameters), shape)
     return Problem(
         config=config,
         method=method,
@@ -170,6 +184,8 @@ def build(config: Config, dataset: Dataset) -> Problem:
         pipeline=pipeline,
         num_microbatches=batching.num_microbatches(batch // shards, shape, model, config),
         sharding=Sharding(shards, whole=bool(model.changes)),
+        given=given,
+        searcher=searcher,
     )
 
 

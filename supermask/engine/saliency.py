@@ -21,8 +21,8 @@ PER_CLASS = 10
 
 
 def first_scores(problem: Problem) -> Callable[[int, Tree], Start]:
-    """Return a function (seed, weights) -> (scores, method_state) for the problem's method; it compiles only once."""
-    method = problem.method
+    """Return a function (seed, weights) -> (scores, method_state) for what searches; it compiles only once."""
+    method = problem.searcher
     assert method is not None
     saliency = Saliency(problem)
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from supermask.errors import UsageError
 from supermask.ticket import Ticket
 from supermask.types import Tree
 from supermask.weights import inits
@@ -30,9 +31,17 @@ def control(ticket: Ticket, kind: str) -> Ticket:
     Args:
         ticket: the ticket to change.
         kind: shuffled, redrawn, inverted or random.
+
+    Raises:
+        UsageError: weights that were given are to be redrawn.
     """
     stream = np.random.Philox(key=ticket.config.seed)
     if kind == "redrawn":
+        if ticket.config.weights:
+            raise UsageError(
+                f"the weights of the ticket are those of {ticket.config.weights}, so there is no distribution to "
+                "redraw them from: take shuffled, inverted or random"
+            )
         config = ticket.config.replace(seed=(ticket.config.seed + 2**31) % 2**32)
         moved = replace(ticket, config=config, embedded=None)
         weights = inits.of_config(config, config.seed, ticket.parameters, ticket.own)

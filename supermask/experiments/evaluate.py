@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from supermask.config import CONTROLS, SPLITS
+from supermask.config.files import FILES
 from supermask.core import Parametrization, mask_search, weight_training
 from supermask.engine.batch_statistics import BatchStatistics
 from supermask.engine.constant import constant_class
@@ -200,10 +201,10 @@ class _Scorer:
 
 
 def _for_here(config: AnyConfig) -> AnyConfig:
-    """Make a config fit this machine's devices, and drop the ticket that weights were trained under: its file may be
-    gone."""
+    """Make a config fit this machine's devices, and drop the files that it was made of: the result holds all that it
+    needs of them, and they may be gone."""
     no_tf32 = config.precision == "tf32" and jax.default_backend() != "gpu"
-    alone = {"ticket": None, "ticket_sha256": None} if hasattr(config, "ticket") else {}
+    alone = {key: None for name in FILES for key in (name, f"{name}_sha256") if hasattr(config, name)}
     precision = "f32" if no_tf32 else config.precision
     return config.replace(devices=None, micro_batch=None, precision=precision, **alone)
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from supermask._version import __version__
 from supermask.config import SearchConfig
+from supermask.config.files import names_alone
 from supermask.core import mask_search
 from supermask.engine.callbacks import Callback
 from supermask.engine.evaluator import SAMPLES, is_sampled
@@ -88,8 +89,11 @@ class FoundGroup:
 
 def groups(problem: Problem, phases: Phases) -> Iterator[FoundGroup]:
     """Search for all seeds. If a callback stops the search, the last tickets hold the best masks so far, if any."""
-    assert problem.method is not None
-    trainer = Trainer(problem, mask_search(problem.method, problem.trained), problem.side_by_side())
+    assert problem.searcher is not None
+    for text in problem.given.notes if problem.given else ():
+        for callback in phases.callbacks:
+            callback.on_note(text)
+    trainer = Trainer(problem, mask_search(problem.searcher, problem.trained), problem.side_by_side())
     first = first_scores(problem)
 
     def begin(seed: int) -> tuple[Tree, Start]:
@@ -134,7 +138,7 @@ def _ticket(problem: Problem, seed: int, candidate: Candidate, metrics: dict[str
     assert isinstance(config, SearchConfig)
     assert method is not None
     return Ticket(
-        config=config.replace(seed=seed, seeds=1),
+        config=config.replace(seed=seed, seeds=1, **names_alone(config)),
         shapes=problem.model.weights,
         parameters=problem.parameters,
         own=problem.initial(seed)[0] | values,
@@ -146,6 +150,7 @@ def _ticket(problem: Problem, seed: int, candidate: Candidate, metrics: dict[str
         transforms=type(method).effective is not Method.effective,
         versions=versions(),
         content=problem.content,
+        embedded=weights | values if problem.given else None,  # no seed tells them
     )
 
 

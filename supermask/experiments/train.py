@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from supermask.config import TrainConfig
+from supermask.config.files import hash_of, names_alone
 from supermask.core import weight_training
 from supermask.engine.callbacks import Callback
 from supermask.engine.problem import Problem, load_problem, on_this_machine
@@ -18,7 +19,7 @@ from supermask.experiments.run import run_experiment
 from supermask.experiments.search import versions
 from supermask.experiments.seeds import Phases, SeedExperiment, SeedGroup, Unsaved, seed_groups
 from supermask.experiments.session import Session
-from supermask.resolve import hash_of, resolve
+from supermask.resolve import resolve
 from supermask.runs.content import differences
 from supermask.runtime.numerics import fixed_numerics
 from supermask.runtime.places import expand
@@ -69,7 +70,7 @@ def groups(problem: Problem, phases: Phases) -> Iterator[tuple[SeedGroup, list[T
     for group in seed_groups(trainer, begin, phases):
         trained = [
             TrainedWeights(
-                config=config.replace(seed=seed, seeds=1, ticket=config.ticket and Path(config.ticket).name),
+                config=config.replace(seed=seed, seeds=1, **names_alone(config)),
                 image_shape=problem.dataset.train.images.shape[1:],
                 weights=candidate.result,
                 mask=mask,

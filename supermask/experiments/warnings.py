@@ -99,7 +99,8 @@ def of_ticket(ticket: Ticket) -> list[str]:
     """Warn of a mask that keeps nothing in a layer, or everything although it was to choose."""
     found = of_mask(ticket.mask)
     if ticket.kind in ("binary", "sampled") and not ticket.transforms and ticket.density == 1 > ticket.config.density:
-        found.append("the mask keeps all weights, so the network is the random one: try a lower --density")
+        which = "given" if ticket.config.weights else "random"
+        found.append(f"the mask keeps all weights, so the network is the {which} one: try a lower --density")
     return found
 
 

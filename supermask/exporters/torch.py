@@ -33,15 +33,25 @@ def encode(ticket: Any, flattened: str | None = None) -> bytes:
     Raises:
         UsageError: a parameter has no known layout in PyTorch, or it is not known which layer sees the flattened image.
     """
+    found, config = tensors(ticket, flattened), ticket.config
+    if not registry.is_own("archs", config.arch):
+        facts = registry.describe("archs", config.arch).constants
+        found = completed(found, facts, str(config.arch_options.get("norm")))
+    return save({name: np.asarray(array, order="C") for name, array in found.items()})
+
+
+def tensors(ticket: Any, flattened: str | None = None) -> dict[str, np.ndarray]:
+    """The network's own arrays by PyTorch's names. Values are moved and not computed with.
+
+    So the same function tells where the values of a state_dict belong (`runs.given`): applied to places in place of
+    weights, it is its own inverse.
+    """
     arrays, state = ticket.effective(), dict(ticket.state)
     images = _flattened(ticket, flattened)
     found = {_name(name): _as_torch(ticket, name, array, images.get(name, ())) for name, array in arrays.items()}
     for name, array in state.items():
         found[_name(name)] = array
-    if not registry.is_own("archs", ticket.config.arch):
-        facts = registry.describe("archs", ticket.config.arch).constants
-        found = completed(found, facts, str(ticket.config.arch_options.get("norm")))
-    return save({name: np.asarray(array, order="C") for name, array in found.items()})
+    return found
 
 
 def _as_torch(ticket: Any, name: str, array: np.ndarray, image: tuple[int, ...]) -> np.ndarray:

@@ -24,7 +24,8 @@ class Magnitude(Baseline):
     def init(self, key: Array, weights: Tree, context: InitContext) -> Tree:
         scores = {name: jnp.abs(jnp.asarray(w)) for name, w in weights.items()}
         for name, score in scores.items():
-            if score.size > 1 and float(score.max()) == float(score.min()):
+            least = jnp.where(score == 0, score.max(), score).min()  # zeros are weights that were dropped before
+            if (score > 0).sum() > 1 and float(score.max()) == float(least):
                 raise UsageError(
                     f"magnitude cannot rank {name}: all its weights have the same magnitude; use --init kaiming-normal"
                 )

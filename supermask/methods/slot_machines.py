@@ -21,8 +21,8 @@ class SlotMachines(Method):
     """Greedy selection. No weight is removed, so every density is 1 and the option `density` has no meaning here.
 
     The first value of an edge is its frozen weight; the others are drawn from the same layer (`masks.redrawn`). The
-    ticket stores the number of the chosen value, counted from 1. Straight-through: dL/ds_k = G * w_k for every value,
-    chosen or not.
+    ticket stores the number of the chosen value, counted from 1; 0 is a weight that `--within` drops. Straight-through:
+    dL/ds_k = G * w_k for every value, chosen or not.
 
     Attributes:
         values: K, the number of values per edge, up to 127.
@@ -61,7 +61,7 @@ class SlotMachines(Method):
         for name, m in mask.items():
             w = jnp.asarray(weights[name])
             if m.ndim == w.ndim:
-                product[name] = masks.redrawn(w, m - 1)
+                product[name] = jnp.where(jnp.asarray(m) > 0, masks.redrawn(w, m - 1), 0)
             else:
                 drawn = (masks.redrawn(w, jnp.full(w.shape, k, jnp.uint32)) * m[k] for k in range(self.values))
                 product[name] = sum(drawn, start=jnp.zeros_like(w))

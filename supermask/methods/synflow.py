@@ -44,7 +44,9 @@ class Synflow(Baseline):
     def init(self, key: Array, weights: Tree, context: InitContext) -> Tree:
         # The network is homogeneous in each layer, so scaling one layer scales all flows alike and changes no rank.
         # With a mean of one per input, no sum over many wide layers overflows.
-        size = {name: jnp.abs(w) / (jnp.abs(w).mean() * w[..., 0].size) for name, w in weights.items()}
+        # A layer of zeros, as `--within` may leave one, stays one.
+        least = jnp.finfo(jnp.float32).tiny
+        size = {name: jnp.abs(w) / (jnp.abs(w).mean() * w[..., 0].size).clip(least) for name, w in weights.items()}
         total = sum(w.size for w in weights.values())
 
         def prune(i: Array, flow: Tree) -> Tree:

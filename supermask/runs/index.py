@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from supermask.config import Config, SearchConfig
+from supermask.config.files import without_places
 from supermask.errors import BadFileError, RunFolderError, UsageError
 from supermask.runs.content import combined
 from supermask.runs.results import config_class, load_result, moved, read_object
@@ -144,9 +145,9 @@ def check_owner(path: Path, config: Config) -> None:
         mine, other = config.to_dict(), type(config).from_dict(there).to_dict()
     except (UsageError, TypeError) as error:
         raise RunFolderError(f"{path} belongs to a config that this version cannot read: {error}") from error
-    if mine.get("ticket_sha256"):
-        mine["ticket"] = other["ticket"]  # what is in it counts, not where it lies
-    differing = [f"{key} {other[key]!r} there, {mine[key]!r} here" for key in mine if mine[key] != other[key]]
+    mine, other = without_places(mine), without_places(other)
+    keys = [key for key in mine | other if mine.get(key) != other.get(key)]
+    differing = [f"{key} {other.get(key)!r} there, {mine.get(key)!r} here" for key in keys]
     if differing:
         raise RunFolderError(
             f"{path} belongs to another config ({'; '.join(differing)}); choose another --out, or --force"

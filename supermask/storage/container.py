@@ -29,6 +29,14 @@ def seal(document: dict[str, Any], tensors: Tree) -> bytes:
     return save_tensors(tensors, {"supermask": _canonical(document | {"sha256": _digest(document, tensors)})})
 
 
+def is_sealed(data: bytes) -> bool:
+    """Whether the content of a safetensors file says that supermask sealed it."""
+    try:
+        return "supermask" in json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
 def unseal(data: bytes, path: Path, newest: int, what: str = "ticket") -> tuple[dict[str, Any], Tree]:
     """The document and the tensors in the content of a sealed file.
 

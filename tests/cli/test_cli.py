@@ -728,8 +728,40 @@ def test_every_option_has_an_environment_variable_of_its_own(name):
 
 def test_every_field_of_the_config_is_an_option():
     names = {item.name for item in group.get_command(click.Context(group), "search").params}
-    assert {item.name for item in fields(SearchConfig)} - {"options", "arch_options"} <= names
+    filled_in = {"weights_sha256", "within_sha256"}
+    assert {item.name for item in fields(SearchConfig)} - {"options", "arch_options"} - filled_in <= names
     assert {"pairs", "arch_pairs"} <= names  # which stand for them
+
+
+# Given weights
+
+
+def test_weights_and_within_in_words(run, here):
+    shown = ("--dry-run", "--json")
+    ticket = shutil.copy(run.ticket, here / "t.safetensors")
+    [config] = call("search", "--arch", "lenet300", "--weights", ticket, *shown).json()
+    assert (config["weights"], config["init"]) == (str(ticket), None)
+    [inner] = call("search", "--within", ticket, "--density", "0.1", "--seed", "4", *shown).json()
+    assert (inner["within"], inner["arch"], inner["init"], inner["seed"]) == (
+        str(ticket),
+        "lenet300",
+        "signed-constant",
+        4,
+    )
+    [both] = call("search", "--within", ticket, "--weights", ticket, "--density", "0.1", *shown).json()
+    assert (both["weights"], both["within"], both["init"]) == (str(ticket), str(ticket), None)
+    table = call("search", "--arch", "lenet300", "--weights", ticket, "--dry-run").err
+    assert "given" in table
+    # A config file or a recipe says how to draw weights; weights that are given override that.
+    file = run.path / "config.json"
+    [config] = call("search", "--config", file, "--weights", ticket, *shown).json()
+    assert (config["weights"], config["init"]) == (str(ticket), None)
+    words = ("search", "--arch", "lenet300", "--weights", ticket)
+    assert "leave out --init or --weights" in call(*words, "--init", "kaiming-normal").refused(2)
+    assert "does not fit conv2" in call("search", "--arch", "conv2", "--weights", ticket, "--out", "x").refused(3)
+    assert "at most" in call("search", "--within", ticket, "--density", "0.9", "--out", "x").refused(2)
+    for name in ("weights", "within"):
+        assert f"leave out --{name}" in call("search", "--resume", run.path, f"--{name}", ticket).refused(2)
 
 
 # Bad words: exit 2

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
-from supermask.errors import UsageError, require
+from supermask.config.checks import check_fields, check_weights
+from supermask.config.files import OPTIONAL, without_places
+from supermask.errors import UsageError
 
 OPTIMIZERS = ("sgd", "nesterov", "adam")
 SCHEDULES = ("cosine", "constant", "staircase")
@@ -30,6 +31,8 @@ OF_TICKET = (
     *("dataset", "image_size", "normalise", "augment", "validation", "seed"),
 )
 """Fields that training under a ticket takes from the search that found it."""
+OF_WITHIN = (*OF_TICKET, "maskable", "unmasked", "train", "gates")
+"""Fields that a search within a ticket takes from the search that found it."""
 CONTROLS = ("shuffled", "redrawn", "inverted", "random")
 
 
@@ -93,36 +96,7 @@ class Config:
     seeds: int = _option(1, "Number of runs, with seeds SEED, SEED+1, ...", group="run")
 
     def __post_init__(self) -> None:
-        for item in fields(self):
-            self._check_type(item.name, getattr(item.type, "__name__", str(item.type)))
-        for name, low, high, text in _RANGES:
-            value = getattr(self, name, None)
-            if value is None:
-                continue
-            if not (math.isfinite(value) and low <= value <= high):
-                raise UsageError(f"{name} is {value}; it must be {text}")
-        if self.seed + self.seeds > 2**32:
-            raise UsageError(
-                f"seeds run from {self.seed} to {self.seed + self.seeds - 1}; the highest seed is {2**32 - 1}"
-            )
-        for item in fields(self):
-            choices = item.metadata.get("choices")
-            value = getattr(self, item.name)
-            if choices and value is not None:
-                require(item.name, value, choices)
-
-    def _check_type(self, name: str, annotation: str) -> None:
-        """Check a field's type, since JSON and Python callers may pass anything; an int for a float is converted."""
-        value = getattr(self, name)
-        kind, *optional = annotation.split(" | ")
-        if value is None and optional:
-            return
-        if kind == "float" and type(value) is int:
-            object.__setattr__(self, name, float(value))
-        elif kind.startswith("Mapping") and isinstance(value, Mapping):
-            object.__setattr__(self, name, dict(value))
-        elif type(value).__name__ != kind:
-            raise UsageError(f"{name} is {value!r}; it must be {_KINDS.get(kind, 'an object of names and values')}")
+        check_fields(self)
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON values."""
@@ -151,9 +125,8 @@ class Config:
         Values equal to the default are left out, so adding a field later does not rename old runs.
         """
         base = defaults.to_dict()
-        own = {key: value for key, value in self.to_dict().items() if value != base[key] or key in _NAMES}
-        if own.get("ticket_sha256"):
-            own.pop("ticket")  # what is in it counts, not where it lies
+        own = {key: value for key, value in self.to_dict().items() if value != base.get(key) or key in _NAMES}
+        own = without_places(own)
         for key in {"options", "arch_options"} & own.keys():
             own[key] = {name: value for name, value in own[key].items() if value != base[key].get(name)}
         return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:8]
@@ -167,6 +140,11 @@ class Config:
 @dataclass(frozen=True)
 class SearchConfig(Config):
     """The config of a search. Fields that are None take their value from the method's recipe or from the dataset.
+
+    Attributes:
+        weights: file, run folder or ticket whose weights are frozen in place of random ones; `init` stays None then.
+        within: file of a ticket: what its mask drops stays dropped.
+        weights_sha256, within_sha256: hashes of those files, filled in when the config is resolved.
 
     Raises:
         UsageError: a number is out of range, or a word is not among the choices.
@@ -190,6 +168,31 @@ class SearchConfig(Config):
     scale_by_density: bool = _option(
         False, "Divide the standard deviation of the weights by sqrt(density).", group="network"
     )
+    weights: str | None = None
+    weights_sha256: str | None = None
+    within: str | None = None
+    within_sha256: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_weights(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as JSON values, without given weights and an outer ticket where there are none."""
+        return {key: value for key, value in super().to_dict().items() if value is not None or key not in OPTIONAL}
+
+    @classmethod
+    def inside(cls, ticket: str | Path, found: SearchConfig) -> Self:
+        """Make a config for a search within a ticket, with the network, data and frozen weights of the ticket's search.
+
+        Args:
+            ticket: the ticket's file.
+            found: the config in the ticket.
+        """
+        values = {name: getattr(found, name) for name in OF_WITHIN}
+        if found.weights or found.scale_by_density:  # the seed alone does not tell its weights
+            values |= {"init": None, "weights": str(ticket)}
+        return cls(**values, within=str(ticket))
 
     @property
     def label(self) -> str:
@@ -229,20 +232,3 @@ class TrainConfig(Config):
 
 
 _NAMES = ("arch", "dataset", "method")
-_KINDS = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false"}
-_TINY = 5e-324  # the smallest float above zero: an open lower bound
-_RANGES = (
-    ("density", _TINY, 1, "above 0 and at most 1"),
-    ("width", _TINY, 1e6, "above 0 and at most 1e6"),
-    ("image_size", 1, 4096, "from 1 to 4096"),
-    ("validation", _TINY, 1 - 1e-9, "above 0 and below 1"),
-    ("epochs", 0, 10**9, "from 0 to 1e9"),
-    ("batch_size", 1, 10**9, "from 1 to 1e9"),
-    ("devices", 1, 4096, "from 1 to 4096"),
-    ("micro_batch", 1, 10**9, "from 1 to 1e9"),
-    ("learning_rate", _TINY, 1e9, "above 0 and at most 1e9"),
-    ("momentum", 0, 1 - 1e-9, "at least 0 and below 1"),
-    ("weight_decay", 0, 1e9, "from 0 to 1e9"),
-    ("seed", 0, 2**32 - 1, "from 0 to 4294967295"),
-    ("seeds", 1, 10**6, "from 1 to 1e6"),
-)
