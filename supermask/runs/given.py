@@ -221,10 +221,10 @@ class _Match:
         found = []
         if self.left_out:
             names = listed(sorted(self.left_out))
-            found.append(f"note: {len(self.left_out)} tensors that change nothing were left out: {names}")
+            found.append(f"note: tensors left out that change nothing: {len(self.left_out)} ({names})")
         if self.rounded:
             names = listed(sorted(self.rounded))
-            found.append(f"note: {len(self.rounded)} tensors were rounded to float32: {names}")
+            found.append(f"note: tensors rounded to float32: {len(self.rounded)} ({names})")
         return tuple(found)
 
 
