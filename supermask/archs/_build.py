@@ -15,7 +15,7 @@ from flax import linen, nnx
 from supermask.archs._equinox import from_equinox, is_equinox
 from supermask.archs._linen import flags_to_make, from_linen
 from supermask.archs._nnx import NotAModuleError, from_module
-from supermask.archs._pure import UNTRACEABLE, from_pair
+from supermask.archs._pure import UNTRACEABLE, from_pair, state_of
 from supermask.archs._usage import trace
 from supermask.errors import SupermaskError, UsageError, one_line, require
 from supermask.types import Array, Model
@@ -146,12 +146,8 @@ def _of_other(found: Any, make: Rngs, example: Any, name: str, **how: Any) -> Mo
 
 def _described(model: Model, name: str, example: Any) -> Model:
     """Fill in what the network's program tells: the parameters' roles, which state changes, the outputs."""
-    state = {key: jax.ShapeDtypeStruct(shape, "float32") for key, shape in model.state.items()}
-    initial = model.initial
     try:
-        if initial is not None and state:
-            state = jax.eval_shape(lambda: initial(0, ()))[1]
-        traced = trace(model.apply, model.weights, state, example)
+        traced = trace(model.apply, model.weights, state_of(model), example)
     except (SupermaskError, *UNTRACEABLE):
         raise
     except Exception as error:

@@ -10,7 +10,7 @@ import jax
 from flax import nnx
 
 from supermask.archs._call import EVALUATING, TRAINING, Flags, chosen, flags_of, values_of
-from supermask.archs._pure import initial_of
+from supermask.archs._pure import Initial
 from supermask.archs._sequential import pass_flags
 from supermask.errors import UsageError
 from supermask.types import Array, Model, Tree
@@ -80,7 +80,7 @@ def from_module(make: Make, name: str, *, output: Any = None, traced: bool = Tru
         weights={name: shapes[name] for name in whole.weights},
         state={name: shapes[name] for name in whole.state},
         apply=apply,
-        initial=initial_of(taken, whole.state, traced),
+        initial=Initial(taken, {name: leaves[name] for name in whole.state}, traced),
         layers=whole.layers,
     )
 

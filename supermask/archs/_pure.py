@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
@@ -52,32 +53,44 @@ def from_functions(initialise: Initialise, apply: Apply, *, traced: bool = True)
         weights={name: tuple(weights[name].shape) for name in sorted(weights)},
         state={name: tuple(state[name].shape) for name in sorted(state)},
         apply=applied,
-        initial=initial_of(leaves, state, traced),
+        initial=Initial(leaves, state, traced),
     )
 
 
-def initial_of(
-    leaves: Callable[[Array], Tree], state: Collection[str], traced: bool
-) -> Callable[[int, Collection[str]], tuple[Tree, Tree]]:
-    """Return the function `Model.initial`.
+@dataclass(frozen=True)
+class Initial:
+    """The function `Model.initial`, which also knows the state's shapes and dtypes without making the network again.
 
-    Args:
+    Attributes:
         leaves: (key) -> all arrays of the network, by name.
-        state: names of those that are state.
+        state: the arrays that are state, as they are or as `jax.ShapeDtypeStruct`.
+        traced: whether `leaves` can be traced.
     """
 
-    def initial(seed: int, names: Collection[str]) -> tuple[Tree, Tree]:
-        def some(key: Array) -> Tree:
-            found = leaves(key)
-            return {name: found[name] for name in (*names, *state)}
+    leaves: Callable[[Array], Tree]
+    state: Tree
+    traced: bool
 
-        if not names and not state:
+    def __call__(self, seed: int, names: Collection[str]) -> tuple[Tree, Tree]:
+        def some(key: Array) -> Tree:
+            found = self.leaves(key)
+            return {name: found[name] for name in (*names, *self.state)}
+
+        if not names and not self.state:
             return {}, {}
         # Compiled, nothing is computed but what is returned.
-        found = (jax.jit(some) if traced else some)(jax.random.key(seed))
-        return {name: found[name] for name in names}, {name: found[name] for name in state}
+        found = (jax.jit(some) if self.traced else some)(jax.random.key(seed))
+        return {name: found[name] for name in names}, {name: found[name] for name in self.state}
 
-    return initial
+
+def state_of(model: Model) -> Tree:
+    """The shapes and dtypes of a network's state, as arrays or `jax.ShapeDtypeStruct`."""
+    initial = model.initial
+    if isinstance(initial, Initial):
+        return initial.state
+    if initial is not None and model.state:
+        return jax.eval_shape(lambda: initial(0, ()))[1]
+    return {name: jax.ShapeDtypeStruct(shape, "float32") for name, shape in model.state.items()}
 
 
 def named(tree: Any) -> Tree:

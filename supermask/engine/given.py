@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
+from supermask.archs._pure import state_of
 from supermask.config import Config, SearchConfig
 from supermask.config.files import hash_of
 from supermask.engine.within import within
@@ -41,10 +41,8 @@ def start_of(
 
 
 def _given_weights(config: SearchConfig, model: Model, image_shape: tuple[int, ...]) -> Given:
-    statistics = dict(model.state)
-    if model.initial is not None and statistics:
-        state = jax.eval_shape(lambda: model.initial(0, ()))[1]  # type: ignore[misc]
-        statistics = {name: a.shape for name, a in state.items() if jnp.issubdtype(a.dtype, jnp.floating)}
+    state = state_of(model).items()
+    statistics = {name: tuple(array.shape) for name, array in state if jnp.issubdtype(array.dtype, jnp.floating)}
     return read_given(Frame(config, dict(model.parameters), tuple(image_shape), statistics))
 
 

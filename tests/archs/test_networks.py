@@ -209,15 +209,18 @@ class Concrete(Base):
     def prepare(self, image_shape, rngs):
         self.rates = tuple(float(rate) for rate in jnp.linspace(0, 0.1, 3))
         self.first = nnx.Linear(36, 8, bias_init=nnx.initializers.constant(self.rates[-1]), rngs=rngs)
+        self.norm = nnx.BatchNorm(8, rngs=rngs)
 
     def body(self, x):
-        return self.first(x.reshape(len(x), -1))
+        return self.norm(self.first(x.reshape(len(x), -1)))
 
 
 def test_a_constructor_that_needs_values_is_run():
     model = build(Concrete)
-    own, _ = model.initial(0, ["first/bias"])
+    own, state = model.initial(0, ["first/bias"])
     np.testing.assert_array_equal(own["first/bias"], np.full(8, np.float32(0.1)))
+    assert model.changes == state.keys() == {"norm/mean", "norm/var"}
+    np.testing.assert_array_equal(state["norm/var"], np.ones(8))
 
 
 class Flagged(nnx.Module):
