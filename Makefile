@@ -42,7 +42,7 @@ test-quick: $(VENV)/installed-test ## Set up, run the fast tests of what every u
 
 test-torch: $(VENV)/installed-test ## Set up with PyTorch, check exported networks against it
 	$(BIN)/pip install --quiet 'torch==2.13.0'
-	$(BIN)/python -m pytest tests/exporters/test_torch.py
+	$(BIN)/python -m pytest -m 'not slow' -n 2 tests/exporters/test_torch*.py
 
 test-slow: $(VENV)/installed-test ## The tests of several minutes; those on real data need SUPERMASK_DATA_DIR
 	$(BIN)/python -m pytest -m slow
