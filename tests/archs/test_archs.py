@@ -20,12 +20,15 @@ from supermask.weights.inits import draw
 CIFAR, MNIST = (32, 32, 3), (28, 28, 1)
 
 
+DEEP = ("convnext-tiny", "mobilenet-v2", "resnet18")  # compiled for longer than 5 s
+
+
 def members():
-    """All archs; of each family all but the first are slow."""
+    """All archs; those that are DEEP are slow, and of each family all but the first."""
     seen = set()
     for name in registry.names("archs"):
         family = registry.load("archs", name)
-        yield pytest.param(name, marks=[pytest.mark.slow] if family in seen else [])
+        yield pytest.param(name, marks=[pytest.mark.slow] if family in seen or name in DEEP else [])
         seen.add(family)
 
 
