@@ -15,15 +15,18 @@ import pytest
 from supermask import evaluate, registry
 from supermask.cli import main
 from supermask.config import SearchConfig
+from supermask.config.network import takes_activation
 from supermask.ticket import Ticket
 
 NAMES = registry.names("recipes")
 SOURCES = ("paper", "readme", "code", "third party", "figure", "memory (unverified)")
-# What a published setting fixes; `density` has no meaning for some methods.
+# What a published setting fixes.
 FIXED = {
     *("arch", "dataset", "method", "options", "init", "scale_by_density", "activation", "normalise", "augment"),
     *("validation", "epochs", "batch_size", "optimizer", "learning_rate", "momentum", "weight_decay", "schedule"),
 }
+# What some have besides; `density` has no meaning for some methods.
+OTHERS = {"density", "arch_options", "width", "train"}
 ROW_KEYS = (
     *("table", "recipe", "budget", "arch", "dataset", "method", "epochs", "seeds", "test_accuracies", "test_accuracy"),
     *("test_accuracy_std", "density", "density_std", "bits_per_parameter", "bits_per_parameter_std", "run", "tickets"),
@@ -137,14 +140,16 @@ def test_every_recipe_is_a_whole_and_valid_config(name):
 
     recipe = registry.load("recipes", name)
     values = recipe.config
-    assert set(values) | {"density"} == FIXED | {"density"}
+    fixed = FIXED if takes_activation(values["arch"]) else FIXED - {"activation"}
+    assert set(values) - OTHERS == fixed
     resolved = resolve(SearchConfig.from_dict(values))
     method = make_method(resolved)
     for key, value in values["options"].items():
         assert (getattr(method, key), type(getattr(method, key))) == (value, type(value))
-    assert {key: getattr(resolved, key) for key in FIXED - {"options"}} == {
-        key: values[key] for key in FIXED - {"options"}
+    assert {key: getattr(resolved, key) for key in fixed - {"options"}} == {
+        key: values[key] for key in fixed - {"options"}
     }
+    assert resolved.arch_options.items() >= values.get("arch_options", {}).items()
     assert values["options"].get("local_epochs", 1) == recipe.epochs_per_round
 
 
@@ -302,6 +307,15 @@ def test_options_of_the_method_are_merged():
     assert dry(*recipe)["options"] == {"threshold": 0.4, "decay": 5e-4}
     assert dry(*recipe, "--config", "c.json")["options"] == {"threshold": 0.4, "decay": 1e-3}
     assert dry(*recipe, "--config", "c.json", "-o", "decay=0.002")["options"] == {"threshold": 0.4, "decay": 2e-3}
+
+
+def test_another_arch_is_not_asked_for_parts_that_the_recipes_has():
+    recipe = ("--recipe", "diffenderfer2021-resnet18-bn")
+    found = dry(*recipe)
+    assert (found["train"], found["arch_options"]) == ("norm", {"norm": "affine"})
+    other = dry(*recipe, "--arch", "conv2", "--dataset", "digits")
+    assert (other["train"], other["arch_options"], other["options"]) == (None, {}, found["options"])
+    assert dry(*recipe, "--arch", "vgg11", "-a", "norm=affine", "--train", "norm")["train"] == "norm"
 
 
 @pytest.mark.parametrize("where", ["option", "environment", "file"])
