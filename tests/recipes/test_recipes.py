@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers import problem_of
 
 from supermask import evaluate, registry
 from supermask.cli import main
@@ -172,6 +173,23 @@ def test_the_cells_of_zhou_2019():
     assert [recipe.published["test_accuracy"] for recipe in recipes] == [0.66, 0.725, 0.765, 0.978, 0.98, 0.953, 0.964]
 
 
+@pytest.mark.parametrize(
+    ("name", "trained"),
+    [
+        ("koster2022-resnet20-x2", {"bn1/bias", "bn1/scale"}),
+        ("diffenderfer2021-resnet18", set()),
+        ("diffenderfer2021-resnet18-bn", None),
+    ],
+)
+def test_the_norms_that_a_recipe_trains(name, trained):
+    """The first alone, none, or all; the others have scale 1 and offset 0."""
+    values = {**registry.load("recipes", name).config, "dataset": "digits", "width": 0.1}
+    parameters = problem_of(SearchConfig.from_dict(values)).parameters
+    norms = {key for key, found in parameters.items() if found.layer.endswith("Norm")}
+    assert {key for key, found in parameters.items() if found.trained} == (norms if trained is None else trained)
+    assert trained == set() or len(norms) > 20
+
+
 # Files of a user's own
 
 
@@ -310,7 +328,7 @@ def test_options_of_the_method_are_merged():
 
 
 def test_another_arch_is_not_asked_for_parts_that_the_recipes_has():
-    recipe = ("--recipe", "diffenderfer2021-resnet18-bn")
+    recipe = ("-q", "--recipe", "diffenderfer2021-resnet18-bn")
     found = dry(*recipe)
     assert (found["train"], found["arch_options"]) == ("norm", {"norm": "affine"})
     other = dry(*recipe, "--arch", "conv2", "--dataset", "digits")
