@@ -18,6 +18,7 @@ from typing import Any, TypeVar, Union
 from supermask import registry
 from supermask.config import Config, SearchConfig
 from supermask.config.files import located
+from supermask.config.network import activation_of, check_norms
 from supermask.errors import UsageError, require
 from supermask.types import Method, Recipe, Spec
 
@@ -47,11 +48,11 @@ def resolve(config: AnyConfig) -> AnyConfig:
     """Replace every None for which the method's recipe or the dataset has a value.
 
     `devices` may stay None, since it depends on the machine; so may `micro_batch` and `image_size`, where None has a
-    meaning. The result lists all options of the method, after the method's own `__post_init__`. For a method that is
-    not trained, epochs become 0.
+    meaning. `activation` becomes None for a network that takes none. The result lists all options of the method, after
+    the method's own `__post_init__`. For a method that is not trained, epochs become 0.
 
     Raises:
-        UsageError: a name is unknown, or an option is unknown or of the wrong type.
+        UsageError: a name is unknown, an option is unknown or of the wrong type, or the network has no use for a word.
         BadFileError: a file that the config names cannot be read.
     """
     registry.check_name("archs", config.arch)
@@ -71,6 +72,9 @@ def resolve(config: AnyConfig) -> AnyConfig:
         recipe = TRAINING
     changes |= located(config)
     changes["arch_options"] = _arch_options(config)
+    changes["activation"] = activation_of(config, recipe.activation)
+    if isinstance(config, SearchConfig):
+        check_norms(config, changes["arch_options"])
     found = asdict(recipe) | {key.lower(): dataset.get(key, default) for key, default in _OF_DATASET.items()}
     if getattr(config, "weights", None):
         del found["init"]  # nothing is drawn

@@ -16,6 +16,7 @@ from supermask.cli._policy import policy, policy_options, seconds
 from supermask.cli._progress import reporter
 from supermask.cli._trackers import HELP, Trackers, tracker_options
 from supermask.config import Config
+from supermask.config.network import no_activation
 from supermask.errors import UsageError
 from supermask.experiments.options import RunOptions, RunResult
 from supermask.resolve import resolve
@@ -114,6 +115,8 @@ def run(
         asked = read(config_file)
         choose_device(call.device, asked.devices)  # a user's own plug-ins import JAX
         config = resolve(asked)
+        if "activation" in opt.typed(ctx) and config.activation is None:
+            raise no_activation(config.arch)
         dataset = None
         if moved:  # the run keeps its config
             dataset, config = config.dataset, config.replace(dataset=_dataset_of(config_file))

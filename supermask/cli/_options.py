@@ -33,6 +33,8 @@ RECIPE = (
     "schedule",
     "batch_size",
 )
+OF_ARCH = ("arch_options", "train", "maskable", "unmasked")
+"""Fields that name parts of a network, so that they mean nothing to another one."""
 _OF_RECIPE = frozenset(asdict(TRAINING))
 
 
@@ -189,9 +191,9 @@ def _over(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
     """Override `base` by `values`; if they name another method or arch, drop what `base` sets for its own one."""
     if values.get("method", base.get("method")) != base.get("method"):
         base = {key: value for key, value in base.items() if key not in RECIPE}
-    both = {**base, **values}
     if values.get("arch", base.get("arch")) != base.get("arch"):
-        base = {key: value for key, value in base.items() if key != "arch_options"}
+        base = {key: value for key, value in base.items() if key not in OF_ARCH}
+    both = {**base, **values}
     for key in {"options", "arch_options"} & both.keys():
         both[key] = {**base.get(key, {}), **values.get(key, {})}
     return both

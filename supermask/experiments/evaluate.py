@@ -11,6 +11,7 @@ import numpy as np
 
 from supermask.config import CONTROLS, SPLITS
 from supermask.config.files import FILES
+from supermask.config.network import takes_activation
 from supermask.core import Parametrization, mask_search, weight_training
 from supermask.engine.batch_statistics import BatchStatistics
 from supermask.engine.constant import constant_class
@@ -202,11 +203,12 @@ class _Scorer:
 
 def _for_here(config: AnyConfig) -> AnyConfig:
     """Make a config fit this machine's devices, and drop the files that it was made of: the result holds all that it
-    needs of them, and they may be gone."""
+    needs of them, and they may be gone. So it drops an activation that the network never took."""
     no_tf32 = config.precision == "tf32" and jax.default_backend() != "gpu"
     alone = {key: None for name in FILES for key in (name, f"{name}_sha256") if hasattr(config, name)}
     precision = "f32" if no_tf32 else config.precision
-    return config.replace(devices=None, micro_batch=None, precision=precision, **alone)
+    activation = config.activation if takes_activation(config.arch) else None
+    return config.replace(devices=None, micro_batch=None, precision=precision, activation=activation, **alone)
 
 
 def _check_shapes(here: Shapes, ticket: Found) -> None:

@@ -11,19 +11,23 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers import problem_of
 
 from supermask import evaluate, registry
 from supermask.cli import main
 from supermask.config import SearchConfig
+from supermask.config.network import takes_activation
 from supermask.ticket import Ticket
 
 NAMES = registry.names("recipes")
 SOURCES = ("paper", "readme", "code", "third party", "figure", "memory (unverified)")
-# What a published setting fixes; `density` has no meaning for some methods.
+# What a published setting fixes.
 FIXED = {
     *("arch", "dataset", "method", "options", "init", "scale_by_density", "activation", "normalise", "augment"),
     *("validation", "epochs", "batch_size", "optimizer", "learning_rate", "momentum", "weight_decay", "schedule"),
 }
+# What some have besides; `density` has no meaning for some methods.
+OTHERS = {"density", "arch_options", "width", "train"}
 ROW_KEYS = (
     *("table", "recipe", "budget", "arch", "dataset", "method", "epochs", "seeds", "test_accuracies", "test_accuracy"),
     *("test_accuracy_std", "density", "density_std", "bits_per_parameter", "bits_per_parameter_std", "run", "tickets"),
@@ -137,14 +141,16 @@ def test_every_recipe_is_a_whole_and_valid_config(name):
 
     recipe = registry.load("recipes", name)
     values = recipe.config
-    assert set(values) | {"density"} == FIXED | {"density"}
+    fixed = FIXED if takes_activation(values["arch"]) else FIXED - {"activation"}
+    assert set(values) - OTHERS == fixed
     resolved = resolve(SearchConfig.from_dict(values))
     method = make_method(resolved)
     for key, value in values["options"].items():
         assert (getattr(method, key), type(getattr(method, key))) == (value, type(value))
-    assert {key: getattr(resolved, key) for key in FIXED - {"options"}} == {
-        key: values[key] for key in FIXED - {"options"}
+    assert {key: getattr(resolved, key) for key in fixed - {"options"}} == {
+        key: values[key] for key in fixed - {"options"}
     }
+    assert resolved.arch_options.items() >= values.get("arch_options", {}).items()
     assert values["options"].get("local_epochs", 1) == recipe.epochs_per_round
 
 
@@ -165,6 +171,23 @@ def test_the_cells_of_zhou_2019():
     assert [recipe.config["options"]["rescale"] for recipe in recipes] == [True] * 5 + [False] * 2
     assert [recipe.config["learning_rate"] for recipe in recipes] == [100.0, 50.0, 20.0] + [100.0] * 4
     assert [recipe.published["test_accuracy"] for recipe in recipes] == [0.66, 0.725, 0.765, 0.978, 0.98, 0.953, 0.964]
+
+
+@pytest.mark.parametrize(
+    ("name", "trained"),
+    [
+        ("koster2022-resnet20-x2", {"bn1/bias", "bn1/scale"}),
+        ("diffenderfer2021-resnet18", set()),
+        ("diffenderfer2021-resnet18-bn", None),
+    ],
+)
+def test_the_norms_that_a_recipe_trains(name, trained):
+    """The first alone, none, or all; the others have scale 1 and offset 0."""
+    values = {**registry.load("recipes", name).config, "dataset": "digits", "width": 0.1}
+    parameters = problem_of(SearchConfig.from_dict(values)).parameters
+    norms = {key for key, found in parameters.items() if found.layer.endswith("Norm")}
+    assert {key for key, found in parameters.items() if found.trained} == (norms if trained is None else trained)
+    assert trained == set() or len(norms) > 20
 
 
 # Files of a user's own
@@ -302,6 +325,15 @@ def test_options_of_the_method_are_merged():
     assert dry(*recipe)["options"] == {"threshold": 0.4, "decay": 5e-4}
     assert dry(*recipe, "--config", "c.json")["options"] == {"threshold": 0.4, "decay": 1e-3}
     assert dry(*recipe, "--config", "c.json", "-o", "decay=0.002")["options"] == {"threshold": 0.4, "decay": 2e-3}
+
+
+def test_another_arch_is_not_asked_for_parts_that_the_recipes_has():
+    recipe = ("-q", "--recipe", "diffenderfer2021-resnet18-bn")
+    found = dry(*recipe)
+    assert (found["train"], found["arch_options"]) == ("norm", {"norm": "affine"})
+    other = dry(*recipe, "--arch", "conv2", "--dataset", "digits")
+    assert (other["train"], other["arch_options"], other["options"]) == (None, {}, found["options"])
+    assert dry(*recipe, "--arch", "vgg11", "-a", "norm=affine", "--train", "norm")["train"] == "norm"
 
 
 @pytest.mark.parametrize("where", ["option", "environment", "file"])
