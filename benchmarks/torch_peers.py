@@ -26,6 +26,8 @@ NETS = {
     "conv2": ((3, 32, 32), (64,), (256, 256, 10), 4_300_992),
     "conv4": ((3, 32, 32), (64, 128), (256, 256, 10), 2_425_024),
     "conv6": ((3, 32, 32), (64, 128, 256), (256, 256, 10), 2_261_184),
+    "vgg11": ((3, 32, 32), (64, "P", 128, "P", 256, 256, "P", 512, 512, "P", 512, 512, "P"), (10,), 9_222_848),
+    "resnet20": ((3, 32, 32), (16, 32, 64), (10,), 268_336),
 }
 MEAN_STD = {1: ((0.1307,), (0.3081,)), 3: ((0.491, 0.482, 0.447), (0.247, 0.243, 0.262))}
 
@@ -64,8 +66,11 @@ class Select(torch.autograd.Function):
 class Masked(nn.Module):
     """A 'same' convolution with a kernel of odd `size`, or a linear layer where `size` is 0."""
 
-    def __init__(self, inputs: int, outputs: int, size: int, variant: set[str], density: float) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, size: int, variant: set[str], density: float, stride: int = 1
+    ) -> None:
         super().__init__()
+        self.stride = stride
         shape = (outputs, inputs, size, size) if size else (outputs, inputs)
         weight = torch.randn(shape).sign() * math.sqrt(2 / (inputs * max(size, 1) ** 2))
         self.size, self.kept, self.by_sort = size, max(1, round(density * weight.numel())), "sort" in variant
@@ -80,7 +85,9 @@ class Masked(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         weight = self.weight * self.mask() if self.masked else self.weight
-        return F.conv2d(x, weight, padding=self.size // 2) if self.size else F.linear(x, weight)
+        if not self.size:
+            return F.linear(x, weight)
+        return F.conv2d(x, weight, padding=self.size // 2, stride=self.stride)
 
 
 class Net(nn.Sequential):
@@ -100,6 +107,63 @@ class Net(nn.Sequential):
             layers += [Masked(inputs, out, 0 if linear else 1, variant, density), nn.ReLU()]
             inputs = out
         super().__init__(*layers[:-1], nn.Flatten())
+
+
+def _norm(channels: int) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(channels, affine=False)
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions with batch norm; the shortcut takes every other pixel and pads the channels with zeros."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, variant: set[str], density: float) -> None:
+        super().__init__()
+        self.conv1, self.norm1 = Masked(inputs, outputs, 3, variant, density, stride), _norm(outputs)
+        self.conv2, self.norm2 = Masked(outputs, outputs, 3, variant, density), _norm(outputs)
+        self.stride, self.pad = stride, (outputs - inputs) // 2
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
+        if self.stride > 1:
+            x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.pad, self.pad))
+        return F.relu(y + x)
+
+
+class ResNet20(nn.Sequential):
+    """He et al. 2016, section 4.2, shortcuts of option A; batch norm without scale and offset, as mask searches do."""
+
+    def __init__(self, net: str, variant: set[str], density: float) -> None:
+        (channels, _, _), stages, (classes,), _ = NETS[net]
+        inputs = stages[0]
+        layers = [Masked(channels, inputs, 3, variant, density), _norm(inputs), nn.ReLU()]
+        for outputs in stages:
+            for _ in range(3):
+                layers.append(Block(inputs, outputs, 1 if inputs == outputs else 2, variant, density))
+                inputs = outputs
+        linear = "linear" in variant
+        pool = [nn.AdaptiveAvgPool2d(1), nn.Flatten()] if linear else [nn.AdaptiveAvgPool2d(1)]
+        super().__init__(*layers, *pool, Masked(inputs, classes, 0 if linear else 1, variant, density), nn.Flatten())
+
+
+class Vgg(nn.Sequential):
+    """Simonyan & Zisserman 2015 for 32x32 images: 3x3 convolutions with batch norm, pools, one linear layer."""
+
+    def __init__(self, net: str, variant: set[str], density: float) -> None:
+        (inputs, _, _), plan, (classes,), _ = NETS[net]
+        layers: list[nn.Module] = []
+        for item in plan:
+            if item == "P":
+                layers.append(nn.MaxPool2d(2))
+                continue
+            layers += [Masked(inputs, item, 3, variant, density), _norm(item), nn.ReLU()]
+            inputs = item
+        linear = "linear" in variant
+        flat = [nn.Flatten()] if linear else []
+        super().__init__(*layers, *flat, Masked(inputs, classes, 0 if linear else 1, variant, density), nn.Flatten())
+
+
+def make_net(net: str, variant: set[str], density: float) -> nn.Module:
+    return {"resnet20": ResNet20, "vgg11": Vgg}.get(net, Net)(net, variant, density)
 
 
 class Images(Dataset):
@@ -135,7 +199,7 @@ class Peer:
         torch.manual_seed(seed)
         self.shape, self.variant, self.device = NETS[net][0], VARIANTS[variant], torch.device(device)
         self.layout = torch.channels_last if "channels_last" in self.variant else torch.contiguous_format
-        self.net = Net(net, self.variant, density).to(self.device, memory_format=self.layout)
+        self.net = make_net(net, self.variant, density).to(self.device, memory_format=self.layout)
         self.compiled, self.compile_seconds, self.learning_rate = "compile" in self.variant, None, learning_rate
         # An error instead of a silent return to eager (fullgraph), and no slower kernels for any shape (dynamic).
         self.forward = torch.compile(self.net, fullgraph=True, dynamic=False) if self.compiled else self.net

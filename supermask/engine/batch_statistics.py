@@ -97,7 +97,8 @@ class BatchStatistics:
         mask_key, noise_key, data_key = jax.random.split(jax.random.fold_in(key, number), 3)
         weights = self._parametrization.result_weights(result, frozen, mask_key)
         inputs = self._problem.pipeline.inputs(images, data_key, self._sharding.local_shard)
-        return self._problem.model.apply(weights, state, inputs, train=True, key=noise_key)[1]
+        model = self._problem.training_model(self._sharding)
+        return model.apply(weights, state, inputs, train=True, key=noise_key)[1]
 
 
 class _StoppedError(Exception):

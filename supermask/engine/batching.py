@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 
 import jax
+import jax.numpy as jnp
 
 from supermask.config import Config
 from supermask.engine.sharding import Sharding
 from supermask.errors import UsageError
+from supermask.nn.pieces import can_cut
 from supermask.types import Model
 
 _PIXELS_IN_CACHE = 8 * 32 * 32  # measured: images x height x width whose activations fit into a CPU core's cache
+_PIXELS_IN_STAGE = 4 * 32 * 32  # the same for networks that run stage by stage
 _SMALLEST_SHARD = 8  # with fewer images, a device saves less time than summing its gradients costs
 
 
@@ -31,7 +34,17 @@ def num_shards(batch: int, model: Model, config: Config) -> int:
     return count
 
 
-def num_microbatches(shard: int, shape: tuple[int, ...], model: Model, config: Config) -> int:
+def in_stages(shard: int, shape: tuple[int, ...], model: Model, config: Config) -> bool:
+    """Whether a network with batch statistics is run stage by stage in micro-batches, see `nn.pieces`.
+
+    Args: as for `num_microbatches`.
+    """
+    if not model.changes or not _cut_pays(model, config) or shard < 2:
+        return False
+    return can_cut(model, jax.ShapeDtypeStruct((2, *shape), jnp.float32))
+
+
+def num_microbatches(shard: int, shape: tuple[int, ...], model: Model, config: Config, in_stages: bool) -> int:
     """Return the number of micro-batches that a device's shard of a batch is processed in.
 
     On a CPU, convolutions are faster if their activations stay in the cache. XLA's own are not cut: in a loop they are
@@ -45,15 +58,19 @@ def num_microbatches(shard: int, shape: tuple[int, ...], model: Model, config: C
         UsageError: the requested micro-batch does not divide the shard.
     """
     if config.micro_batch is not None:
-        if model.changes:
+        if model.changes and not in_stages:
             raise UsageError(f"{config.arch} has batch statistics, which need the whole batch: leave out --micro-batch")
         if shard % config.micro_batch:
             raise UsageError(f"micro-batches of {config.micro_batch} do not divide a device's {shard} images")
+        if model.changes and config.micro_batch < 2:
+            raise UsageError(f"{config.arch} has batch statistics: a micro-batch must have 2 images or more")
         return shard // config.micro_batch
-    if model.changes or not _convolutional(model) or jax.default_backend() != "cpu" or config.conv == "xla":
+    if (model.changes and not in_stages) or not _cut_pays(model, config):
         return 1
-    largest = max(1, _PIXELS_IN_CACHE // math.prod(shape[:2]))
-    return next(count for count in range(1, shard + 1) if shard % count == 0 and shard // count <= largest)
+    pixels = _PIXELS_IN_STAGE if in_stages else _PIXELS_IN_CACHE
+    largest = max(2 if in_stages else 1, pixels // math.prod(shape[:2]))
+    sizes = [size for size in range(1, shard + 1) if shard % size == 0 and (size > 1 or not in_stages)]
+    return shard // max([size for size in sizes if size <= largest], default=shard)
 
 
 def devices(config: Config) -> int:
@@ -82,6 +99,10 @@ def seeds_side_by_side(config: Config, model: Model, sharding: Sharding) -> int:
     if model.changes or (sharding.num_shards > 1 and seeds < count):
         return 1
     return min(count, seeds)
+
+
+def _cut_pays(model: Model, config: Config) -> bool:
+    return _convolutional(model) and jax.default_backend() == "cpu" and config.conv != "xla"
 
 
 def _convolutional(model: Model) -> bool:

@@ -32,10 +32,10 @@ def training_program(
     steps = problem.pipeline.steps_per_epoch
     step = Step(
         parametrization,
-        problem.model,
+        problem.training_model(sharding),
         problem.task,
         problem.optimizer,
-        batching=(sharding.sequential_shards, problem.num_microbatches),
+        batching=(sharding.sequential_shards, 1 if problem.in_stages else problem.num_microbatches),
         axis=sharding.axis,
     )
 

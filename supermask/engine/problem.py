@@ -25,6 +25,7 @@ from supermask.engine.given import start_of
 from supermask.engine.optim import make_optimizer
 from supermask.engine.sharding import Sharding
 from supermask.errors import UsageError, require
+from supermask.nn.pieces import in_pieces
 from supermask.nn.precision import at_precision
 from supermask.nn.replace import with_convolution
 from supermask.resolve import make_arch, make_method
@@ -48,6 +49,7 @@ class Problem:
         parameters: roles of the model's parameters, and which of them are masked.
         pipeline: how training batches are made.
         num_microbatches: number of micro-batches that a device's shard of a batch is processed in.
+        in_stages: whether a network with batch statistics goes through its micro-batches stage by stage.
         sharding: sharding for one seed; `side_by_side` gives that for several.
         content: fingerprints of the data and of the user's own code, see `runs.content`.
         given: weights that are frozen in place of random ones.
@@ -63,6 +65,7 @@ class Problem:
     optimizer: optax.GradientTransformation
     pipeline: Pipeline
     num_microbatches: int
+    in_stages: bool
     sharding: Sharding
     content: Content = field(default_factory=dict)
     given: Given | None = None
@@ -84,6 +87,13 @@ class Problem:
         if seeds is None:
             seeds = batching.seeds_side_by_side(self.config, self.model, self.sharding)
         return replace(self.sharding, seeds=seeds)
+
+    def training_model(self, sharding: Sharding) -> Model:
+        """The model for a training batch of which each device has a shard: its batch statistics are of all shards."""
+        if not self.in_stages:
+            return self.model
+        shards = sharding.num_shards if sharding.axis else 1
+        return replace(self.model, apply=in_pieces(self.model.apply, self.num_microbatches, sharding.axis, shards))
 
     def weights(self, seed: int) -> Tree:
         """Draw the random weights of one seed; those that are not drawn have the network's own values."""
@@ -173,17 +183,20 @@ def build(config: Config, dataset: Dataset) -> Problem:
     pipeline = _pipeline(config, dataset, method, batch)
     shards = batching.num_shards(batch, model, config)
     given, searcher = start_of(config, method, replace(model, parameters=parameters), shape)
+    model = at_precision(with_convolution(model, config.conv), config.precision)
+    in_stages = batching.in_stages(batch // shards, shape, model, config)
     return Problem(
         config=config,
         method=method,
-        model=at_precision(with_convolution(model, config.conv), config.precision),
+        model=model,
         parameters=parameters,
         task=task,
         dataset=dataset,
         optimizer=make_optimizer(config, pipeline.steps_per_epoch),
         pipeline=pipeline,
-        num_microbatches=batching.num_microbatches(batch // shards, shape, model, config),
-        sharding=Sharding(shards, whole=bool(model.changes)),
+        num_microbatches=batching.num_microbatches(batch // shards, shape, model, config, in_stages),
+        in_stages=in_stages,
+        sharding=Sharding(shards, whole=bool(model.changes) and not in_stages),
         given=given,
         searcher=searcher,
     )

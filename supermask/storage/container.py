@@ -32,7 +32,8 @@ def seal(document: dict[str, Any], tensors: Tree) -> bytes:
 def is_sealed(data: bytes) -> bool:
     """Whether the content of a safetensors file says that supermask sealed it."""
     try:
-        return "supermask" in json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+        size = int.from_bytes(data[:8], "little")
+        return "supermask" in json.loads(data[8 : 8 + size].decode())["__metadata__"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return False
 
@@ -51,7 +52,8 @@ def unseal(data: bytes, path: Path, newest: int, what: str = "ticket") -> tuple[
     """
     size = int.from_bytes(data[:8], "little")
     try:
-        text = json.loads(data[8 : 8 + size])["__metadata__"]["supermask"]
+        # Decoded here: of bytes, json guesses UTF-16 or UTF-32 as well, and makes much text of damaged ones.
+        text = json.loads(data[8 : 8 + size].decode())["__metadata__"]["supermask"]
         document = json.loads(text)
         version = document["format"]
         if type(version) is not int or version < 1:

@@ -1,0 +1,245 @@
+"""Runs the training pass of a network piece by piece, batch statistics included, so that a piece stays in the cache.
+
+Batch norm needs sums over the whole batch. Between two such sums, every example is by itself. So the network is traced
+and cut into stages that end with sums over the batch: a stage runs over all pieces of the batch, one after the other,
+then come its sums, then the next stage. What later stages read of an example is kept; everything else is computed again
+in the backward pass, except for the outputs of a stage, which the gradients of the sums need. The results are those of
+the whole batch, up to the order of the sums.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
+
+from supermask.nn.batch_axis import MixedError
+from supermask.nn.flat import Values, flat_jaxpr, step
+from supermask.nn.stages import Plan, Stage
+from supermask.types import Array, Model, Tree
+
+_HEAVY = 16  # weights for each value of an example: 9 are better in pieces, 36 at once by measurement
+
+
+def in_pieces(apply: Callable[..., Any], count: int, axis: str | None = None, shards: int = 1) -> Callable[..., Any]:
+    """Return `Model.apply` in training mode, run in `count` pieces of the batch that it is given.
+
+    Args:
+        apply: (weights, state, inputs, *, train, key) -> (outputs, state).
+        count: number of pieces; each holds 2 examples or more.
+        axis: the mesh axis that the batch is spread over, if it is; `shards` is its length.
+
+    Raises:
+        MixedError: when the function is traced, see `Plan`.
+    """
+
+    def run(weights: Tree, state: Tree, inputs: Array, *, train: bool, key: Array | None) -> tuple[Array, Tree]:
+        size = len(inputs) // count
+        arguments, shard = (weights, state, inputs, key), len(inputs)
+        cut, structure = _planned(partial(apply, train=train), arguments, size, shard, shard * shards)
+        pieces = inputs.reshape(count, size, *inputs.shape[1:])
+        return jax.tree.unflatten(structure, cut(jax.tree.leaves((weights, state, pieces, key)), axis))
+
+    return run
+
+
+def can_cut(model: Model, example: Any) -> bool:
+    """Whether the training pass of a model can be run in pieces.
+
+    Args:
+        example: `jax.ShapeDtypeStruct` of a batch; its length does not matter.
+    """
+    trees = ({name: jax.ShapeDtypeStruct(s, "float32") for name, s in t.items()} for t in (model.weights, model.state))
+    try:
+        _planned(partial(model.apply, train=True), (*trees, example, jax.random.key(0)), 2, 2, 4)
+    except MixedError:
+        return False
+    return True
+
+
+def _planned(
+    apply: Callable[..., Any], arguments: tuple[Any, ...], size: int, shard: int, total: int
+) -> tuple[_Run, Any]:
+    """What runs `apply` on a shard of a batch of `total` in pieces of `size`, and the structure of its outputs."""
+
+    def function(weights: Tree, state: Tree, inputs: Array, key: Array | None) -> tuple[Array, Tree]:
+        return apply(weights, state, inputs, key=key)
+
+    weights, state, inputs, key = arguments
+    batched = jax.tree.leaves((*_all(False, weights, state), True, *_all(False, key)))
+    whole, structure = _traced(function, weights, state, inputs, key, size=total)
+
+    def program(size: int) -> _Program:
+        closed = _traced(function, weights, state, inputs, key, size=size)[0]
+        return _Program(Plan(closed, batched, size), closed, whole)
+
+    base = program(size)
+    at_once = program(shard) if shard != size and any(map(base.is_heavy, base.plan.stages)) else base
+    return _Run(base, at_once), structure
+
+
+def _all(value: bool, *trees: Any) -> list[Any]:
+    return [jax.tree.map(lambda _: value, tree) for tree in trees]
+
+
+def _traced(function: Callable[..., Any], *arguments: Any, size: int) -> tuple[ClosedJaxpr, Any]:
+    weights, state, inputs, key = arguments
+    return flat_jaxpr(function, weights, state, jax.ShapeDtypeStruct((size, *inputs.shape[1:]), inputs.dtype), key)
+
+
+class _Program:
+    """A traced function for one size of its pieces, and how it is cut.
+
+    Numbers in it may depend on the size of the batch, such as the count that a mean divides by. So they are taken from
+    the same program for the whole batch.
+
+    Args:
+        piece, whole: the function for a piece, and for the whole batch over all devices.
+    """
+
+    def __init__(self, plan: Plan, piece: ClosedJaxpr, whole: ClosedJaxpr) -> None:
+        self.plan = plan
+        pairs = list(zip(piece.jaxpr.eqns, whole.jaxpr.eqns, strict=False))
+        same = len(piece.jaxpr.eqns) == len(whole.jaxpr.eqns) and len(piece.consts) == len(whole.consts)
+        if not same or any(a.primitive is not b.primitive or len(a.invars) != len(b.invars) for a, b in pairs):
+            raise MixedError
+        for a, b in pairs:
+            made = [v for v in a.outvars if plan.axis(v) is None]
+            if made and [v.aval.shape for v in a.outvars] != [v.aval.shape for v in b.outvars]:
+                raise MixedError  # an array for each example that comes from none, such as random numbers
+        for stage in plan.stages:
+            if not all(_is_float(v) for v in (*stage.outputs, *stage.reads, *stage.sums)):
+                raise MixedError  # what has no gradient would need one
+        if any(plan.axis(atom) not in (None, 0) for atom in plan.jaxpr.outvars):
+            raise MixedError
+        self._atoms = {id(a): b.invars for a, b in pairs}
+        self.consts = dict(zip(piece.jaxpr.constvars, whole.consts, strict=True))
+
+    def run(self, eqns: list[JaxprEqn], values: dict[Any, Any]) -> None:
+        for eqn in eqns:
+            pairs = zip(eqn.invars, self._atoms[id(eqn)], strict=True)
+            step(eqn, values, [b.val if isinstance(a, Literal) else values[a] for a, b in pairs])
+
+    def is_heavy(self, stage: Stage) -> bool:
+        """Whether a stage reads far more weights than an example has values, so that reading them for each piece would
+        take longer than what the cache saves; only if all it reads and puts out can be cut anew.
+        """
+        arrays = [*stage.reads, *stage.outputs]
+        if any(self.plan.axis(v) != 0 for v in arrays):
+            return False
+        largest = max(map(_size, arrays), default=0) / self.plan.examples
+        return sum(map(_size, stage.whole)) > _HEAVY * largest
+
+    def stage(self, stage: Stage, read: Values, whole: Values) -> tuple[Values, Values]:
+        """Return the outputs of a stage, and its sums, from what it reads, in the stage's order."""
+        moves = [v in self.plan.moving and _is_float(v) for v in stage.whole]
+        still = {v: value for v, value, moving in zip(stage.whole, whole, moves, strict=True) if not moving}
+        moving = [v for v, moving in zip(stage.whole, moves, strict=True) if moving]
+
+        def outputs(read: Values, whole: Values) -> Values:
+            known = {**still, **dict(zip(stage.reads, read, strict=True)), **dict(zip(moving, whole, strict=True))}
+            self.run(stage.forward, known)
+            return [known[v] for v in stage.outputs]
+
+        def sums(found: Values, read: Values, whole: Values) -> Values:
+            known = {**still, **dict(zip(stage.reads, read, strict=True)), **dict(zip(moving, whole, strict=True))}
+            known.update(zip(stage.outputs, found, strict=True))
+            self.run(stage.summing, known)
+            return [known[v] for v in stage.sums]
+
+        return _over_pieces(outputs, sums, read, [value for value, moving in zip(whole, moves, strict=True) if moving])
+
+
+class _Run:
+    """Runs a function stage by stage: in pieces, or heavy stages on all that the device has at once."""
+
+    def __init__(self, base: _Program, at_once: _Program) -> None:
+        self.base, self.at_once = base, at_once
+
+    def __call__(self, arguments: Values, axis: str | None) -> Values:
+        """Arrays of examples have an axis of pieces in front, in the arguments and in `values`."""
+        plan = self.base.plan
+        values: dict[Any, Any] = {**self.base.consts, **dict(zip(plan.jaxpr.invars, arguments, strict=True))}
+        for number, stage in enumerate(plan.stages):
+            self._plain(values, number)
+            read, whole = ([values[v] for v in part] for part in (stage.reads, stage.whole))
+            if self.base.is_heavy(stage):
+                read = [array.reshape(1, -1, *array.shape[2:]) for array in read]
+                outputs, sums = self.at_once.stage(self.at_once.plan.stages[number], read, whole)
+                outputs = [a.reshape(-1, *_shape(v)) for v, a in zip(stage.outputs, outputs, strict=True)]
+            else:
+                outputs, sums = self.base.stage(stage, read, whole)
+            if axis is not None and sums:
+                sums = lax.psum(sums, axis)
+            values.update(zip((*stage.outputs, *stage.sums), (*outputs, *sums), strict=True))
+        self._plain(values, len(plan.stages))
+        return [self._output(atom, values) for atom in plan.jaxpr.outvars]
+
+    def _output(self, atom: Any, values: dict[Any, Any]) -> Array:
+        if self.base.plan.axis(atom) is None:
+            return atom.val if isinstance(atom, Literal) else values[atom]
+        return values[atom].reshape(-1, *values[atom].shape[2:])
+
+    def _plain(self, values: dict[Any, Any], number: int) -> None:
+        """Evaluate what holds no examples and has become known before a stage."""
+        self.base.run([eqn for needed, eqn in self.base.plan.plain if needed == number], values)
+
+
+def _is_float(var: Any) -> bool:
+    return jnp.issubdtype(var.aval.dtype, jnp.floating)
+
+
+def _shape(var: Any) -> tuple[int, ...]:
+    return var.aval.shape
+
+
+def _size(var: Any) -> int:
+    return math.prod(_shape(var))
+
+
+def _over_pieces(outputs: Any, sums: Any, read: Values, whole: Values) -> tuple[Values, Values]:
+    """Return outputs(read, whole) of all pieces, and sums(outputs, read, whole) added up over them.
+
+    The gradient needs `outputs` again but not what led to them, so no convolution is computed twice.
+    """
+
+    @jax.custom_vjp
+    def run(read: Values, whole: Values) -> tuple[Values, Values]:
+        return forward(read, whole)[0]
+
+    def forward(read: Values, whole: Values) -> tuple[tuple[Values, Values], Any]:
+        def one(total: Values, piece: Values) -> tuple[Values, Values]:
+            found = outputs(piece, whole)
+            return _add(total, sums(found, piece, whole)), found
+
+        first = [array[0] for array in read]
+        shapes = jax.eval_shape(lambda piece: sums(outputs(piece, whole), piece, whole), first)
+        total, found = lax.scan(one, [jnp.zeros(s.shape, s.dtype) for s in shapes], read)
+        return (found, total), (read, whole, found)
+
+    def backward(kept: Any, slopes: tuple[Values, Values]) -> tuple[Values, Values]:
+        read, whole, found = kept
+
+        def one(total: Values, piece: Any) -> tuple[Values, Values]:
+            read, found, slope = piece
+            _, of_sums = jax.vjp(sums, found, read, whole)
+            more, to_read, to_whole = of_sums(slopes[1])
+            _, of_outputs = jax.vjp(outputs, read, whole)
+            from_read, from_whole = of_outputs(_add(slope, more))
+            return _add(total, _add(to_whole, from_whole)), _add(to_read, from_read)
+
+        total, to_read = lax.scan(one, jax.tree.map(jnp.zeros_like, whole), (read, found, slopes[0]))
+        return to_read, total
+
+    run.defvjp(forward, backward)
+    return run(read, whole)
+
+
+def _add(a: Any, b: Any) -> Any:
+    return jax.tree.map(jnp.add, a, b)
