@@ -12,8 +12,10 @@ import numpy as np
 from safetensors.numpy import save
 
 from supermask import registry
+from supermask.config import Config
 from supermask.errors import UsageError, require
 from supermask.exporters._published import completed
+from supermask.types import Tree
 
 SUFFIX = "-torch.safetensors"
 NAMES = {
@@ -33,11 +35,17 @@ def encode(ticket: Any, flattened: str | None = None) -> bytes:
     Raises:
         UsageError: a parameter has no known layout in PyTorch, or it is not known which layer sees the flattened image.
     """
-    found, config = tensors(ticket, flattened), ticket.config
-    if not registry.is_own("archs", config.arch):
-        facts = registry.describe("archs", config.arch).constants
-        found = completed(found, facts, str(config.arch_options.get("norm")))
+    found = tensors(ticket, flattened)
+    found |= added(found, ticket.config)
     return save({name: np.asarray(array, order="C") for name, array in found.items()})
+
+
+def added(found: Tree, config: Config) -> Tree:
+    """What the published model of a built-in arch holds beside these tensors, which changes nothing there."""
+    if registry.is_own("archs", config.arch):
+        return {}
+    facts, norm = registry.describe("archs", config.arch).constants, str(config.arch_options.get("norm"))
+    return {name: array for name, array in completed(found, facts, norm).items() if name not in found}
 
 
 def tensors(ticket: Any, flattened: str | None = None) -> dict[str, np.ndarray]:

@@ -155,7 +155,8 @@ def fitted(found: Tree, frame: Frame) -> Given:
     Raises:
         BadFileError: they do not fit, with every mismatch; or some are not finite.
     """
-    expected = _expected(found, frame)
+    expected, torch = _expected(found, frame), registry.load("exporters", "torch")
+    added = torch.added(expected, frame.config) if expected is not frame.places else {}
     match = _Match()
     size = sum(place.size for place in frame.places.values())
     values = np.zeros(size, np.float32)
@@ -167,7 +168,7 @@ def fitted(found: Tree, frame: Frame) -> Given:
         else:
             values[places.ravel()] = match.as_float32(name, found[name]).ravel()
     for name in found.keys() - expected.keys():
-        match.leave_out(name, found[name])
+        match.leave_out(name, found[name], _is_neutral(name, found[name], expected, added))
     match.check(Path(str(frame.config.weights)), frame.config.arch)
     own = {name: values[places].reshape(places.shape) for name, places in frame.places.items()}
     weights = {name: own[name] for name in frame.parameters}
@@ -204,9 +205,9 @@ class _Match:
                 self.rounded.append(name)
         return cast
 
-    def leave_out(self, name: str, array: np.ndarray) -> None:
+    def leave_out(self, name: str, array: np.ndarray, is_neutral: bool) -> None:
         """Leave out a tensor that the network has no place for, if it changes nothing."""
-        if _is_neutral(name, array):
+        if is_neutral:
             self.left_out.append(name)
         else:
             self.wrong.append(f"{name} {array.shape} is not in the network")
@@ -228,13 +229,26 @@ class _Match:
         return tuple(found)
 
 
-def _is_neutral(name: str, array: Any) -> bool:
-    """Whether a network without this tensor computes the same: offsets of 0, factors of 1, counters."""
-    leaf = name.replace("/", ".").rpartition(".")[2]
+def _is_neutral(name: str, array: Any, expected: Tree, added: Tree) -> bool:
+    """Whether a network without this tensor computes the same.
+
+    So it does without a counter, and without an offset of 0 or a factor of 1 of a layer that it has. A factor of 1
+    alone does not say that: it may belong to a norm, which does more than multiply.
+
+    Args:
+        expected: what the network has, by the same names.
+        added: what an export of the network would hold besides.
+    """
+    mark = "/" if "/" in name else "."
+    layer, _, leaf = name.rpartition(mark)
     if leaf == "num_batches_tracked":
         return True
     if array.ndim > 1 or array.dtype.kind not in "fiu":
         return False
-    factor = leaf in ("weight", "scale", "var", "running_var")
-    offset = leaf in ("bias", "mean", "running_mean")
-    return bool((factor and (array == 1).all()) or (offset and (array == 0).all()))
+    if name in added:
+        return np.array_equal(array, added[name])
+    there = {leaf for other, _, leaf in (key.rpartition(mark) for key in expected) if other == layer}
+    statistics = there & {"running_var", "var"}
+    if leaf == "bias":
+        return bool(there & {"weight", "kernel"} or statistics) and bool((array == 0).all())
+    return leaf in ("weight", "scale") and bool(statistics) and bool((array == 1).all())

@@ -103,11 +103,17 @@ def test_what_the_torch_export_of_a_family_adds_is_left_out_again(name):
 
 def test_a_state_dict_of_pytorch_is_translated():
     counter = {"norm1.num_batches_tracked": np.int64(7).reshape(())}
-    zeros = {"head.bias": np.zeros(3, np.float32), "norm2.weight": np.ones(6, np.float32)}
-    given = fitted(of_torch() | counter | zeros, FRAME)
+    given = fitted(of_torch() | counter | {"head.bias": np.zeros(3, np.float32)}, FRAME)
     assert_same(given)
     [note] = given.notes
-    assert "change nothing: 3 (head.bias, norm1.num_batches_tracked, norm2.weight)" in note
+    assert "change nothing: 2 (head.bias, norm1.num_batches_tracked)" in note
+
+
+def test_a_norm_that_the_network_lacks_is_no_factor_of_one():
+    """It normalises, whatever its scale is."""
+    norm = {"norm2.weight": np.ones(6, np.float32), "norm2.bias": np.zeros(6, np.float32)}
+    with pytest.raises(BadFileError, match=r"norm2.bias \(6,\) is not in the network; norm2.weight \(6,\) is not in"):
+        fitted(of_torch() | norm, FRAME)
 
 
 def test_every_mismatch_is_listed_in_one_error():
