@@ -70,7 +70,9 @@ def peer(net: str, variant: str, steps: int, epoch: int | None) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--net", choices=["lenet300", "conv2", "conv4", "conv6", "vgg11", "resnet20"], default="conv4")
+    parser.add_argument(
+        "--net", choices=["lenet300", "conv2", "conv4", "conv6", "vgg11", "resnet20", "vit-tiny"], default="conv4"
+    )
     parser.add_argument("--variants", nargs="*", default=["published", "kthvalue", "tuned"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, help="[default: 4, and 200 for lenet300]")

@@ -28,6 +28,7 @@ NETS = {
     "conv6": ((3, 32, 32), (64, 128, 256), (256, 256, 10), 2_261_184),
     "vgg11": ((3, 32, 32), (64, "P", 128, "P", 256, 256, "P", 512, 512, "P", 512, 512, "P"), (10,), 9_222_848),
     "resnet20": ((3, 32, 32), (16, 32, 64), (10,), 268_336),
+    "vit-tiny": ((3, 32, 32), (192, 12, 3, 4), (10,), 5_319_552),  # features, blocks, heads, patch
 }
 MEAN_STD = {1: ((0.1307,), (0.3081,)), 3: ((0.491, 0.482, 0.447), (0.247, 0.243, 0.262))}
 
@@ -162,8 +163,44 @@ class Vgg(nn.Sequential):
         super().__init__(*layers, *flat, Masked(inputs, classes, 0 if linear else 1, variant, density), nn.Flatten())
 
 
+class VitBlock(nn.Module):
+    """Attention and two linear layers, each behind a layer norm without scale and offset."""
+
+    def __init__(self, features: int, heads: int, variant: set[str], density: float) -> None:
+        super().__init__()
+        masked = lambda inputs, outputs: Masked(inputs, outputs, 0, variant, density)  # noqa: E731
+        self.qkv, self.proj = masked(features, 3 * features), masked(features, features)
+        self.fc1, self.fc2, self.heads = masked(features, 4 * features), masked(4 * features, features), heads
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        batch, length, features = x.shape
+        parts = self.qkv(F.layer_norm(x, (features,))).view(batch, length, 3, self.heads, -1)
+        seen = F.scaled_dot_product_attention(*parts.permute(2, 0, 3, 1, 4))
+        x = x + self.proj(seen.transpose(1, 2).reshape(x.shape))
+        return x + self.fc2(F.gelu(self.fc1(F.layer_norm(x, (features,)))))
+
+
+class Vit(nn.Module):
+    """Dosovitskiy et al. 2021: class token and positions are frozen, every layer is a real linear one."""
+
+    def __init__(self, net: str, variant: set[str], density: float) -> None:
+        super().__init__()
+        (channels, height, width), (features, depth, heads, patch), (classes,), _ = NETS[net]
+        self.patch = patch
+        self.embed = Masked(channels * patch**2, features, 0, variant, density)
+        self.register_buffer("token", torch.randn(1, 1, features))
+        self.register_buffer("places", torch.randn(1, height * width // patch**2 + 1, features))
+        self.blocks = nn.Sequential(*[VitBlock(features, heads, variant, density) for _ in range(depth)])
+        self.head = Masked(features, classes, 0, variant, density)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.embed(F.unfold(x, self.patch, stride=self.patch).transpose(1, 2))
+        x = self.blocks(torch.cat([self.token.expand(len(x), -1, -1), x], 1) + self.places)
+        return self.head(F.layer_norm(x[:, 0], x.shape[2:]))
+
+
 def make_net(net: str, variant: set[str], density: float) -> nn.Module:
-    return {"resnet20": ResNet20, "vgg11": Vgg}.get(net, Net)(net, variant, density)
+    return {"resnet20": ResNet20, "vgg11": Vgg, "vit-tiny": Vit}.get(net, Net)(net, variant, density)
 
 
 class Images(Dataset):

@@ -1,4 +1,4 @@
-"""What networks say of images that are too small for them."""
+"""The error for images that are too small for them."""
 
 from __future__ import annotations
 

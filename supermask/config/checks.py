@@ -60,7 +60,7 @@ def check_weights(config: Any) -> None:
     if config.weights is None:
         return
     if config.init is not None:
-        raise UsageError(f"weights are given, so init {config.init} has no say: leave out --init or --weights")
+        raise UsageError(f"weights are given, so init {config.init} has no effect: leave out --init or --weights")
     if config.scale_by_density:
         raise UsageError("--scale-by-density is about random weights, and weights are given: leave it out")
 

@@ -1,4 +1,4 @@
-"""Words about a network that mean nothing to it: an activation that it does not take, norms without parameters."""
+"""Options that a network does not use: an activation that it does not take, norms without parameters."""
 
 from __future__ import annotations
 

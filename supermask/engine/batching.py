@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 
 import jax
-import jax.numpy as jnp
 
+from supermask.archs._pure import state_of
 from supermask.config import Config
 from supermask.engine.sharding import Sharding
 from supermask.errors import UsageError
-from supermask.nn.pieces import can_cut
+from supermask.nn.microbatches import can_split
 from supermask.types import Model
 
 _PIXELS_IN_CACHE = 8 * 32 * 32  # measured: images x height x width whose activations fit into a CPU core's cache
@@ -34,43 +34,43 @@ def num_shards(batch: int, model: Model, config: Config) -> int:
     return count
 
 
-def in_stages(shard: int, shape: tuple[int, ...], model: Model, config: Config) -> bool:
-    """Whether a network with batch statistics is run stage by stage in micro-batches, see `nn.pieces`.
-
-    Args: as for `num_microbatches`.
-    """
-    if not model.changes or not _cut_pays(model, config) or shard < 2:
-        return False
-    return can_cut(model, jax.ShapeDtypeStruct((2, *shape), jnp.float32))
-
-
-def num_microbatches(shard: int, shape: tuple[int, ...], model: Model, config: Config, in_stages: bool) -> int:
-    """Return the number of micro-batches that a device's shard of a batch is processed in.
+def num_microbatches(shards: int, batch: int, shape: tuple[int, ...], model: Model, config: Config) -> tuple[int, bool]:
+    """Return the number of micro-batches that a device's shard of a batch is processed in, and whether in stages.
 
     On a CPU, convolutions are faster if their activations stay in the cache. XLA's own are not cut: in a loop they are
-    slow there.
+    slow there. A network with batch statistics is processed in stages, see `nn.microbatches`, or else at once.
 
     Args:
-        shard: number of images in the shard.
+        shards: number of shards of the batch.
         shape: shape of an image (height, width, channels).
 
     Raises:
-        UsageError: the requested micro-batch does not divide the shard.
+        UsageError: the requested micro-batch does not divide the shard, or the network cannot be split so.
     """
-    if config.micro_batch is not None:
-        if model.changes and not in_stages:
-            raise UsageError(f"{config.arch} has batch statistics, which need the whole batch: leave out --micro-batch")
-        if shard % config.micro_batch:
-            raise UsageError(f"micro-batches of {config.micro_batch} do not divide a device's {shard} images")
-        if model.changes and config.micro_batch < 2:
-            raise UsageError(f"{config.arch} has batch statistics: a micro-batch must have 2 images or more")
-        return shard // config.micro_batch
-    if (model.changes and not in_stages) or not _cut_pays(model, config):
-        return 1
-    pixels = _PIXELS_IN_STAGE if in_stages else _PIXELS_IN_CACHE
-    largest = max(2 if in_stages else 1, pixels // math.prod(shape[:2]))
-    sizes = [size for size in range(1, shard + 1) if shard % size == 0 and (size > 1 or not in_stages)]
-    return shard // max([size for size in sizes if size <= largest], default=shard)
+    shard, asked = batch // shards, config.micro_batch
+    if asked is not None and shard % asked:
+        raise UsageError(f"micro-batches of {asked} do not divide a device's {shard} images")
+    pays = _convolutional(model) and jax.default_backend() == "cpu" and config.conv != "xla"
+    if not model.changes:
+        size = asked or (_size(shard, _PIXELS_IN_CACHE // math.prod(shape[:2]), 1) if pays else shard)
+        return shard // size, False
+    if asked == 1:
+        raise UsageError(f"{config.arch} has batch statistics: a micro-batch must have 2 images or more")
+    size = asked or _size(shard, _PIXELS_IN_STAGE // math.prod(shape[:2]), 2)
+    images = jax.ShapeDtypeStruct((shard, *shape), "float32")
+    if pays and shard > 1 and can_split(model, state_of(model), images, size, batch):
+        return shard // size, True
+    if asked is not None and asked < shard:
+        raise UsageError(
+            f"{config.arch} has batch statistics and cannot be split into micro-batches here: leave out --micro-batch"
+        )
+    return 1, False
+
+
+def _size(shard: int, largest: int, smallest: int) -> int:
+    """The largest number of images up to `largest` that divides a shard, or else the next one above it."""
+    sizes = [size for size in range(smallest, shard + 1) if shard % size == 0]
+    return max((size for size in sizes if size <= largest), default=min(sizes, default=shard))
 
 
 def devices(config: Config) -> int:
@@ -93,16 +93,12 @@ def seeds_side_by_side(config: Config, model: Model, sharding: Sharding) -> int:
 
     A device with a seed of its own never waits for the others; devices that share a batch wait for each other in every
     step. But if there are fewer seeds than devices, some devices would be idle, so they share batches instead. Batch
-    statistics need the whole batch, so the seeds of networks that have them take turns.
+    statistics are sums over all shards, so the seeds of networks that have them take turns.
     """
     count, seeds = int(config.devices or 1), config.seeds
     if model.changes or (sharding.num_shards > 1 and seeds < count):
         return 1
     return min(count, seeds)
-
-
-def _cut_pays(model: Model, config: Config) -> bool:
-    return _convolutional(model) and jax.default_backend() == "cpu" and config.conv != "xla"
 
 
 def _convolutional(model: Model) -> bool:

@@ -25,7 +25,7 @@ from supermask.engine.given import start_of
 from supermask.engine.optim import make_optimizer
 from supermask.engine.sharding import Sharding
 from supermask.errors import UsageError, require
-from supermask.nn.pieces import in_pieces
+from supermask.nn.microbatches import in_microbatches
 from supermask.nn.precision import at_precision
 from supermask.nn.replace import with_convolution
 from supermask.resolve import make_arch, make_method
@@ -93,7 +93,9 @@ class Problem:
         if not self.in_stages:
             return self.model
         shards = sharding.num_shards if sharding.axis else 1
-        return replace(self.model, apply=in_pieces(self.model.apply, self.num_microbatches, sharding.axis, shards))
+        return replace(
+            self.model, apply=in_microbatches(self.model.apply, self.num_microbatches, sharding.axis, shards)
+        )
 
     def weights(self, seed: int) -> Tree:
         """Draw the random weights of one seed; those that are not drawn have the network's own values."""
@@ -184,7 +186,7 @@ def build(config: Config, dataset: Dataset) -> Problem:
     shards = batching.num_shards(batch, model, config)
     given, searcher = start_of(config, method, replace(model, parameters=parameters), shape)
     model = at_precision(with_convolution(model, config.conv), config.precision)
-    in_stages = batching.in_stages(batch // shards, shape, model, config)
+    num_microbatches, in_stages = batching.num_microbatches(shards, batch, shape, model, config)
     return Problem(
         config=config,
         method=method,
@@ -194,7 +196,7 @@ def build(config: Config, dataset: Dataset) -> Problem:
         dataset=dataset,
         optimizer=make_optimizer(config, pipeline.steps_per_epoch),
         pipeline=pipeline,
-        num_microbatches=batching.num_microbatches(batch // shards, shape, model, config, in_stages),
+        num_microbatches=num_microbatches,
         in_stages=in_stages,
         sharding=Sharding(shards, whole=bool(model.changes) and not in_stages),
         given=given,

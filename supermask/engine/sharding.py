@@ -30,8 +30,8 @@ class Sharding:
     Attributes:
         num_shards: number of shards that a batch is cut into.
         seeds: number of seeds side by side, each on its own device; with 1, each device takes a shard of the batch.
-        whole: the network needs the whole batch (it has batch statistics), so the compiler distributes the work on one
-            batch instead; only with `seeds` 1.
+        whole: the network has batch statistics and cannot be run stage by stage, so the compiler distributes the work
+            on one batch instead; only with `seeds` 1.
     """
 
     num_shards: int = 1

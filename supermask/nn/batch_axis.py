@@ -1,15 +1,17 @@
-"""Follows the axis of examples through a traced network: which operations treat every example by itself.
+"""Follows the axis of examples through a traced network.
 
-An operation may keep the examples apart, or sum over them, as batch norm does. With any other, such as a product of two
-examples, a batch cannot be cut.
+An operation may treat every example by itself, or sum over them, as batch norm does. With any other, such as a product
+of two examples, a batch cannot be split.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jax.extend.core import JaxprEqn, Literal, jaxprs_in_params
 
 SUM = "sum"
@@ -19,14 +21,17 @@ Axis = Any
 """Of an array: the axis of examples, an int; SUM; or None if it holds none."""
 
 
-class MixedError(Exception):
+CONSTANT = "constant"  # in place of an axis, inside of a call: the same number everywhere
+
+
+class MixesExamplesError(Exception):
     """An operation mixes examples in a way that is neither of the two."""
 
 
 ELEMENTWISE = frozenset(
     (
         *("abs", "acos", "acosh", "add", "add_any", "and", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "ceil"),
-        *("clamp", "convert_element_type", "copy", "copy_p", "cos", "cosh", "div", "eq", "erf", "erf_inv", "erfc"),
+        *("clamp", "convert_element_type", "copy", "cos", "cosh", "div", "eq", "erf", "erf_inv", "erfc"),
         *("exp", "exp2", "expm1", "floor", "ge", "gt", "integer_pow", "is_finite", "le", "lgamma", "log", "log1p"),
         *("logistic", "lt", "max", "min", "mul", "ne", "neg", "nextafter", "not", "optimization_barrier", "or", "pow"),
         *("reduce_precision", "rem", "round", "rsqrt", "select_n", "sign", "sin", "sinh", "sqrt", "square"),
@@ -35,8 +40,8 @@ ELEMENTWISE = frozenset(
 )
 REDUCTIONS = ("reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_and", "reduce_or", "argmax", "argmin")
 WINDOWS = ("reduce_window", "reduce_window_sum", "reduce_window_max", "reduce_window_min")
-CALLS = ("jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call", "cond", "remat", "checkpoint")
-ALONG = ("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp")
+CALLS = ("jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call", "cond")
+OURS = Path(__file__).parent  # gradients of these functions treat every example by itself
 
 
 def of_outputs(eqn: JaxprEqn, axes: Sequence[Axis], examples: int) -> Axis:
@@ -48,7 +53,7 @@ def of_outputs(eqn: JaxprEqn, axes: Sequence[Axis], examples: int) -> Axis:
         examples: number of examples, 2 or more.
 
     Raises:
-        MixedError: the equation mixes examples.
+        MixesExamplesError: the equation mixes examples.
     """
     name, params = eqn.primitive.name, eqn.params
     shapes = [getattr(atom.aval, "shape", ()) for atom in eqn.invars]
@@ -57,6 +62,7 @@ def of_outputs(eqn: JaxprEqn, axes: Sequence[Axis], examples: int) -> Axis:
         return None
     shape, axis = given[0]
     if name in ELEMENTWISE:
+        _require(len(eqn.outvars) == 1)
         _require(all(other == axis and sizes[axis] == shape[axis] for sizes, other in given))
         return axis
     if name == "concatenate":
@@ -76,7 +82,7 @@ def of_outputs(eqn: JaxprEqn, axes: Sequence[Axis], examples: int) -> Axis:
     if name in WINDOWS:
         _require(all(params[key][axis] == one for key, one in _STILL if key in params))
         return axis
-    if name in ALONG:
+    if name in ("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp"):
         _require(params["axis"] != axis)
         return axis
     if name == "reshape":
@@ -93,7 +99,7 @@ _STILL: tuple[tuple[str, Any], ...] = (
 
 def _require(holds: bool) -> None:
     if not holds:
-        raise MixedError
+        raise MixesExamplesError
 
 
 def _reshaped(shape: tuple[int, ...], axis: int, out: tuple[int, ...], examples: int) -> int:
@@ -138,7 +144,6 @@ _RULES = {
     "split": _split,
     "transpose": lambda params, shape, axis, out: params["permutation"].index(axis),
     "squeeze": lambda params, shape, axis, out: axis - sum(other < axis for other in params["dimensions"]),
-    "expand_dims": lambda params, shape, axis, out: axis + sum(other <= axis for other in params["dimensions"]),
 }
 
 
@@ -165,23 +170,81 @@ def _of_product(name: str, params: Any, shapes: list[Any], axes: Sequence[Axis])
 
 
 def _of_call(eqn: JaxprEqn, inner: list[Any], axes: Sequence[Axis], examples: int) -> Axis:
-    """A call whose Jaxprs all treat every example by itself, and whose outputs all have the same axis."""
+    """A call whose Jaxprs all treat every example by itself, and whose outputs all have the same axis.
+
+    A gradient of a user's own may mix examples, so only our own are known not to.
+    """
     given = axes
     if eqn.primitive.name == "cond":
         _require(axes[0] is None)
         given = axes[1:]
-    found = set().union(*(_of_jaxpr(jaxpr, given, examples) for jaxpr in inner)) - {None}
-    _require(len(found) == 1)
+    if eqn.primitive.name == "custom_vjp_call":
+        _require(all(OURS in Path(str(_plain(jaxpr).debug_info.func_filename)).parents for jaxpr in inner))
+    found = set().union(*(_of_jaxpr(jaxpr, given, examples) for jaxpr in inner)) - {CONSTANT}
+    _require(len(found) == 1 and None not in found)
     return found.pop()
 
 
+def _plain(jaxpr: Any) -> Any:
+    return getattr(jaxpr, "jaxpr", jaxpr)
+
+
 def _of_jaxpr(jaxpr: Any, axes: Sequence[Axis], examples: int) -> set[Axis]:
-    jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
+    jaxpr = _plain(jaxpr)
     _require(len(jaxpr.invars) == len(axes))
     known: dict[Any, Axis] = dict(zip(jaxpr.invars, axes, strict=True))
-    read = lambda atom: None if isinstance(atom, Literal) else known.get(atom)  # noqa: E731
+    read = lambda atom: CONSTANT if isinstance(atom, Literal) else known.get(atom)  # noqa: E731
     for eqn in jaxpr.eqns:
-        found = of_outputs(eqn, [read(atom) for atom in eqn.invars], examples)
+        seen = [read(atom) for atom in eqn.invars]
+        if set(seen) == {CONSTANT} and eqn.primitive.name == "broadcast_in_dim":  # one number, however many there are
+            known.update(dict.fromkeys(eqn.outvars, CONSTANT))
+            continue
+        found = of_outputs(eqn, [None if axis == CONSTANT else axis for axis in seen], examples)
         _require(found != SUM)
         known.update(dict.fromkeys(eqn.outvars, found))
     return {read(atom) for atom in jaxpr.outvars}
+
+
+def require_alike(part: Any, full: Any, dependent: Collection[Any], *, inside: bool = False) -> None:
+    """Require that two Jaxprs of one function, for batches of two sizes, differ in no more than the sizes of examples.
+
+    What is inside of a call runs with the numbers and shapes of its own size, so these must be the same there.
+
+    Args:
+        dependent: inputs of `part` that hold examples.
+
+    Raises:
+        MixesExamplesError: they differ in more.
+    """
+    part, full = _plain(part), _plain(full)
+    _require(len(part.eqns) == len(full.eqns) and len(part.constvars) == len(full.constvars))
+    _require(all(_shape(a) == _shape(b) for a, b in zip(part.constvars, full.constvars, strict=True)))
+    known, repeated = set(dependent), set[Any]()
+    for a, b in zip(part.eqns, full.eqns, strict=True):
+        _require(a.primitive is b.primitive and len(a.invars) == len(b.invars))
+        for one, other in zip(a.invars, b.invars, strict=True):
+            _require(isinstance(one, Literal) == isinstance(other, Literal))
+            _require(not (inside and isinstance(one, Literal)) or bool(np.array_equal(one.val, other.val)))
+        holds = [not isinstance(atom, Literal) and atom in known for atom in a.invars]
+        if any(holds):
+            known.update(a.outvars)
+        elif inside and _repeats(a, b, repeated):  # the same for each example, however many there are
+            repeated.update(a.outvars)
+        else:  # no arrays for each example that come from none, such as random numbers
+            _require(all(_shape(v) == _shape(w) for v, w in zip(a.outvars, b.outvars, strict=True)))
+        for one, other in zip(jaxprs_in_params(a.params), jaxprs_in_params(b.params), strict=True):
+            given = holds[len(holds) - len(_plain(one).invars) :]
+            inputs = [var for var, is_held in zip(_plain(one).invars, given, strict=True) if is_held]
+            require_alike(one, other, inputs, inside=True)
+
+
+def _repeats(part: JaxprEqn, full: JaxprEqn, repeated: Collection[Any]) -> bool:
+    """Whether an equation repeats an array along a new axis, or computes with such arrays element by element."""
+    if part.primitive.name == "broadcast_in_dim":
+        return _shape(part.invars[0]) == _shape(full.invars[0])
+    inputs = [atom for atom in part.invars if not isinstance(atom, Literal)]
+    return part.primitive.name in ELEMENTWISE and bool(inputs) and all(atom in repeated for atom in inputs)
+
+
+def _shape(atom: Any) -> tuple[int, ...]:
+    return atom.aval.shape

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -21,22 +21,10 @@ def flat_jaxpr(function: Callable[..., Any], *arguments: Any) -> tuple[ClosedJax
     return jax.make_jaxpr(flat)(*jax.tree.leaves(arguments)), jax.tree.structure(out)
 
 
-def evaluate(
-    jaxpr: Any,
-    consts: Sequence[Array],
-    args: Sequence[Array],
-    *,
-    eqns: Sequence[JaxprEqn] | None = None,
-    known: Mapping[Any, Array] | None = None,
-) -> Values:
-    """Evaluate a Jaxpr, calls of jitted functions included.
-
-    Args:
-        eqns: which of its equations, if the values of all others are `known`.
-    """
+def evaluate(jaxpr: Any, consts: Sequence[Array], args: Sequence[Array]) -> Values:
+    """Evaluate a Jaxpr, calls of jitted functions included."""
     values: dict[Any, Any] = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
-    values.update(known or {})
-    for eqn in jaxpr.eqns if eqns is None else eqns:
+    for eqn in jaxpr.eqns:
         step(eqn, values, [a.val if isinstance(a, Literal) else values[a] for a in eqn.invars])
     return [a.val if isinstance(a, Literal) else values[a] for a in jaxpr.outvars]
 

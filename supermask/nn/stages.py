@@ -8,7 +8,7 @@ from typing import Any
 
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, Var
 
-from supermask.nn.batch_axis import SUM, Axis, of_outputs
+from supermask.nn.batch_axis import SUM, Axis, MixesExamplesError, of_outputs
 
 
 @dataclass
@@ -35,14 +35,18 @@ class Plan:
     Args:
         closed: the Jaxpr of the function for one piece of the batch.
         batched: which arguments hold one entry for each example, along axis 0.
+        random: which are keys of random numbers; nothing may depend on them, for each piece would draw its own.
         examples: number of examples of a piece, 2 or more.
 
     Raises:
-        MixedError: the function mixes examples other than by sums, or makes arrays that depend on their number.
+        MixesExamplesError: the function mixes examples other than by sums, or makes arrays that depend on their number.
     """
 
-    def __init__(self, closed: ClosedJaxpr, batched: Sequence[bool], examples: int) -> None:
+    def __init__(self, closed: ClosedJaxpr, batched: Sequence[bool], random: Sequence[bool], examples: int) -> None:
         self.jaxpr, self.examples = closed.jaxpr, examples
+        keys = {v for v, is_key in zip(self.jaxpr.invars, random, strict=True) if is_key}
+        if any(a in keys for eqn in self.jaxpr.eqns for a in eqn.invars if isinstance(a, Var)):
+            raise MixesExamplesError
         self.axes: dict[Var, Axis] = {v: 0 if b else None for v, b in zip(self.jaxpr.invars, batched, strict=True)}
         self.moving = set(self.jaxpr.invars)  # what has a gradient: constants have none
         self._stage: dict[Var, int] = {}  # in which stage an array of examples is computed, or before which a sum is
@@ -52,6 +56,13 @@ class Plan:
             self._place(eqn, examples)
         for stage in self.stages:
             self._complete(stage)
+
+    def shape(self, var: Any, examples: int) -> tuple[int, ...]:
+        """The shape of a variable for another number of examples."""
+        shape = list(var.aval.shape)
+        if self.axis(var) is not None:
+            shape[self.axis(var)] = shape[self.axis(var)] * examples // self.examples
+        return tuple(shape)
 
     def axis(self, atom: Any) -> Axis:
         return None if isinstance(atom, Literal) else self.axes.get(atom)
@@ -77,7 +88,9 @@ class Plan:
         """Fill in what a stage reads and puts out, and part its equations into those before and after its outputs."""
         made = {var for eqn in stage.forward for var in eqn.outvars}
         later = [eqn for other in self.stages if other is not stage for eqn in (*other.forward, *other.summing)]
-        wanted = {a for eqn in later for a in eqn.invars if isinstance(a, Var)} | set(self.jaxpr.outvars)
+        wanted = {a for eqn in later for a in eqn.invars if isinstance(a, Var)} | {
+            a for a in self.jaxpr.outvars if isinstance(a, Var)
+        }
         wanted = {var for var in wanted & made if self.axis(var) is not None}
         needed = set(wanted)
         for eqn in reversed(stage.forward):

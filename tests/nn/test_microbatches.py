@@ -13,11 +13,13 @@ from jax.sharding import Mesh, PartitionSpec
 
 from supermask.archs._build import build_model
 from supermask.archs._norm import norm
-from supermask.nn.batch_axis import SUM, MixedError, of_outputs
+from supermask.archs._pure import state_of
+from supermask.nn.batch_axis import SUM, MixesExamplesError, of_outputs
 from supermask.nn.flat import flat_jaxpr
-from supermask.nn.pieces import can_cut, in_pieces
+from supermask.nn.microbatches import can_split, in_microbatches
 from supermask.nn.pooling import max_pool_2x2
 from supermask.nn.replace import with_convolution
+from supermask.nn.stage_loop import over_microbatches
 from supermask.types import Model
 
 COUNT, SIZE = 8, 8
@@ -74,9 +76,9 @@ def loss(apply, state, images, labels, weights):
 @pytest.mark.parametrize("kind", [pytest.param(Residual, marks=pytest.mark.slow), TwoPasses])
 def test_pieces_are_the_whole(kind):
     model, weights, state = made(kind)
-    assert can_cut(model, EXAMPLE)
+    assert splits(model)
     of = lambda apply: jax.jit(jax.value_and_grad(partial(loss, apply, state, X, Y), has_aux=True))(weights)  # noqa: E731
-    whole, cut = of(model.apply), of(in_pieces(model.apply, 4))
+    whole, cut = of(model.apply), of(in_microbatches(model.apply, 4))
     for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(cut), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * max(1, float(jnp.abs(one).max())))
     assert any(np.abs(cut[0][1][1][name] - state[name]).max() > 1e-3 for name in state)  # the statistics did move
@@ -85,7 +87,7 @@ def test_pieces_are_the_whole(kind):
 def test_a_wide_layer_sees_all_of_its_images_at_once():
     """Its kernel would be read for each piece otherwise."""
     model, weights, state = made(Residual)
-    jaxpr = str(jax.make_jaxpr(partial(loss, in_pieces(model.apply, 4), state, X, Y))(weights))
+    jaxpr = str(jax.make_jaxpr(partial(loss, in_microbatches(model.apply, 4), state, X, Y))(weights))
     assert "length=1" in jaxpr  # the last convolution
     assert "length=4" in jaxpr
 
@@ -95,7 +97,7 @@ def test_statistics_are_of_the_shards_of_all_devices():
     mesh = Mesh(np.array(jax.devices()[:2]), ("d",))
 
     def shard(weights, images, labels):
-        apply = in_pieces(model.apply, 2, "d", 2)
+        apply = in_microbatches(model.apply, 2, "d", 2)
         grad, (outputs, after) = jax.grad(partial(loss, apply, state, images, labels), has_aux=True)(weights)
         return lax.psum(grad, "d"), outputs, after
 
@@ -109,18 +111,120 @@ def test_statistics_are_of_the_shards_of_all_devices():
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * max(1, float(jnp.abs(one).max())))
 
 
-class Noisy(nnx.Module):
-    def __init__(self, classes: int, rngs: nnx.Rngs):
-        self.conv, self.norm = nnx.Conv(3, 8, (3, 3), rngs=rngs), norm("batch", 8, rngs)
-        self.dropout, self.head = nnx.Dropout(0.5, rngs=rngs), nnx.Linear(8, classes, rngs=rngs)
+def splits(model, size=2) -> bool:
+    return can_split(model, state_of(model), jax.ShapeDtypeStruct((4, SIZE, SIZE, 3), "float32"), size, COUNT)
+
+
+class Around(nnx.Module):
+    """Batch norm, and a function of one's own before it."""
+
+    def __init__(self, function, rngs: nnx.Rngs):
+        self.conv, self.norm, self.function = nnx.Conv(3, 4, (1, 1), rngs=rngs), norm("batch", 4, rngs), function
 
     def __call__(self, x):
-        return self.head(self.dropout(self.norm(self.conv(x))).mean((1, 2)))
+        return self.norm(self.function(self.conv(x), self.conv.kernel[...])).mean((1, 2))
 
 
-def test_random_numbers_for_each_image_need_the_whole_batch():
-    """Pieces would draw others."""
-    assert not can_cut(made(Noisy)[0], EXAMPLE)
+def around(function) -> Model:
+    return with_convolution(build_model(lambda rngs: Around(function, rngs), {}, EXAMPLE, 4), "auto")
+
+
+@jax.custom_jvp
+def over_the_count(x):
+    return x / len(x)
+
+
+over_the_count.defjvp(lambda primals, tangents: (over_the_count(*primals), over_the_count(*tangents)))
+
+
+@jax.custom_vjp
+def of_unit_gradient(x):
+    return x * 2
+
+
+of_unit_gradient.defvjp(lambda x: (x * 2, None), lambda _, g: (g / jnp.sqrt(jnp.sum(g * g)),))
+
+
+def dropped(x):
+    return jnp.where(jax.random.bernoulli(jax.random.key(0), 0.5, x.shape), x, 0)
+
+
+def ghost(x, kernel):
+    groups = x.reshape(2, -1, *x.shape[1:])
+    return (groups - groups.mean(1, keepdims=True)).reshape(x.shape)
+
+
+def two_outputs(x, kernel):
+    y, square = lax.cond(kernel.sum() < 9, lambda x, k: (x, k * k), lambda x, k: (x + 1, k), x, kernel)
+    return y * square.sum()
+
+
+WHOLE = {
+    "images normalised in groups": ghost,
+    "numbers for each image": lambda x, kernel: x + jnp.asarray(np.arange(len(x))).reshape(-1, 1, 1, 1),
+    "random numbers for each image": lambda x, kernel: dropped(x),
+    "random numbers in a condition": lambda x, kernel: lax.cond(kernel.sum() < 9, dropped, lambda x: x, x),
+    "the number of images in a rule": lambda x, kernel: over_the_count(x),
+    "a gradient of one's own": lambda x, kernel: of_unit_gradient(x),
+    "a condition that also returns weights": two_outputs,
+    "a barrier for images and weights": lambda x, kernel: lax.optimization_barrier((x, kernel))[0],
+    "largest of the batch": lambda x, kernel: x - x.max(0),
+}
+
+
+@pytest.mark.parametrize("function", WHOLE.values(), ids=WHOLE)
+@pytest.mark.parametrize("size", [2, 4])
+def test_these_networks_need_the_whole_batch(function, size):
+    assert not splits(around(function), size)
+
+
+class Drawn(Around):
+    def __init__(self, function, rngs: nnx.Rngs):
+        super().__init__(function, rngs)
+        self.dropout = nnx.Dropout(0.5, broadcast_dims=(0, 1, 2), rngs=rngs)
+
+    def __call__(self, x):
+        return super().__call__(self.dropout(x))
+
+
+def test_noise_that_is_the_same_for_all_images_needs_the_whole_batch():
+    """Each device would draw its own."""
+    model = build_model(lambda rngs: Drawn(lambda x, kernel: x, rngs), {}, EXAMPLE, 4)
+    assert not splits(with_convolution(model, "auto"))
+
+
+def test_constant_state_and_whole_numbers_are_no_obstacle():
+    class Counting(Around):
+        def __init__(self, function, rngs: nnx.Rngs):
+            super().__init__(function, rngs)
+            self.flag, self.count = nnx.BatchStat(jnp.float32(0)), nnx.BatchStat(jnp.int32(0))
+
+        def __call__(self, x):
+            factor = jnp.ones(3)[self.count[...]]
+            self.flag[...], self.count[...] = jnp.float32(1), self.count[...] + 1
+            return super().__call__(x) * factor
+
+    model = build_model(lambda rngs: Counting(lambda x, kernel: x, rngs), {}, EXAMPLE, 4)
+    assert splits(model)
+    own, state = model.initial(0, tuple(model.weights))
+    _, after = jax.jit(partial(in_microbatches(model.apply, 4), train=True, key=None))(own, state, X)
+    assert after["flag"] == 1
+    assert after["count"] == state["count"] + 1
+
+
+def test_gradients_of_bfloat16_are_added_up_in_float32():
+    """bfloat16 itself cannot count beyond 256."""
+    pieces = jnp.ones((400, 1), jnp.bfloat16)
+
+    def total(weight):
+        _, [summed] = over_microbatches(
+            lambda read, whole: [read[0] * whole[0]], lambda found, read, whole: [found[0].sum()], [pieces], [weight]
+        )
+        return summed.astype(jnp.float32)
+
+    value, gradient = jax.value_and_grad(total)(jnp.bfloat16(1))
+    assert value == gradient == 400
+    assert gradient.dtype == jnp.bfloat16
 
 
 APART = {
@@ -180,5 +284,5 @@ def test_sums_over_the_batch_have_none(f):
 
 @pytest.mark.parametrize("f", MIXED.values(), ids=MIXED)
 def test_what_mixes_images_is_refused(f):
-    with pytest.raises(MixedError):
+    with pytest.raises(MixesExamplesError):
         axes(f)

@@ -19,15 +19,17 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
 
-from supermask.nn.batch_axis import MixedError
+from supermask.nn.batch_axis import MixesExamplesError, require_alike
 from supermask.nn.flat import Values, flat_jaxpr, step
+from supermask.nn.stage_loop import over_microbatches
 from supermask.nn.stages import Plan, Stage
 from supermask.types import Array, Model, Tree
 
-_HEAVY = 16  # weights for each value of an example: 9 are better in pieces, 36 at once by measurement
+Apply = Callable[..., Any]
+_WEIGHT_BOUND = 16  # weights for each value of an example: 9 are better in pieces, 36 at once by measurement
 
 
-def in_pieces(apply: Callable[..., Any], count: int, axis: str | None = None, shards: int = 1) -> Callable[..., Any]:
+def in_microbatches(apply: Apply, count: int, axis: str | None = None, shards: int = 1) -> Apply:
     """Return `Model.apply` in training mode, run in `count` pieces of the batch that it is given.
 
     Args:
@@ -36,7 +38,7 @@ def in_pieces(apply: Callable[..., Any], count: int, axis: str | None = None, sh
         axis: the mesh axis that the batch is spread over, if it is; `shards` is its length.
 
     Raises:
-        MixedError: when the function is traced, see `Plan`.
+        MixesExamplesError: when the function is traced, see `Plan`.
     """
 
     def run(weights: Tree, state: Tree, inputs: Array, *, train: bool, key: Array | None) -> tuple[Array, Tree]:
@@ -49,16 +51,18 @@ def in_pieces(apply: Callable[..., Any], count: int, axis: str | None = None, sh
     return run
 
 
-def can_cut(model: Model, example: Any) -> bool:
-    """Whether the training pass of a model can be run in pieces.
+def can_split(model: Model, state: Tree, shard: Any, size: int, total: int) -> bool:
+    """Whether the training pass of a model can be run in pieces of `size`, of a batch of `total` on all devices.
 
     Args:
-        example: `jax.ShapeDtypeStruct` of a batch; its length does not matter.
+        state: arrays or `jax.ShapeDtypeStruct`.
+        shard: `jax.ShapeDtypeStruct` of what one device has of the batch.
     """
-    trees = ({name: jax.ShapeDtypeStruct(s, "float32") for name, s in t.items()} for t in (model.weights, model.state))
+    weights = {name: jax.ShapeDtypeStruct(shape, "float32") for name, shape in model.weights.items()}
     try:
-        _planned(partial(model.apply, train=True), (*trees, example, jax.random.key(0)), 2, 2, 4)
-    except MixedError:
+        arguments = (weights, state, shard, jax.random.key(0))
+        _planned(partial(model.apply, train=True), arguments, size, shard.shape[0], total)
+    except MixesExamplesError:
         return False
     return True
 
@@ -73,14 +77,17 @@ def _planned(
 
     weights, state, inputs, key = arguments
     batched = jax.tree.leaves((*_all(False, weights, state), True, *_all(False, key)))
+    random = jax.tree.leaves((*_all(False, weights, state), False, *_all(True, key)))
     whole, structure = _traced(function, weights, state, inputs, key, size=total)
+
+    plan = Plan(whole, batched, random, total)
 
     def program(size: int) -> _Program:
         closed = _traced(function, weights, state, inputs, key, size=size)[0]
-        return _Program(Plan(closed, batched, size), closed, whole)
+        return _Program(Plan(closed, batched, random, size), plan, closed, whole)
 
     base = program(size)
-    at_once = program(shard) if shard != size and any(map(base.is_heavy, base.plan.stages)) else base
+    at_once = program(shard) if shard != size and any(map(base.is_weight_bound, base.plan.stages)) else base
     return _Run(base, at_once), structure
 
 
@@ -100,25 +107,26 @@ class _Program:
     the same program for the whole batch.
 
     Args:
-        piece, whole: the function for a piece, and for the whole batch over all devices.
+        plan, of_whole: for a piece, and for the whole batch over all devices.
+        piece, whole: the function for both.
     """
 
-    def __init__(self, plan: Plan, piece: ClosedJaxpr, whole: ClosedJaxpr) -> None:
+    def __init__(self, plan: Plan, of_whole: Plan, piece: ClosedJaxpr, whole: ClosedJaxpr) -> None:
         self.plan = plan
-        pairs = list(zip(piece.jaxpr.eqns, whole.jaxpr.eqns, strict=False))
-        same = len(piece.jaxpr.eqns) == len(whole.jaxpr.eqns) and len(piece.consts) == len(whole.consts)
-        if not same or any(a.primitive is not b.primitive or len(a.invars) != len(b.invars) for a, b in pairs):
-            raise MixedError
-        for a, b in pairs:
-            made = [v for v in a.outvars if plan.axis(v) is None]
-            if made and [v.aval.shape for v in a.outvars] != [v.aval.shape for v in b.outvars]:
-                raise MixedError  # an array for each example that comes from none, such as random numbers
+        require_alike(piece, whole, [v for v in plan.jaxpr.invars if plan.axis(v) is not None])
+        pairs = list(zip(piece.jaxpr.eqns, whole.jaxpr.eqns, strict=True))
+        made = [(v, w) for a, b in pairs for v, w in zip(a.outvars, b.outvars, strict=True)]
+        if any(plan.shape(v, of_whole.examples) != _shape(w) or plan.axis(v) != of_whole.axis(w) for v, w in made):
+            raise MixesExamplesError  # such as images that are normalised in groups
         for stage in plan.stages:
             if not all(_is_float(v) for v in (*stage.outputs, *stage.reads, *stage.sums)):
-                raise MixedError  # what has no gradient would need one
+                raise MixesExamplesError  # what has no gradient would need one
         if any(plan.axis(atom) not in (None, 0) for atom in plan.jaxpr.outvars):
-            raise MixedError
+            raise MixesExamplesError
         self._atoms = {id(a): b.invars for a, b in pairs}
+        self.results = list(zip(piece.jaxpr.outvars, whole.jaxpr.outvars, strict=True))
+        if any(isinstance(a, Literal) != isinstance(b, Literal) for a, b in self.results):
+            raise MixesExamplesError
         self.consts = dict(zip(piece.jaxpr.constvars, whole.consts, strict=True))
 
     def run(self, eqns: list[JaxprEqn], values: dict[Any, Any]) -> None:
@@ -126,7 +134,7 @@ class _Program:
             pairs = zip(eqn.invars, self._atoms[id(eqn)], strict=True)
             step(eqn, values, [b.val if isinstance(a, Literal) else values[a] for a, b in pairs])
 
-    def is_heavy(self, stage: Stage) -> bool:
+    def is_weight_bound(self, stage: Stage) -> bool:
         """Whether a stage reads far more weights than an example has values, so that reading them for each piece would
         take longer than what the cache saves; only if all it reads and puts out can be cut anew.
         """
@@ -134,7 +142,7 @@ class _Program:
         if any(self.plan.axis(v) != 0 for v in arrays):
             return False
         largest = max(map(_size, arrays), default=0) / self.plan.examples
-        return sum(map(_size, stage.whole)) > _HEAVY * largest
+        return sum(map(_size, stage.whole)) > _WEIGHT_BOUND * largest
 
     def stage(self, stage: Stage, read: Values, whole: Values) -> tuple[Values, Values]:
         """Return the outputs of a stage, and its sums, from what it reads, in the stage's order."""
@@ -153,7 +161,9 @@ class _Program:
             self.run(stage.summing, known)
             return [known[v] for v in stage.sums]
 
-        return _over_pieces(outputs, sums, read, [value for value, moving in zip(whole, moves, strict=True) if moving])
+        return over_microbatches(
+            outputs, sums, read, [value for value, moving in zip(whole, moves, strict=True) if moving]
+        )
 
 
 class _Run:
@@ -169,7 +179,7 @@ class _Run:
         for number, stage in enumerate(plan.stages):
             self._plain(values, number)
             read, whole = ([values[v] for v in part] for part in (stage.reads, stage.whole))
-            if self.base.is_heavy(stage):
+            if self.base.is_weight_bound(stage):
                 read = [array.reshape(1, -1, *array.shape[2:]) for array in read]
                 outputs, sums = self.at_once.stage(self.at_once.plan.stages[number], read, whole)
                 outputs = [a.reshape(-1, *_shape(v)) for v, a in zip(stage.outputs, outputs, strict=True)]
@@ -179,11 +189,11 @@ class _Run:
                 sums = lax.psum(sums, axis)
             values.update(zip((*stage.outputs, *stage.sums), (*outputs, *sums), strict=True))
         self._plain(values, len(plan.stages))
-        return [self._output(atom, values) for atom in plan.jaxpr.outvars]
+        return [self._output(atom, whole, values) for atom, whole in self.base.results]
 
-    def _output(self, atom: Any, values: dict[Any, Any]) -> Array:
+    def _output(self, atom: Any, whole: Any, values: dict[Any, Any]) -> Array:
         if self.base.plan.axis(atom) is None:
-            return atom.val if isinstance(atom, Literal) else values[atom]
+            return whole.val if isinstance(atom, Literal) else values[atom]
         return values[atom].reshape(-1, *values[atom].shape[2:])
 
     def _plain(self, values: dict[Any, Any], number: int) -> None:
@@ -201,45 +211,3 @@ def _shape(var: Any) -> tuple[int, ...]:
 
 def _size(var: Any) -> int:
     return math.prod(_shape(var))
-
-
-def _over_pieces(outputs: Any, sums: Any, read: Values, whole: Values) -> tuple[Values, Values]:
-    """Return outputs(read, whole) of all pieces, and sums(outputs, read, whole) added up over them.
-
-    The gradient needs `outputs` again but not what led to them, so no convolution is computed twice.
-    """
-
-    @jax.custom_vjp
-    def run(read: Values, whole: Values) -> tuple[Values, Values]:
-        return forward(read, whole)[0]
-
-    def forward(read: Values, whole: Values) -> tuple[tuple[Values, Values], Any]:
-        def one(total: Values, piece: Values) -> tuple[Values, Values]:
-            found = outputs(piece, whole)
-            return _add(total, sums(found, piece, whole)), found
-
-        first = [array[0] for array in read]
-        shapes = jax.eval_shape(lambda piece: sums(outputs(piece, whole), piece, whole), first)
-        total, found = lax.scan(one, [jnp.zeros(s.shape, s.dtype) for s in shapes], read)
-        return (found, total), (read, whole, found)
-
-    def backward(kept: Any, slopes: tuple[Values, Values]) -> tuple[Values, Values]:
-        read, whole, found = kept
-
-        def one(total: Values, piece: Any) -> tuple[Values, Values]:
-            read, found, slope = piece
-            _, of_sums = jax.vjp(sums, found, read, whole)
-            more, to_read, to_whole = of_sums(slopes[1])
-            _, of_outputs = jax.vjp(outputs, read, whole)
-            from_read, from_whole = of_outputs(_add(slope, more))
-            return _add(total, _add(to_whole, from_whole)), _add(to_read, from_read)
-
-        total, to_read = lax.scan(one, jax.tree.map(jnp.zeros_like, whole), (read, found, slopes[0]))
-        return to_read, total
-
-    run.defvjp(forward, backward)
-    return run(read, whole)
-
-
-def _add(a: Any, b: Any) -> Any:
-    return jax.tree.map(jnp.add, a, b)
