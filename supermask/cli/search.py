@@ -28,7 +28,7 @@ Examples:
   supermask search --json | jq .val_accuracy
   supermask search --config runs/NAME/config.json --seed 7
   supermask search --recipe ramanujan2020-conv4 --epochs 3
-  supermask search --arch lenet300 --weights lenet300.safetensors --method piggyback
+  supermask search --arch lenet300 --weights FILE --method piggyback
   supermask search --within runs/NAME/ticket-s0.safetensors --density 0.1"""
 
 
