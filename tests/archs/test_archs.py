@@ -20,7 +20,7 @@ from supermask.weights.inits import draw
 CIFAR, MNIST = (32, 32, 3), (28, 28, 1)
 
 
-DEEP = ("convnext-tiny", "mobilenet-v2", "resnet18")  # compiled for longer than 5 s
+DEEP = ("convnext-tiny", "mobilenet-v2", "resnet18", "vit-tiny")  # compiled for longer than 5 s
 
 
 def members():

@@ -100,6 +100,7 @@ def test_what_a_vit_keeps_of_its_own():
     assert own["pos_embed"].std() == pytest.approx(1, abs=0.1)
 
 
+@pytest.mark.slow  # tests/archs/test_networks.py has dropout in a network of a user's
 def test_dropout_is_off_in_evaluation():
     model = shallow((8, 8, 3), width=0.02, dropout=0.3, attention_dropout=0.3)
     weights = {name: np.ones(shape, np.float32) / 9 for name, shape in model.weights.items()}

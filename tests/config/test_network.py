@@ -165,7 +165,10 @@ def test_norms_without_parameters_are_not_trained_nor_masked(arch, options, fiel
             resolve(SearchConfig(arch=arch, arch_options=options, **{field: f"head, {word}"}))
 
 
-@pytest.mark.parametrize("arch", ["resnet20", "vgg11", "mobilenet-v2", "vit-tiny", "convnext-tiny"])
+SLOWER = [pytest.param(name, marks=pytest.mark.slow) for name in ("vgg11", "mobilenet-v2", "vit-tiny", "convnext-tiny")]
+
+
+@pytest.mark.parametrize("arch", ["resnet20", *SLOWER])
 def test_affine_norms_are_trained(arch):
     config = SearchConfig(arch=arch, width=0.1, image_size=32, arch_options={"norm": "affine"}, train="norm")
     parameters = problem_of(config).parameters

@@ -25,8 +25,9 @@ CONTEXT = InitContext(
 INSIDE = {name: np.random.default_rng(1).random(shape) < 0.6 for name, shape in SHAPES.items()}
 METHODS = {name: registry.load("methods", name) for name in registry.names("methods")}
 EXACT = [name for name, kind in METHODS.items() if kind.keeps_density]
+LONG = ("bernoulli", "biprop", "fedpm", "gem-miner", "grasp", "iterand", "multicoated", "slot-machines")  # to compile
 VARIANTS = [
-    *((name, {}) for name in METHODS),
+    *(pytest.param(name, {}, marks=pytest.mark.slow if name in LONG else []) for name in METHODS),
     ("edge-popup", {"rank": "value"}),
     *(
         pytest.param(name, options, marks=pytest.mark.slow)
