@@ -19,7 +19,7 @@ from supermask.nn.depthwise import Geometry, depthwise, weighted_windows
 from supermask.nn.windows import Pads, num_slices, output_size, padded, patches, upsampled, windows
 
 Padding = str | Sequence[tuple[int, int]]
-_FEW_CHANNELS = 8  # measured: 16 are twice as fast by Winograd as by im2col, the 3 of an image are not
+_FEW_CHANNELS = 8  # 16 are twice as fast by Winograd as by im2col; between them and the 3 of an image is a guess
 _FEW_GROUPS = 8  # more would make a long program of small products
 _MOST_SLICES = 1024  # with more, a program takes minutes to compile
 

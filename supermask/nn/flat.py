@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -34,7 +34,13 @@ def step(eqn: JaxprEqn, values: dict[Any, Any], args: Values) -> None:
     with eqn.ctx.manager:
         if eqn.primitive.name in _JITTED:
             inner = eqn.params["jaxpr" if "jaxpr" in eqn.params else "call_jaxpr"]
-            found = evaluate(inner.jaxpr, inner.consts, args)
+            found: Sequence[Array] = evaluate(inner.jaxpr, inner.consts, args)
         else:
-            found = eqn.primitive.bind(*args, **eqn.primitive.get_bind_params(eqn.params))
-    values.update(zip(eqn.outvars, found if isinstance(found, (list, tuple)) else [found], strict=True))
+            found = bind(eqn, args, eqn.params)
+    values.update(zip(eqn.outvars, found, strict=True))
+
+
+def bind(eqn: JaxprEqn, args: Sequence[Array], params: Mapping[str, Any]) -> Sequence[Array]:
+    """Return the outputs of an equation's primitive, with these parameters."""
+    outputs = eqn.primitive.bind(*args, **eqn.primitive.get_bind_params(params))
+    return outputs if eqn.primitive.multiple_results else [outputs]

@@ -150,14 +150,16 @@ class _Program:
         still = {v: value for v, value, moving in zip(stage.whole, whole, moves, strict=True) if not moving}
         moving = [v for v, moving in zip(stage.whole, moves, strict=True) if moving]
 
+        def given(read: Values, whole: Values) -> dict[Any, Any]:
+            return {**still, **dict(zip(stage.reads, read, strict=True)), **dict(zip(moving, whole, strict=True))}
+
         def outputs(read: Values, whole: Values) -> Values:
-            known = {**still, **dict(zip(stage.reads, read, strict=True)), **dict(zip(moving, whole, strict=True))}
+            known = given(read, whole)
             self.run(stage.forward, known)
             return [known[v] for v in stage.outputs]
 
         def sums(found: Values, read: Values, whole: Values) -> Values:
-            known = {**still, **dict(zip(stage.reads, read, strict=True)), **dict(zip(moving, whole, strict=True))}
-            known.update(zip(stage.outputs, found, strict=True))
+            known = given(read, whole) | dict(zip(stage.outputs, found, strict=True))
             self.run(stage.summing, known)
             return [known[v] for v in stage.sums]
 

@@ -18,6 +18,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxprs_in_par
 from jax.extend.core.primitives import conv_general_dilated_p, remat_p
 
 from supermask.nn.conv import convolution
+from supermask.nn.flat import bind
 from supermask.types import Array, Model, Tree
 
 Arrays = Sequence[Array]
@@ -91,8 +92,7 @@ class _Replacement:
                 options = {key: params[key] for key in ("prevent_cse", "policy")}
                 return jax.checkpoint(lambda *args: self.run(params["jaxpr"], (), args), **options)(*args)
             params = self._rewrite_params(params)
-        outputs = eqn.primitive.bind(*args, **eqn.primitive.get_bind_params(params))
-        return outputs if eqn.primitive.multiple_results else [outputs]
+        return bind(eqn, args, params)
 
     def _rewrite_params(self, params: dict[str, Any]) -> dict[str, Any]:
         """The parameters of a loop, a condition or a call, with the Jaxprs in them rewritten, and the rules."""
