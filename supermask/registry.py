@@ -1,4 +1,4 @@
-"""Finds plug-ins by file name: to add one, add a file to methods/, archs/, datasets/, tasks/, exporters/ or recipes/.
+"""Finds plug-ins by file name: to add one, add a file to one of the folders in KINDS.
 
 `edge-popup` is methods/edge_popup.py. A family is one file: `conv4` is in the `MEMBERS` of archs/conv.py.
 `zhou2019-fc-sc` is the table `[fc-sc]` in recipes/zhou2019.toml. `pkg.module:attr` is a user's own plug-in.
@@ -18,7 +18,8 @@ from typing import Any
 from supermask.errors import BadFileError, SupermaskError, UsageError, one_line, require
 from supermask.types import Recipe
 
-KINDS = ("methods", "archs", "datasets", "tasks", "exporters", "recipes")
+KINDS = ("methods", "archs", "datasets", "tasks", "exporters", "criteria", "recipes")
+_ONE = dict(zip(KINDS, ("method", "arch", "dataset", "task", "exporter", "criterion", "recipe"), strict=True))
 ROOT = Path(__file__).parent
 import_own: Any = importlib.import_module  # a user's own module; the command has it look in the current folder, too
 
@@ -73,7 +74,7 @@ def check_name(kind: str, name: str) -> None:
     """Raise the UsageError of `load` if the name is unknown, without importing anything."""
     if is_own(kind, name):
         return
-    require(kind.removesuffix("s"), base_name(name), names(kind), f" (`supermask list {kind}` describes them)")
+    require(_ONE[kind], base_name(name), names(kind), f" (`supermask list {kind}` describes them)")
 
 
 def is_own(kind: str, name: str) -> bool:
@@ -146,7 +147,7 @@ def _load_own(kind: str, name: str) -> Any:
         module = import_own(module_name)
     except Exception as error:
         raised = UsageError if isinstance(error, ModuleNotFoundError) else SupermaskError
-        raise raised(f"cannot import {module_name!r} for {kind[:-1]} {name!r}: {one_line(error)}") from error
+        raise raised(f"cannot import {module_name!r} for {_ONE[kind]} {name!r}: {one_line(error)}") from error
     if not hasattr(module, attribute):
         raise UsageError(f"{module_name!r} has no attribute {attribute!r}")
     return getattr(module, attribute)

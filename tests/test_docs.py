@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from supermask import SearchConfig, registry, search
@@ -17,7 +18,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 EXAMPLES = re.findall(r"```(?:python|toml)\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
 
-FILES = ("top_fraction", "mlp", "stripes", "label_smoothing", "csv", "nobody2026")
+FILES = ("top_fraction", "mlp", "stripes", "label_smoothing", "csv", "sign_flips", "nobody2026")
 
 SHORT = {
     "SUPERMASK_EPOCHS": "1",
@@ -51,6 +52,7 @@ ADDED = {
     "datasets": ("stripes",),
     "tasks": ("label-smoothing",),
     "exporters": ("csv",),
+    "criteria": ("sign-flips",),
     "recipes": ("nobody2026-mlp2",),
 }
 
@@ -60,6 +62,8 @@ def test_one_file_each_is_all_that_contributing_asks_for(extended):
     [ticket] = search(config)
     assert ticket.config.options == {"margin": 0.01}
     assert ticket.metrics["val_accuracy"] == 1.0
+    scores = registry.load("criteria", "sign-flips")().score(np.ones(2), np.array([0.5, -0.5]), np.ones(2, bool), None)
+    assert scores.tolist() == [-0.5, 0.5]
     lines = registry.load("exporters", "csv").encode(ticket).decode().splitlines()
     assert lines[0] == "name,kept,total"
     assert len(lines) == 1 + 3

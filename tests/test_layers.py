@@ -16,13 +16,13 @@ FLOORS = [
     {"ticket"},
     {"runs", "datasets", "recipes", "exporters"},
     {"masks", "nn", "data", "tasks"},
-    {"methods", "archs"},
+    {"methods", "archs", "criteria"},
     {"core"},
     {"engine"},
     {"experiments"},
     {"trackers", "cli", "__main__"},
 ]
-PLUGINS = {"methods", "archs", "datasets", "exporters", "recipes", "tasks", "trackers"}
+PLUGINS = {"methods", "archs", "criteria", "datasets", "exporters", "recipes", "tasks", "trackers"}
 LOWEST = {"jax": 4, "flax": 5, "optax": 4, "torch": 10, "matplotlib": 10}
 MODULES = sorted(ROOT.rglob("*.py"))
 

@@ -23,7 +23,7 @@ WORDS = {"EPOCHS": "epochs", "AUGMENT": "augment", "SUFFIX": "file name ends in"
 @opt.option("-v", "--verbose", is_flag=True, help="Also print options, defaults, papers and published values.")
 @opt.json_option
 def command(kinds: tuple[str, ...], verbose: bool, as_json: bool) -> None:
-    """List the names of one KIND: methods, archs, datasets, tasks, exporters, recipes or inits; or of all kinds."""
+    """List the names of one KIND: methods, archs, datasets, tasks, exporters, criteria, recipes or inits; or all."""
     for kind in kinds or KINDS:
         entries = _entries(kind)
         if as_json:
@@ -77,8 +77,11 @@ def _print(kind: str, entries: Sequence[registry.Entry | PublishedRecipe], verbo
 
 
 def _options(kind: str, entry: registry.Entry) -> dict[str, Any]:
-    """Return the options of a plug-in; fields of an arch that the config sets, such as --width, are not options."""
-    return arch_options(entry.name) if kind == "archs" else entry.fields
+    """Return the options of a plug-in.
+
+    Fields of an arch that the config sets, such as --width, are none. Criteria of a family have a name each instead.
+    """
+    return arch_options(entry.name) if kind == "archs" else {} if kind == "criteria" else entry.fields
 
 
 def _print_options(kind: str, entry: registry.Entry) -> None:

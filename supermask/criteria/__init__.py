@@ -1,0 +1,1 @@
+"""Mask criteria: scores of weights from their initial and final values, one family per file."""
