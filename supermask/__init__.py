@@ -27,9 +27,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from supermask.config import SearchConfig, TrainConfig
+    from supermask.config.lottery import LotteryConfig
     from supermask.engine.callbacks import Callback, Metrics
     from supermask.errors import SupermaskError
     from supermask.experiments.evaluate import Evaluation, evaluate
+    from supermask.experiments.lottery import lottery
     from supermask.experiments.options import CheckpointPolicy, RunOptions
     from supermask.experiments.search import search
     from supermask.experiments.train import train
@@ -43,6 +45,7 @@ __all__ = [
     "CheckpointPolicy",
     "Dataset",
     "Evaluation",
+    "LotteryConfig",
     "Method",
     "Metrics",
     "Model",
@@ -58,15 +61,18 @@ __all__ = [
     "__version__",
     "evaluate",
     "load_result",
+    "lottery",
     "search",
     "train",
 ]
 
 _HOMES = {
     "config": ("SearchConfig", "TrainConfig"),
+    "config.lottery": ("LotteryConfig",),
     "engine.callbacks": ("Callback", "Metrics"),
     "errors": ("SupermaskError",),
     "experiments.evaluate": ("Evaluation", "evaluate"),
+    "experiments.lottery": ("lottery",),
     "experiments.options": ("CheckpointPolicy", "RunOptions"),
     "experiments.search": ("search",),
     "experiments.train": ("train",),

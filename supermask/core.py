@@ -107,7 +107,7 @@ def mask_search(method: Method, trained: Collection[str] = ()) -> Parametrizatio
         weights=effective,
         result=result,
         result_weights=result_weights,
-        density=lambda found, weights: _density(apart(found)[0]),
+        density=lambda found, weights: kept_fraction(apart(found)[0]),
         after_update=after_update,
         resets_optimizer=method.resets_optimizer,
     )
@@ -121,7 +121,7 @@ weight_training = Parametrization(
     weights=lambda weights, state, mask, key, clock: (_masked_weights(weights, mask), jnp.float32(0)),
     result=lambda weights, state, mask: weights,
     result_weights=lambda weights, mask, key: _masked_weights(weights, mask),
-    density=lambda weights, mask: _density(mask) if mask else jnp.float32(1),
+    density=lambda weights, mask: kept_fraction(mask) if mask else jnp.float32(1),
 )
 """The parametrization that trains weights and freezes a mask; an empty mask, {}, means dense training."""
 
@@ -134,7 +134,7 @@ def realise(mask: Tree, key: Array) -> Tree:
     }
 
 
-def _density(mask: Tree) -> Array:
+def kept_fraction(mask: Tree) -> Array:
     kept = jnp.float32(0)
     for array in mask.values():
         expected = array.astype(jnp.float32) / 255 if array.dtype == jnp.uint8 else (array != 0).astype(jnp.float32)

@@ -70,6 +70,9 @@ def resolve(config: AnyConfig) -> AnyConfig:
             changes["options"] = {key: getattr(settled, key) for key in changes["options"]}
     else:
         recipe = TRAINING
+    if hasattr(config, "criterion"):
+        changes["criterion"] = config.criterion.replace("_", "-")
+        registry.check_name("criteria", changes["criterion"])
     changes |= located(config)
     changes["arch_options"] = _arch_options(config)
     changes["activation"] = activation_of(config, recipe.activation)

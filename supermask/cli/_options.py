@@ -14,7 +14,7 @@ import click
 from click.core import ParameterSource
 
 from supermask.cli._help import GroupedOption
-from supermask.config import Config, SearchConfig, TrainConfig
+from supermask.config import Config, SearchConfig
 from supermask.errors import BadFileError, UsageError, require
 from supermask.masks.allocation import ALLOCATIONS
 from supermask.resolve import TRAINING, AnyConfig
@@ -130,7 +130,7 @@ def given(**values: Any) -> dict[str, Any]:
 def config_options(command: F, kind: type[Config] = SearchConfig, names: Collection[str] | None = None) -> F:
     """Add an option for each field of a config with a help text, or only for those in `names`."""
     hints = typing.get_type_hints(kind)
-    recipe = asdict(TRAINING) if kind is TrainConfig else None
+    recipe = None if kind is SearchConfig else asdict(TRAINING)
     for item in reversed(fields(kind)):
         if "help" not in item.metadata or (names is not None and item.name not in names):
             continue

@@ -10,14 +10,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from supermask.config.checks import check_fields, check_weights
 from supermask.config.files import OPTIONAL, without_places
 from supermask.errors import UsageError
 
 OPTIMIZERS = ("sgd", "nesterov", "adam")
-SCHEDULES = ("cosine", "constant", "staircase")
+SCHEDULES = ("cosine", "constant", "staircase", "multistep")
 ACTIVATIONS = ("relu", "elu")
 NORMALISATIONS = ("dataset", "unit", "image")
 AUGMENTATIONS = ("none", "crop-flip")
@@ -36,7 +36,7 @@ OF_WITHIN = (*OF_TICKET, "maskable", "unmasked", "train", "gates")
 CONTROLS = ("shuffled", "redrawn", "inverted", "random")
 
 
-def _option(default: Any, help: str, *, group: str, **more: Any) -> Any:
+def option(default: Any, help: str, *, group: str, **more: Any) -> Any:
     return field(default=default, metadata={"help": help, "group": group, **more})
 
 
@@ -48,52 +48,56 @@ class Config:
         UsageError: a number is out of range, or a word is not among the choices.
     """
 
-    arch: str = _option("conv4", "Network: a name from `supermask list archs`, or pkg.module:Class.", group="network")
+    arch: str = option("conv4", "Network: a name from `supermask list archs`, or pkg.module:Class.", group="network")
     arch_options: Mapping[str, Any] = field(default_factory=dict)
-    dataset: str = _option(
+    dataset: str = option(
         "digits",
         "Dataset: a name from `supermask list datasets`, npz:PATH, folder:PATH or pkg.module:load.",
         group="data",
     )
-    init: str | None = _option(None, "Distribution of the random weights.", group="network")
-    activation: str | None = _option(
+    init: str | None = option(None, "Distribution of the random weights.", group="network")
+    activation: str | None = option(
         None, "Activation function of the built-in networks.", choices=ACTIVATIONS, group="network"
     )
-    width: float = _option(1.0, "Multiply every hidden width by this.", group="network")
-    image_size: int | None = _option(None, "Resize images to this height and width, in pixels.", group="data")
-    normalise: str | None = _option(
+    width: float = option(1.0, "Multiply every hidden width by this.", group="network")
+    image_size: int | None = option(None, "Resize images to this height and width, in pixels.", group="data")
+    normalise: str | None = option(
         None, "Normalise pixels by the dataset, only to [0, 1], or by each image.", choices=NORMALISATIONS, group="data"
     )
-    augment: str | None = _option(
+    augment: str | None = option(
         None, "Augmentation of training images.  [default: the dataset's]", choices=AUGMENTATIONS, group="data"
     )
-    validation: float = _option(0.1, "Fraction of the training images held out for validation.", group="data")
-    epochs: int | None = _option(None, "Passes over the training images.  [default: the dataset's]", group="training")
-    batch_size: int | None = _option(None, "Images per step.", group="training")
-    optimizer: str | None = _option(None, "Optimiser.", choices=OPTIMIZERS, group="training")
-    learning_rate: float | None = _option(None, "Peak learning rate.", alias="--lr", group="training")
-    momentum: float | None = _option(None, "Momentum (first-moment decay for adam).", group="training")
-    weight_decay: float | None = _option(None, "L2 decay of scores, or of trained weights.", group="training")
-    schedule: str | None = _option(
-        None, "Learning-rate schedule; staircase: x 0.9 after each tenth.", choices=SCHEDULES, group="training"
+    validation: float = option(0.1, "Fraction of the training images held out for validation.", group="data")
+    epochs: int | None = option(None, "Passes over the training images.  [default: the dataset's]", group="training")
+    batch_size: int | None = option(None, "Images per step.", group="training")
+    optimizer: str | None = option(None, "Optimiser.", choices=OPTIMIZERS, group="training")
+    learning_rate: float | None = option(None, "Peak learning rate.", alias="--lr", group="training")
+    momentum: float | None = option(None, "Momentum (first-moment decay for adam).", group="training")
+    weight_decay: float | None = option(None, "L2 decay of scores, or of trained weights.", group="training")
+    schedule: str | None = option(
+        None,
+        "Learning-rate schedule; staircase: x 0.9 after each tenth, multistep: x 0.1 after 1/2 and 3/4.",
+        choices=SCHEDULES,
+        group="training",
     )
-    select: str = _option(
+    select: str = option(
         "last", "Which epoch's result to keep; best is by validation accuracy.", choices=SELECTIONS, group="training"
     )
-    precision: str = _option(
+    precision: str = option(
         "f32", "Precision of the network's arithmetic; tf32 needs an NVIDIA GPU.", choices=PRECISIONS, group="machine"
     )
-    conv: str = _option(
+    conv: str = option(
         "auto", "Convolution: what suits the device, or XLA's own.", choices=CONVOLUTIONS, group="machine"
     )
-    devices: int | None = _option(
+    devices: int | None = option(
         None, "Devices to spread batches or seeds over.  [default: all GPUs, or CPU cores]", group="machine"
     )
-    micro_batch: int | None = _option(
+    micro_batch: int | None = option(
         None, "Images per device that are computed at once.  [default: what suits the cache]", group="machine"
     )
-    seed: int = _option(0, "Seed of weights, scores, data order and sampling.", group="run")
-    seeds: int = _option(1, "Number of runs, with seeds SEED, SEED+1, ...", group="run")
+    seed: int = option(0, "Seed of weights, scores, data order and sampling.", group="run")
+    seeds: int = option(1, "Number of runs, with seeds SEED, SEED+1, ...", group="run")
+    experiment: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -132,8 +136,13 @@ class Config:
         return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:8]
 
     @property
+    def num_results(self) -> int:
+        """Number of results that a finished run has."""
+        return self.seeds
+
+    @property
     def label(self) -> str:
-        """The method, or `train`; used in names and messages."""
+        """The method, or the experiment; used in names and messages."""
         return ""
 
 
@@ -150,28 +159,29 @@ class SearchConfig(Config):
         UsageError: a number is out of range, or a word is not among the choices.
     """
 
-    method: str = _option(
+    method: str = option(
         "edge-popup", "Search method: a name from `supermask list methods`, or pkg.module:Class.", group="method"
     )
     options: Mapping[str, Any] = field(default_factory=dict)
-    density: float = _option(0.5, "Fraction of maskable weights kept.", group="method")
-    maskable: str | None = _option(
+    density: float = option(0.5, "Fraction of maskable weights kept.", group="method")
+    maskable: str | None = option(
         None, "Mask these parameters too: names, parts or roles, as in 'embed,blocks/*/scale'.", group="network"
     )
-    unmasked: str | None = _option(None, "Do not mask these parameters, as in 'head'.", group="network")
-    train: str | None = _option(
+    unmasked: str | None = option(None, "Do not mask these parameters, as in 'head'.", group="network")
+    train: str | None = option(
         None, "Train the values of these parameters beside the mask, as in 'bias,norm,head'.", group="network"
     )
-    gates: str = _option(
+    gates: str = option(
         "own", "Factors that begin near zero: keep them, or set them to one.", choices=GATES, group="network"
     )
-    scale_by_density: bool = _option(
+    scale_by_density: bool = option(
         False, "Divide the standard deviation of the weights by sqrt(density).", group="network"
     )
     weights: str | None = None
     weights_sha256: str | None = None
     within: str | None = None
     within_sha256: str | None = None
+    experiment: ClassVar[str] = "search"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -215,6 +225,7 @@ class TrainConfig(Config):
 
     ticket: str | None = None
     ticket_sha256: str | None = None
+    experiment: ClassVar[str] = "training"
 
     @classmethod
     def under(cls, ticket: str | Path, found: Config) -> Self:

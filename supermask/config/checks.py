@@ -77,3 +77,8 @@ def _check_type(config: Any, name: str, annotation: str) -> None:
         object.__setattr__(config, name, dict(value))
     elif type(value).__name__ != kind:
         raise UsageError(f"{name} is {value!r}; it must be {_KINDS.get(kind, 'an object of names and values')}")
+
+
+def words_of(text: str | None) -> list[str]:
+    """The comma-separated words of an option."""
+    return [word.strip() for word in (text or "").split(",") if word.strip()]

@@ -17,6 +17,7 @@ from supermask.engine.aot import Compiled
 from supermask.engine.batch_statistics import BatchStatistics
 from supermask.engine.epoch import training_program
 from supermask.engine.evaluator import Evaluator, seed_key
+from supermask.engine.optim import advanced
 from supermask.engine.problem import Problem
 from supermask.engine.sharding import Sharding
 from supermask.engine.state import FitState
@@ -62,20 +63,29 @@ class CompiledSteps:
             programs.append(self.training_split.program)
         return sum(program.seconds for program in programs)
 
-    def init(self, seeds: Sequence[int], starts: Sequence[Start]) -> FitState:
+    def init(
+        self, seeds: Sequence[int], starts: Sequence[Start], step: int = 0, noise: Sequence[int] | None = None
+    ) -> FitState:
         """Return the state before the first step; `starts` has one entry per entry of `FitState.padded_seeds`."""
-        stack, padded = self.sharding.stack_seeds, tuple(seeds) + tuple(seeds[-1:]) * (len(starts) - len(seeds))
-        keys = [jax.random.split(seed_key(seed), 3) for seed in padded]
+        stack, missing = self.sharding.stack_seeds, len(starts) - len(seeds)
+        padded, noise = (tuple(of) + tuple(of[-1:]) * missing for of in (seeds, seeds if noise is None else noise))
+        keys = [jax.random.split(seed_key(seed), 3) for seed in noise]
         trainable, method_state = (stack([start[part] for start in starts]) for part in (0, 1))
         model_state = stack([self.problem.initial(seed)[1] for seed in padded])
+        optimizer = self._optimizer(trainable, ())
+        if step:
+            optimizer = self.sharding.place_seeds(advanced(optimizer, step))
         state = FitState(
             seeds=tuple(seeds),
             padded_seeds=padded,
-            train=TrainState(trainable, self._optimizer(trainable, ()), model_state, method_state),
+            train=TrainState(trainable, optimizer, model_state, method_state),
             order_key=stack([key[1] for key in keys]),
             noise_key=stack([key[2] for key in keys]),
             sums=Sums(None, None, None),
             failed=None,
+            step=step,
+            epochs_done=step // self.problem.pipeline.steps_per_epoch,
+            begun=step,
         )
         self.begin_epoch(state)
         return state

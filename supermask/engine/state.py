@@ -35,7 +35,8 @@ class FitState:
         train: see `core.TrainState`.
         order_key, noise_key: keys of the data order, and of augmentation, dropout and the noise of masks.
         sums, failed: sums over the epoch so far; the first step with a loss that is not finite, or -1.
-        step, epochs_done: steps done; epochs done, with their results scored.
+        step, epochs_done: steps done; epochs done, with their results scored. Training need not begin at step 0.
+        begun: the step at which this training began.
         seconds: time spent in steps.
         best, last: candidates of each of `padded_seeds`; [] before the first epoch is done.
         interrupted: whether a callback stopped the training.
@@ -50,10 +51,16 @@ class FitState:
     failed: Array
     step: int = 0
     epochs_done: int = 0
+    begun: int = 0
     seconds: float = 0.0
     best: list[Candidate] = field(default_factory=list)
     last: list[Candidate] = field(default_factory=list)
     interrupted: bool = False
+
+    @property
+    def steps_done(self) -> int:
+        """Number of steps of this training."""
+        return self.step - self.begun
 
     @property
     def moving(self) -> Any:

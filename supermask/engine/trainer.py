@@ -32,9 +32,17 @@ class Trainer:
         """Put frozen trees, one per seed, on the devices; the last one is repeated on devices that are left over."""
         return self.sharding.stack_seeds(self._filled(trees))
 
-    def init(self, seeds: Sequence[int], starts: Sequence[Start]) -> FitState:
-        """Return the state before the first step; `starts` has each seed's initial (trainable, method_state)."""
-        return self.steps.init(seeds, self._filled(starts))
+    def init(
+        self, seeds: Sequence[int], starts: Sequence[Start], *, step: int = 0, noise: Sequence[int] | None = None
+    ) -> FitState:
+        """Return the state before the first step.
+
+        Args:
+            starts: each seed's initial (trainable, method_state).
+            step: the step to begin at, in the order of the examples and the learning rate; moments are fresh.
+            noise: seeds of the order of the examples, augmentation and dropout; by default `seeds` themselves.
+        """
+        return self.steps.init(seeds, self._filled(starts), step, noise)
 
     def restore(self, state: FitState, snapshot: Snapshot) -> None:
         """Set a state to a snapshot of the same training.
@@ -44,7 +52,15 @@ class Trainer:
         """
         snapshot.restore(state, self.steps.data_name, self.sharding.place_seeds)
 
-    def fit(self, state: FitState, frozen: Any, until: int, callbacks: Iterable[Callback] = ()) -> FitState:
+    def fit(
+        self,
+        state: FitState,
+        frozen: Any,
+        until: int,
+        callbacks: Iterable[Callback] = (),
+        *,
+        pause: int | None = None,
+    ) -> FitState:
         """Train until `until` epochs are done. A restored state resumes at its step, even in the middle of an epoch.
 
         With 0 epochs, the initial result is scored as it is on training and validation examples.
@@ -54,11 +70,12 @@ class Trainer:
             frozen: as `place` returns it.
             until: number of epochs, counted from the start of the training.
             callbacks: called between compiled calls.
+            pause: return before this step, if it comes first; another call goes on.
 
         Raises:
             DivergedError: a loss is not finite; nothing of that epoch is kept.
         """
-        return _Fit(self, state, frozen, Callbacks(callbacks)).run(until)
+        return _Fit(self, state, frozen, Callbacks(callbacks), pause).run(until)
 
     def evaluate(self, state: FitState, frozen: Any, split: Split) -> Sums:
         """Return sums of the current results over a split, each array of shape (draws, seeds)."""
@@ -88,8 +105,11 @@ class Trainer:
 class _Fit:
     """One call of `Trainer.fit`."""
 
-    def __init__(self, trainer: Trainer, state: FitState, frozen: Any, callbacks: Callback) -> None:
+    def __init__(
+        self, trainer: Trainer, state: FitState, frozen: Any, callbacks: Callback, pause: int | None = None
+    ) -> None:
         self.trainer, self.state, self.frozen, self.callbacks = trainer, state, frozen, callbacks
+        self.pause = pause
         self.steps, self.problem = trainer.steps, trainer.problem
 
     def run(self, until: int) -> FitState:
@@ -99,7 +119,7 @@ class _Fit:
             self._score_untrained()
         elif state.epochs_done < until:
             self.steps.prepare(state, self.frozen)
-        while state.epochs_done < until and not state.interrupted:
+        while state.epochs_done < until and state.step != self.pause and not state.interrupted:
             steps, seconds = state.step, state.seconds
             if self._train_epoch(state.epochs_done + 1) and self._score(state.epochs_done + 1, *_means(state.sums)):
                 images = (state.step - steps) * self.problem.pipeline.batch_size
@@ -107,21 +127,22 @@ class _Fit:
         return state
 
     def _train_epoch(self, epoch: int) -> bool:
-        """Train an epoch; return whether it was completed."""
+        """Train an epoch, or to the pause; return whether it was completed."""
         state, per_epoch = self.state, self.problem.pipeline.steps_per_epoch
+        last = epoch * per_epoch if self.pause is None else min(self.pause, epoch * per_epoch)
         if state.step == (epoch - 1) * per_epoch:  # else the state was restored in the middle of the epoch
             self.steps.begin_epoch(state)
         for chunk in self.steps.feed.chunks(state.order_key, epoch, state.step):
-            while state.step < chunk.stop:
+            while state.step < min(chunk.stop, last):
                 if self._stops():
                     return False
-                stop = min(chunk.stop, state.step + self._steps_per_call())
+                stop = min(chunk.stop, last, state.step + self._steps_per_call())
                 state.seconds += self.steps.advance(state, self.frozen, chunk, state.step, stop)
                 state.step = stop
                 self._check(np.asarray(state.sums.loss, float), epoch)
                 mean = float(_means(state.sums)[0][: len(state.seeds)].mean())
-                self.callbacks.on_steps(state.seeds, stop, self.problem.total_steps, mean)
-        return True
+                self.callbacks.on_steps(state.seeds, stop, max(self.problem.total_steps, stop), mean)
+        return state.step == epoch * per_epoch
 
     def _score(self, epoch: int, loss: np.ndarray, train_accuracy: np.ndarray) -> bool:
         """Score the current results and make them candidates; return False if a callback stops it."""
@@ -209,7 +230,7 @@ class _Fit:
     def _steps_per_call(self) -> int:
         if not self.state.seconds:
             return 1  # a first look at the speed
-        return max(1, int(SECONDS_PER_CALL * self.state.step / self.state.seconds))
+        return max(1, int(SECONDS_PER_CALL * self.state.steps_done / self.state.seconds))
 
 
 def _means(sums: Sums) -> tuple[np.ndarray, np.ndarray]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from supermask.engine.callbacks import Callback, Metrics
 from supermask.runs.folder import RunFolder
@@ -15,14 +15,19 @@ if TYPE_CHECKING:
 
 
 class Log(Callback):
-    """Writes metrics.jsonl."""
+    """Writes metrics.jsonl.
+
+    Attributes:
+        columns: beside the metrics themselves, such as the round of a lottery.
+    """
 
     def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
+        self.columns: dict[str, Any] = {}
 
     def on_epoch(self, metrics: Metrics) -> None:
         for row in metrics.rows():
-            self._folder.add_metrics(row)
+            self._folder.add_metrics({**self.columns, **row})
 
 
 class Stops(Callback):

@@ -27,7 +27,6 @@ from supermask.runtime.numerics import fixed_numerics
 from supermask.runtime.places import expand
 from supermask.ticket import Ticket
 from supermask.types import Shapes, Split, Tree
-from supermask.weights.layers import as_factors
 
 
 @dataclass(frozen=True)
@@ -196,7 +195,7 @@ class _Scorer:
             assert self.problem.method is not None
             rule, result, frozen = mask_search(self.problem.method), found.mask, self.weights
         else:
-            rule, result, frozen = weight_training, self.weights, as_factors(found.mask)
+            rule, result, frozen = weight_training, self.weights, found.factors
         result, state, frozen = (self.problem.sharding.stack_seeds([tree]) for tree in (result, found.state, frozen))
         return rule, (result, state, frozen, [found.config.seed])
 

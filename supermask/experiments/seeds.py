@@ -84,7 +84,7 @@ class SeedGroup:
         """Return images_per_second of one seed (those beside it run at the same rate), and seconds of the group."""
         state, size = self.state, self.trainer.problem.pipeline.batch_size
         return {
-            "images_per_second": state.step * size / state.seconds if state.seconds else 0.0,
+            "images_per_second": state.steps_done * size / state.seconds if state.seconds else 0.0,
             "compile_seconds": self.compile_seconds,
             "train_seconds": state.seconds,
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,21 +22,35 @@ class Session:
     """A run in progress; an experiment runs its phases through it.
 
     Attributes:
+        log: writes metrics; its `columns` are in each row.
         goes_on: says where the same call resumes after a stop; None while nothing has stopped the run.
     """
 
     def __init__(self, folder: RunFolder, options: RunOptions, stopping: Stopping) -> None:
         self.folder, self.options, self.stopping = folder, options, stopping
         self._checkpoints = Checkpoints(folder, options.checkpoints)
-        self.callbacks: tuple[Callback, ...] = (*options.callbacks, Log(folder), Stops(stopping), self._checkpoints)
+        self.log = Log(folder)
+        self.callbacks: tuple[Callback, ...] = (*options.callbacks, self.log, Stops(stopping), self._checkpoints)
         self.goes_on: str | None = None
 
     def is_done(self, phase: str) -> bool:
         """Whether a phase is finished; its results are then in `folder.phases`."""
         return phase in self.folder.phases
 
-    def phase(self, name: str, trainer: Trainer, state: FitState, frozen: Any, until: int) -> FitState:
-        """Run `Trainer.fit` with this run's callbacks, resuming at the newest checkpoint if it is from this phase."""
+    def phase(
+        self,
+        name: str,
+        trainer: Trainer,
+        state: FitState,
+        frozen: Any,
+        until: int,
+        pause: tuple[int, Callable[[FitState], None]] | None = None,
+    ) -> FitState:
+        """Run `Trainer.fit` with this run's callbacks, resuming at the newest checkpoint if it is from this phase.
+
+        Args:
+            pause: a step, and what is called with the state before it.
+        """
         from supermask.engine.snapshot import Snapshot  # imports JAX
 
         self._checkpoints.phase = name
@@ -44,6 +59,11 @@ class Session:
             trainer.restore(state, snapshot)
             self.options.note(f"going on from step {snapshot.step} of seed {snapshot.first}")
         self.folder.resumed = None
+        if pause is not None and state.step <= pause[0]:
+            trainer.fit(state, frozen, until, self.callbacks, pause=pause[0])
+            if state.interrupted:
+                return state
+            pause[1](state)
         return trainer.fit(state, frozen, until, self.callbacks)
 
     def write(self, name: str, data: bytes) -> Path:

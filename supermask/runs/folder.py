@@ -24,7 +24,8 @@ from supermask.storage.lock import Lock, lock_folder
 from supermask.types import Tree
 
 OWN_FILES = re.compile(
-    r"config\.json|content\.json|metrics\.jsonl|result\.json|(ticket-s|weights-s|checkpoint-)\d+\.safetensors|\..*"
+    r"config\.json|content\.json|metrics\.jsonl|result\.json|\..*"
+    r"|(ticket-s|weights-s|start-s|checkpoint-|round-\d+-[a-z-]*s|generation-\d+-[a-z-]*s)\d+\.safetensors"
 )
 
 
@@ -120,7 +121,8 @@ class RunFolder:
         """Save a checkpoint, with the results of the finished phases; see `checkpoints.save`."""
         size = sync_file(self._hidden / "metrics.jsonl")
         self._copied = False  # from here on, the hidden folder holds more than the folder it was copied from
-        checkpoints.save(self._hidden, number, {**document, "phases": self.phases, "metrics_bytes": size}, tensors)
+        phases = list(self.phases.items())  # as pairs: keys of a document are sorted, and seed 10 is not before seed 2
+        checkpoints.save(self._hidden, number, {**document, "phases": phases, "metrics_bytes": size}, tensors)
 
     def finished_rows(self) -> list[dict[str, Any]]:
         """Return the results of all finished phases."""

@@ -12,9 +12,10 @@ from typing import Any
 
 from supermask.config import Config, SearchConfig
 from supermask.config.files import without_places
+from supermask.config.kinds import config_class
 from supermask.errors import BadFileError, RunFolderError, UsageError
 from supermask.runs.content import combined
-from supermask.runs.results import config_class, load_result, moved, read_object
+from supermask.runs.results import load_result, moved, read_object
 from supermask.storage.atomic import cut, read_bytes
 
 NUMBERS = ("val_accuracy", "train_accuracy", "density", "epochs")
@@ -74,8 +75,8 @@ def finished(path: Path, config: Config) -> list[dict[str, Any]] | None:
             load_result(row[kind])
             if not all(type(row.get(key)) in (int, float) for key in (*NUMBERS, f"{kind}_bytes")):
                 raise ValueError("a number is missing")
-        if len(rows) != config.seeds:
-            raise ValueError(f"{len(rows)} results of {config.seeds} seeds")
+        if len(rows) != config.num_results:
+            raise ValueError(f"{len(rows)} results of {config.num_results}")
         return rows
     except BadFileError as error:
         raise BadFileError(f"{error}; --force starts over") from error
@@ -139,7 +140,7 @@ def check_owner(path: Path, config: Config) -> None:
     except BadFileError as error:
         raise BadFileError(f"{error}; --force starts over") from error
     if config_class(there) is not type(config):
-        what = "training" if isinstance(config, SearchConfig) else "search"
+        what = config_class(there).experiment
         raise RunFolderError(f"{path} is the run of a {what}; give --out another name")
     try:
         mine, other = config.to_dict(), type(config).from_dict(there).to_dict()

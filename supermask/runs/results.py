@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from supermask.config import Config, SearchConfig, TrainConfig
+from supermask.config import Config
+from supermask.config.kinds import config_class
 from supermask.errors import BadFileError, UsageError, one_line
 from supermask.storage.atomic import read_bytes
 from supermask.storage.container import unseal
@@ -128,11 +129,6 @@ def moved(row: dict[str, Any], run: Path) -> dict[str, Any]:
         raise TypeError("its warnings are not a list of strings")
     paths: dict[str, Any] = {key: str(run / Path(row[key]).name) for key in ("ticket", "weights") if key in row}
     return {**row, **paths, "run": str(run), "warnings": warnings}
-
-
-def config_class(values: dict[str, Any]) -> type[Config]:
-    """Tell from the values of a config.json which config class they belong to."""
-    return SearchConfig if "method" in values or "ticket" not in values else TrainConfig
 
 
 def read_object(path: Path, what: str) -> dict[str, Any]:

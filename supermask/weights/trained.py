@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from supermask.config import TrainConfig
+from supermask.config import Config
+from supermask.config.kinds import config_class
 from supermask.errors import BadFileError, SupermaskError, one_line
 from supermask.storage.atomic import read_bytes, write_atomic
 from supermask.storage.container import seal, unseal
@@ -51,9 +52,11 @@ class TrainedWeights:
         content: fingerprints of the data and of the user's own code, see `runs.content`; {} in earlier files.
         path: the file it was loaded from.
         parameters: roles of parameters; for those left out, the rule by rank holds.
+        filled: whether `weights` hold values of pruned weights that the network uses, so that the mask only tells which
+            weights those are.
     """
 
-    config: TrainConfig
+    config: Config
     image_shape: tuple[int, ...]
     weights: Tree
     mask: Tree
@@ -63,6 +66,7 @@ class TrainedWeights:
     content: dict[str, str] = field(default_factory=dict)
     path: Path | None = None
     parameters: Parameters = field(default_factory=dict)
+    filled: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "parameters", by_rank(self.shapes) | self.parameters)
@@ -89,8 +93,12 @@ class TrainedWeights:
 
     def effective(self) -> Tree:
         """Weights times mask, float32."""
-        factors = as_factors(self.mask)
-        return self.weights | {name: self.weights[name] * factor for name, factor in factors.items()}
+        return self.weights | {name: self.weights[name] * factor for name, factor in self.factors.items()}
+
+    @property
+    def factors(self) -> Tree:
+        """What multiplies the weights, float32; {} if nothing does."""
+        return {} if self.filled else as_factors(self.mask)
 
     def to_bytes(self) -> bytes:
         """The file's content; the same training gives the same bytes."""
@@ -105,6 +113,7 @@ class TrainedWeights:
             "metrics": self.metrics,
             "versions": self.versions,
             **({"content": self.content} if self.content else {}),
+            **({"filled": True} if self.filled else {}),
         }
         rows, _ = to_document(self.parameters, {})
         return seal(document | rows, tensors | packed(self.mask))
@@ -141,7 +150,7 @@ class TrainedWeights:
                 raise ValueError("its weights are not those of its layers")
             masked = {name for group in GROUPS for name in groups[group]}
             return cls(
-                config=TrainConfig.from_dict(document["config"]),
+                config=config_class(document["config"]).from_dict(document["config"]),
                 image_shape=tuple(document["image_shape"]),
                 weights=weights,
                 mask=unpacked(groups, {name: shapes[name] for name in shapes if name in masked}),
@@ -151,6 +160,7 @@ class TrainedWeights:
                 content=read_content(document),
                 path=path,
                 parameters=from_document(document, {}, shapes)[0],
+                filled=document.get("filled") is True,
             )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, SupermaskError) as error:
             raise BadFileError(f"{path} is not a whole file of trained weights: {one_line(error)}") from error

@@ -1,0 +1,213 @@
+"""Several trainings of the same seeds, one after the other, each from what those before it left.
+
+Lottery tickets and forgetting are such chains. All trainings of a run share one set of compiled functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from supermask.engine.evaluator import Evaluator
+from supermask.engine.probe import probe
+from supermask.engine.problem import Problem
+from supermask.engine.pruned import pruned_training
+from supermask.engine.state import FitState
+from supermask.engine.trainer import Trainer
+from supermask.experiments.options import Rows
+from supermask.experiments.outcome import judged
+from supermask.experiments.search import versions
+from supermask.experiments.seeds import NAMED, SeedGroup
+from supermask.experiments.session import Session
+from supermask.experiments.warnings import of_data, tell
+from supermask.storage.container import seal, unseal
+from supermask.types import Tree
+from supermask.weights.parameters import masked_shapes
+from supermask.weights.trained import TrainedWeights
+
+START = "start"
+
+
+@dataclass(frozen=True)
+class Leg:
+    """One training in a chain, of some seeds side by side.
+
+    Attributes:
+        file: the beginning of the names of its result files.
+        columns: what tells its rows of results from those of other legs, such as a round.
+        starts: the weights of each seed before the first step.
+        masks: of each seed, which weights are kept; its results are stored with them.
+        trained, pruned: of each seed, which weights are trained, and the values of the others. By default, those that
+            are kept are trained and the others are 0.
+        step: the step, in the order of the examples and the learning rate, to begin at.
+        until: the epoch to end at.
+        noise: seeds of the order of the examples, augmentation and dropout; the seeds themselves by default.
+        seen: more columns, of each seed.
+    """
+
+    file: str
+    columns: Mapping[str, Any]
+    starts: Sequence[Tree]
+    masks: Sequence[Tree]
+    trained: Sequence[Tree] = ()
+    pruned: Sequence[Tree] = ()
+    step: int = 0
+    until: int = 0
+    noise: Sequence[int] | None = None
+    seen: Sequence[Mapping[str, Any]] = ()
+
+    def frozen(self) -> list[dict[str, Tree]]:
+        """What is frozen for each seed, see `engine.pruned`."""
+        zeros = [{name: np.zeros(kept.shape, np.float32) for name, kept in mask.items()} for mask in self.masks]
+        pairs = zip(self.trained or self.masks, self.pruned or zeros, strict=True)
+        return [{"mask": mask, "pruned": values} for mask, values in pairs]
+
+
+@dataclass
+class Chain:
+    """The legs of a run.
+
+    Attributes:
+        rows: the results of all legs so far.
+    """
+
+    session: Session
+    problem: Problem
+    rows: Rows = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.trainer = Trainer(self.problem, pruned_training, self.problem.side_by_side())
+        self.rows = self.session.folder.finished_rows()
+        self._of_data = of_data(self.problem.dataset)
+        self._look = probe(self.problem, pruned_training)
+        tell(self.session.callbacks, self._of_data)
+
+    def groups(self) -> Iterator[tuple[int, ...]]:
+        """The seeds of the config, as many together as lie side by side."""
+        config, together = self.problem.config, self.trainer.sharding.seeds
+        end = config.seed + config.seeds
+        for first in range(config.seed, end, together):
+            yield tuple(range(first, min(first + together, end)))
+
+    def ones(self) -> Tree:
+        """The mask of a dense network."""
+        return {name: np.ones(shape, bool) for name, shape in masked_shapes(self.problem.parameters).items()}
+
+    def train(self, seeds: tuple[int, ...], leg: Leg, keep_step: int = 0) -> list[TrainedWeights] | None:
+        """Run a leg, or load its results if it is done; return None if it is stopped.
+
+        Args:
+            keep_step: if it is not 0, keep the weights before this step for `start`.
+        """
+        name, session = f"seed {seeds[0]} {leg.file}", self.session
+        if session.is_done(name):
+            rows = session.folder.phases[name]
+            return [TrainedWeights.load(session.folder.working / Path(row["weights"]).name) for row in rows]
+        trainer, frozen_trees = self.trainer, leg.frozen()
+        compiled, early = trainer.steps.compile_seconds, [list(self._of_data) for _ in seeds]
+        if not leg.step and not any((~kept).any() for kept in leg.masks[0].values()):
+            for i, seed in enumerate(seeds):
+                texts = self._look(seed, frozen_trees[i], (leg.starts[i], {}))
+                tell(session.callbacks, texts, seed)
+                early[i] += texts
+        frozen = trainer.place(frozen_trees)
+        state = trainer.init(seeds, [(start, {}) for start in leg.starts], step=leg.step, noise=leg.noise)
+        session.log.columns = dict(leg.columns)
+        density = np.mean([np.concatenate([kept.ravel() for kept in mask.values()]).mean() for mask in leg.masks])
+        words = ", ".join(f"{key} {value}" for key, value in leg.columns.items())
+        session.options.note(f"seed {', '.join(map(str, seeds))}: {words}, density {density:.4f}")
+        session.phase(name, trainer, state, frozen, leg.until, (keep_step, self._keep) if keep_step else None)
+        compile_seconds = trainer.steps.compile_seconds - compiled
+        group = SeedGroup(name, trainer, state, frozen_trees, frozen, compile_seconds, early)
+        results = [
+            self._result(seed, mask, candidate)
+            for seed, mask, candidate in zip(seeds, leg.masks, group.chosen, strict=False)
+        ]
+        if state.interrupted:
+            session.finish(group, [])
+            return None
+        self._write(group, leg, results)
+        return results
+
+    def start(self, seed: int) -> Tree:
+        """The weights that `train` kept of a seed, or its random ones if it kept none.
+
+        Raises:
+            BadFileError: the file is damaged.
+        """
+        path = self.session.folder.working / f"{START}-s{seed}.safetensors"
+        if not path.exists():
+            return self.problem.weights(seed)
+        return unseal(path.read_bytes(), path, 1, START)[1]
+
+    def _keep(self, state: FitState) -> None:
+        weights = jax.device_get(state.train.trainable)
+        for i, seed in enumerate(state.seeds):
+            document = {"format": 1, "kind": START, "step": state.step, "seed": seed}
+            tensors = {name: np.asarray(array[i]) for name, array in weights.items()}
+            self.session.write(f"{START}-s{seed}.safetensors", seal(document, tensors))
+
+    def _result(self, seed: int, mask: Tree, candidate: Any) -> TrainedWeights:
+        problem = self.problem
+        dense = all(kept.all() for kept in mask.values())
+        filled = any((candidate.result[name][~kept] != 0).any() for name, kept in mask.items())
+        return TrainedWeights(
+            config=problem.config.replace(seed=seed, seeds=1),
+            image_shape=problem.dataset.train.images.shape[1:],
+            weights=candidate.result,
+            mask={} if dense else mask,
+            state=candidate.model_state,
+            metrics=candidate.metrics,
+            versions=versions(),
+            parameters=problem.parameters,
+            content=problem.content,
+            filled=filled,
+        )
+
+    def _write(self, group: SeedGroup, leg: Leg, results: list[TrainedWeights]) -> None:
+        session, rows = self.session, []
+        tests = self._on_test(group)
+        told = judged(group, results, session.callbacks)
+        for i, (found, test, warnings) in enumerate(zip(results, tests, told, strict=True)):
+            data = found.to_bytes()
+            path = session.write(f"{leg.file}-s{found.config.seed}.safetensors", data)
+            masks = leg.masks[i].values()
+            rows.append(
+                {
+                    "weights": str(path),
+                    "run": str(session.folder.path),
+                    **{key: getattr(found.config, key) for key in NAMED if hasattr(found.config, key)},
+                    **leg.columns,
+                    **(leg.seen[i] if leg.seen else {}),
+                    "density": found.density,
+                    "kept": int(sum(kept.sum() for kept in masks)),
+                    **{key: found.metrics[key] for key in ("epochs", "loss", "train_accuracy", "val_accuracy")},
+                    **test,
+                    **group.timings(),
+                    "weights_bytes": len(data),
+                    "device": jax.devices()[0].device_kind,
+                    "warnings": warnings,
+                }
+            )
+        self.rows += rows
+        session.finish(group, rows)
+
+    @cached_property
+    def _test(self) -> Evaluator:
+        return Evaluator(self.problem, pruned_training, self.problem.dataset.test, self.trainer.sharding)
+
+    def _on_test(self, group: SeedGroup) -> list[dict[str, float]]:
+        """Loss and accuracy on the test images; nothing is chosen by them."""
+        chosen, stack = group.chosen, self.trainer.sharding.stack_seeds
+        trees = stack([c.result for c in chosen]), stack([c.model_state for c in chosen])
+        sums = self._test(*trees, group.frozen, group.state.padded_seeds)
+        assert sums is not None  # nobody stops it
+        pairs = zip(sums.loss[0] / sums.count[0], sums.correct[0] / sums.count[0], strict=True)
+        found = [{"test_loss": float(loss), "test_accuracy": float(accuracy)} for loss, accuracy in pairs]
+        return found[: len(group.state.seeds)]
