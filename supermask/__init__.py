@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from supermask.config import SearchConfig, TrainConfig
     from supermask.engine.callbacks import Callback, Metrics
     from supermask.errors import SupermaskError
+    from supermask.experiments.comparison import CriteriaSweep
+    from supermask.experiments.criteria import compare_criteria
     from supermask.experiments.evaluate import Evaluation, evaluate
     from supermask.experiments.options import CheckpointPolicy, RunOptions
     from supermask.experiments.search import search
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Callback",
     "CheckpointPolicy",
+    "CriteriaSweep",
     "Dataset",
     "Evaluation",
     "Method",
@@ -56,6 +59,7 @@ __all__ = [
     "TrainConfig",
     "TrainedWeights",
     "__version__",
+    "compare_criteria",
     "evaluate",
     "load_result",
     "search",
@@ -66,6 +70,8 @@ _HOMES = {
     "config": ("SearchConfig", "TrainConfig"),
     "engine.callbacks": ("Callback", "Metrics"),
     "errors": ("SupermaskError",),
+    "experiments.comparison": ("CriteriaSweep",),
+    "experiments.criteria": ("compare_criteria",),
     "experiments.evaluate": ("Evaluation", "evaluate"),
     "experiments.options": ("CheckpointPolicy", "RunOptions"),
     "experiments.search": ("search",),
