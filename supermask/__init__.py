@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from supermask.config.lottery import LotteryConfig
     from supermask.engine.callbacks import Callback, Metrics
     from supermask.errors import SupermaskError
+    from supermask.experiments.comparison import CriteriaSweep
+    from supermask.experiments.criteria import compare_criteria
     from supermask.experiments.evaluate import Evaluation, evaluate
     from supermask.experiments.lottery import lottery
     from supermask.experiments.options import CheckpointPolicy, RunOptions
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Callback",
     "CheckpointPolicy",
+    "CriteriaSweep",
     "Dataset",
     "Evaluation",
     "LotteryConfig",
@@ -59,6 +62,7 @@ __all__ = [
     "TrainConfig",
     "TrainedWeights",
     "__version__",
+    "compare_criteria",
     "evaluate",
     "load_result",
     "lottery",
@@ -71,6 +75,8 @@ _HOMES = {
     "config.lottery": ("LotteryConfig",),
     "engine.callbacks": ("Callback", "Metrics"),
     "errors": ("SupermaskError",),
+    "experiments.comparison": ("CriteriaSweep",),
+    "experiments.criteria": ("compare_criteria",),
     "experiments.evaluate": ("Evaluation", "evaluate"),
     "experiments.lottery": ("lottery",),
     "experiments.options": ("CheckpointPolicy", "RunOptions"),
