@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from supermask.config import SearchConfig, TrainConfig
     from supermask.engine.callbacks import Callback, Metrics
     from supermask.errors import SupermaskError
+    from supermask.experiments.connect import Connection, connect
     from supermask.experiments.evaluate import Evaluation, evaluate
     from supermask.experiments.options import CheckpointPolicy, RunOptions
     from supermask.experiments.search import search
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Callback",
     "CheckpointPolicy",
+    "Connection",
     "Dataset",
     "Evaluation",
     "Method",
@@ -56,6 +58,7 @@ __all__ = [
     "TrainConfig",
     "TrainedWeights",
     "__version__",
+    "connect",
     "evaluate",
     "load_result",
     "search",
@@ -66,6 +69,7 @@ _HOMES = {
     "config": ("SearchConfig", "TrainConfig"),
     "engine.callbacks": ("Callback", "Metrics"),
     "errors": ("SupermaskError",),
+    "experiments.connect": ("Connection", "connect"),
     "experiments.evaluate": ("Evaluation", "evaluate"),
     "experiments.options": ("CheckpointPolicy", "RunOptions"),
     "experiments.search": ("search",),

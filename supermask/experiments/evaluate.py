@@ -102,7 +102,7 @@ def evaluate(
     """
     _check_words(ticket, split, samples, control)
     weights = ticket.weights() if isinstance(ticket, Ticket) else ticket.weights
-    problem, origin = _problem_of(ticket, dataset, expand(data_dir) if data_dir else None)
+    problem, origin = problem_of(ticket, dataset, expand(data_dir) if data_dir else None)
     validation, chosen = problem.dataset.validation, getattr(problem.dataset, split)
     assert validation is not None
     draws = int(ticket.metrics.get("val_samples", SAMPLES))
@@ -145,7 +145,7 @@ def _check_words(ticket: Found, split: str, samples: int, control: str | None) -
         raise UsageError(f"samples is {samples}; it must be 1 or more")
 
 
-def _problem_of(ticket: Found, dataset: str | None, data_dir: Path | None) -> tuple[Problem, Origin]:
+def problem_of(ticket: Found, dataset: str | None, data_dir: Path | None) -> tuple[Problem, Origin]:
     asked = _for_here(ticket.config.replace(dataset=dataset) if dataset else ticket.config)
     config = on_this_machine(resolve(asked))
     origin = Origin.of(ticket, config, data_dir, named=dataset is not None)
