@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from supermask.engine.callbacks import Callback, Metrics
     from supermask.errors import SupermaskError
     from supermask.experiments.comparison import CriteriaSweep
+    from supermask.experiments.connect import Connection, connect
     from supermask.experiments.criteria import compare_criteria
     from supermask.experiments.evaluate import Evaluation, evaluate
     from supermask.experiments.lottery import lottery
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Callback",
     "CheckpointPolicy",
+    "Connection",
     "CriteriaSweep",
     "Dataset",
     "Evaluation",
@@ -63,6 +65,7 @@ __all__ = [
     "TrainedWeights",
     "__version__",
     "compare_criteria",
+    "connect",
     "evaluate",
     "load_result",
     "lottery",
@@ -77,6 +80,7 @@ _HOMES = {
     "errors": ("SupermaskError",),
     "experiments.comparison": ("CriteriaSweep",),
     "experiments.criteria": ("compare_criteria",),
+    "experiments.connect": ("Connection", "connect"),
     "experiments.evaluate": ("Evaluation", "evaluate"),
     "experiments.lottery": ("lottery",),
     "experiments.options": ("CheckpointPolicy", "RunOptions"),

@@ -20,7 +20,7 @@ FLOORS = [
     {"core"},
     {"engine"},
     {"experiments"},
-    {"trackers", "cli", "__main__"},
+    {"trackers", "report", "cli", "__main__"},
 ]
 PLUGINS = {"methods", "archs", "criteria", "datasets", "exporters", "recipes", "tasks", "trackers"}
 LOWEST = {"jax": 4, "flax": 5, "optax": 4, "torch": 10, "matplotlib": 10}

@@ -88,9 +88,7 @@ class LotteryConfig(Config):
             require("transfer", word, TRANSFERS)
         self.keep_by_kind()
         if self.retrain != "weights" and (self.kept, self.pruned, self.rescale) != ("rewind", "zero", False):
-            raise UsageError(
-                f"--retrain {self.retrain} keeps trained weights: leave out --kept, --pruned, --rescale"
-            )
+            raise UsageError(f"--retrain {self.retrain} keeps trained weights: leave out --kept, --pruned, --rescale")
 
     def keep_by_kind(self) -> dict[str, float]:
         """The fraction to keep in each round, by kind of layer.

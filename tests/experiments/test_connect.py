@@ -1,0 +1,118 @@
+"""Linear mode connectivity: the line, the barrier, and what no line joins."""
+
+import json
+import math
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from flax import nnx
+from helpers import problem_of
+
+import supermask
+from supermask.errors import BadFileError, UsageError
+from supermask.experiments.connect import STABLE, connect
+
+CONFIG = supermask.TrainConfig(arch="lenet300", width=0.1, epochs=4, seeds=2)
+
+
+class Normed(nnx.Module):
+    """One hidden layer and batch norm."""
+
+    def __init__(self, image_shape, classes, rngs):
+        self.dense = nnx.Linear(math.prod(image_shape), 16, use_bias=False, rngs=rngs)
+        self.norm = nnx.BatchNorm(16, use_bias=False, use_scale=False, rngs=rngs)
+        self.head = nnx.Linear(16, classes, use_bias=False, rngs=rngs)
+
+    def __call__(self, x):
+        return self.head(nnx.relu(self.norm(self.dense(x.reshape(len(x), -1)))))
+
+
+@pytest.fixture(scope="module")
+def pair():
+    return supermask.train(CONFIG)
+
+
+def permuted(found):
+    """The same function of images, its hidden units in another order."""
+    order = np.random.default_rng(0).permutation(found.weights["dense1/kernel"].shape[1])
+    moved = {
+        "dense1/kernel": found.weights["dense1/kernel"][:, order],
+        "dense2/kernel": found.weights["dense2/kernel"][order],
+    }
+    return replace(found, weights=found.weights | moved)
+
+
+def test_the_line_is_that_of_numpy(pair):
+    a, b = pair
+    problem = problem_of(CONFIG)
+    split = problem.dataset.validation
+    pixels = np.asarray(problem.pipeline.normalise(split.images)).reshape(len(split), -1)
+    found = connect(a, b, points=5)
+    for row, alpha in zip(found.points, (0, 0.25, 0.5, 0.75, 1), strict=True):
+        hidden = pixels
+        for name in ("dense1/kernel", "dense2/kernel", "head/kernel"):
+            hidden = np.maximum(hidden, 0) if name != "dense1/kernel" else hidden
+            hidden = hidden @ ((1 - alpha) * a.weights[name] + alpha * b.weights[name])
+        shifted = hidden - hidden.max(1, keepdims=True)
+        losses = np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(split)), split.labels]
+        assert row["alpha"] == alpha
+        assert row["accuracy"] == pytest.approx((hidden.argmax(1) == split.labels).mean())
+        assert row["loss"] == pytest.approx(losses.mean(), rel=1e-4)
+    errors = [row["error"] for row in found.points]
+    assert found.error_barrier == max(errors) - (errors[0] + errors[-1]) / 2
+    assert found.points[0]["accuracy"] == a.metrics["val_accuracy"]
+    assert found.points[-1]["accuracy"] == b.metrics["val_accuracy"]
+
+
+def test_a_run_and_itself_have_no_barrier_and_a_permuted_copy_has_one(pair):
+    same = connect(pair[0], pair[0])
+    assert len({row["loss"] for row in same.points}) == 1
+    assert (same.error_barrier, same.loss_barrier, same.stable) == (0, 0, True)
+    other = connect(pair[0], permuted(pair[0]))
+    assert other.points[0]["error"] == other.points[-1]["error"]
+    assert other.error_barrier > STABLE
+    assert other.loss_barrier > 0
+    assert not other.stable
+
+
+def test_batch_statistics_are_those_of_each_point():
+    config = supermask.TrainConfig(arch=f"{__name__}:Normed", epochs=1)
+    [a] = supermask.train(config)
+    stale = replace(a, state={name: array + 5 for name, array in a.state.items()})
+    found, same = connect(stale, stale, points=3), connect(a, a, points=3)
+    assert found.error_barrier == 0
+    for row, other in zip(found.points, same.points, strict=True):
+        assert row["accuracy"] == other["accuracy"] == a.metrics["val_accuracy"]  # those in the file have no say
+
+
+def test_what_no_line_joins_is_named(pair):
+    a, b = pair
+    with pytest.raises(BadFileError, match=r"differ, so no line joins them: width 0.1 and 0.2"):
+        connect(a, replace(b, config=b.config.replace(width=0.2)))
+    other = dict.fromkeys(b.content, "other 00")
+    with pytest.raises(BadFileError, match=r"no line joins them: .* there, .* here"):
+        connect(a, replace(b, content=other))
+    with pytest.raises(UsageError, match="points is 2"):
+        connect(a, b, points=2)
+    mask = {"head/kernel": np.ones(b.shapes["head/kernel"], bool)}
+    mask["head/kernel"][:3] = False
+    with pytest.raises(BadFileError, match="differ in 30 weights; --effective"):
+        connect(a, replace(b, mask=mask))
+    found = connect(a, replace(b, mask=mask), points=3, effective=True)
+    assert found.notes[-1].startswith("note: the masks of")
+
+
+def test_the_command(pair, tmp_path):
+    paths = [str(found.save(tmp_path / f"{i}.safetensors")) for i, found in enumerate(pair)]
+    words = [sys.executable, "-m", "supermask", "connect"]
+    done = subprocess.run([*words, *paths, "--points", "3", "--json"], capture_output=True, text=True, check=True)
+    *rows, last = map(json.loads, done.stdout.splitlines())
+    expected = connect(*pair, points=3)
+    assert [row["accuracy"] for row in rows] == [row["accuracy"] for row in expected.points]
+    assert (last["error_barrier"], last["stable"]) == (expected.error_barrier, expected.stable)
+    alone = subprocess.run([*words, paths[0]], capture_output=True, text=True, check=False)
+    assert alone.returncode == 2
+    assert "a line needs two" in alone.stderr
