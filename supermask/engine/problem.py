@@ -135,7 +135,7 @@ def on_this_machine(config: AnyConfig) -> AnyConfig:
         UsageError: more devices than there are, a precision that the device does not have, an unknown init; JAX does
             not start.
     """
-    if not getattr(config, "weights", None):
+    if config.init is not None:  # weights are drawn
         require("init", config.init, inits.INITS)
     require_device("auto")
     if config.precision == "tf32" and jax.default_backend() != "gpu":
