@@ -79,8 +79,8 @@ def resolve(config: AnyConfig) -> AnyConfig:
     if isinstance(config, SearchConfig):
         check_norms(config, changes["arch_options"])
     found = asdict(recipe) | {key.lower(): dataset.get(key, default) for key, default in _OF_DATASET.items()}
-    if getattr(config, "weights", None):
-        del found["init"]  # nothing is drawn
+    if getattr(config, "weights", None) or getattr(config, "ticket", None):
+        del found["init"]  # nothing is drawn: a file brings the weights
     open_fields = {key: value for key, value in found.items() if getattr(config, key) is None}
     return config.replace(**open_fields | changes)
 

@@ -26,7 +26,7 @@ class BatchNorm(nnx.BatchNorm):
     def __init__(self, features: int, *, affine: bool = False, epsilon: float = 1e-5, rngs: nnx.Rngs):
         super().__init__(features, momentum=0.9, epsilon=epsilon, use_bias=affine, use_scale=affine, rngs=rngs)
 
-    def __call__(self, x: Array, *args: Any, **kwargs: Any) -> Array:
+    def __call__(self, x: Array) -> Array:  # type: ignore[override]  # statistics and a mask of the caller's have no say
         """Normalise (batch, ..., features) by the batch in training, by the running statistics in evaluation."""
         mean, var = self.mean[...], self.var[...]
         if not self.use_running_average:

@@ -217,6 +217,7 @@ class TrainConfig(Config):
 
     Attributes:
         ticket: file of a ticket: its mask is frozen and training starts from its weights. None for dense training.
+            `init` is that of the ticket's search; None if weights were given to it.
         ticket_sha256: hash of that file, filled in when the config is resolved.
 
     Raises:

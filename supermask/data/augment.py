@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from supermask.types import Array
+from supermask.types import Array, Dataset
 
 PAD = 4
+
+
+def normalisation(kind: str, dataset: Dataset) -> Callable[[Array], Array]:
+    """Return the function that turns uint8 images into the network's inputs; `kind` is one of NORMALISATIONS."""
+    channels = dataset.train.images.shape[-1]
+    return {
+        "dataset": lambda x: normalise(x, dataset.mean, dataset.std),
+        "unit": lambda x: normalise(x, (0.0,) * channels, (1.0,) * channels),
+        "image": standardise,
+    }[kind]
 
 
 def normalise(images: Array, mean: tuple[float, ...], std: tuple[float, ...]) -> Array:

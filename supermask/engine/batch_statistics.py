@@ -37,9 +37,9 @@ class BatchStatistics:
     """
 
     def __init__(self, problem: Problem, parametrization: Parametrization, sharding: Sharding) -> None:
-        self._problem, self._parametrization, self._sharding = problem, parametrization, sharding
+        self._problem, self._parametrization, self._sharding = problem, parametrization, problem.to_train(sharding)
         self._batches = min(BATCHES, len(problem.dataset.train) // problem.pipeline.batch_size)
-        self.program = Compiled(sharding.program(self._after))
+        self.program = Compiled(self._sharding.program(self._after))
 
     def __call__(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import jax
 
@@ -34,11 +35,23 @@ def num_shards(batch: int, model: Model, config: Config) -> int:
     return count
 
 
-def num_microbatches(shards: int, batch: int, shape: tuple[int, ...], model: Model, config: Config) -> tuple[int, bool]:
-    """Return the number of micro-batches that a device's shard of a batch is processed in, and whether in stages.
+class Batching(NamedTuple):
+    """How a device processes its shard of a training batch.
+
+    Attributes:
+        num_microbatches: number of micro-batches.
+        in_stages: whether a network with batch statistics goes through them stage by stage, see `nn.microbatches`.
+    """
+
+    num_microbatches: int
+    in_stages: bool
+
+
+def find(shards: int, batch: int, shape: tuple[int, ...], model: Model, config: Config) -> Batching:
+    """Return how a device processes its shard of a batch; deep networks with batch statistics are traced for seconds.
 
     On a CPU, convolutions are faster if their activations stay in the cache. XLA's own are not cut: in a loop they are
-    slow there. A network with batch statistics is processed in stages, see `nn.microbatches`, or else at once.
+    slow there. A network with batch statistics is processed in stages or else at once.
 
     Args:
         shards: number of shards of the batch.
@@ -53,18 +66,18 @@ def num_microbatches(shards: int, batch: int, shape: tuple[int, ...], model: Mod
     pays = _convolutional(model) and jax.default_backend() == "cpu" and config.conv != "xla"
     if not model.changes:
         size = asked or (_size(shard, _PIXELS_IN_CACHE // math.prod(shape[:2]), 1) if pays else shard)
-        return shard // size, False
+        return Batching(shard // size, False)
     if asked == 1:
         raise UsageError(f"{config.arch} has batch statistics: a micro-batch must have 2 images or more")
     size = asked or _size(shard, _PIXELS_IN_STAGE // math.prod(shape[:2]), 2)
     images = jax.ShapeDtypeStruct((shard, *shape), "float32")
     if pays and shard > 1 and can_split(model, state_of(model), images, size, batch):
-        return shard // size, True
+        return Batching(shard // size, True)
     if asked is not None and asked < shard:
         raise UsageError(
             f"{config.arch} has batch statistics and cannot be split into micro-batches here: leave out --micro-batch"
         )
-    return 1, False
+    return Batching(1, False)
 
 
 def _size(shard: int, largest: int, smallest: int) -> int:

@@ -29,13 +29,13 @@ def training_program(
     Start and stop are traced (int32 scalars), so one compilation serves pieces of an epoch of any length. The sums go
     in and out, so the way an epoch is cut does not change the result, not even by rounding.
     """
-    steps = problem.pipeline.steps_per_epoch
+    steps, (num_microbatches, in_stages) = problem.pipeline.steps_per_epoch, problem.batching
     step = Step(
         parametrization,
         problem.training_model(sharding),
         problem.task,
         problem.optimizer,
-        batching=(sharding.sequential_shards, 1 if problem.in_stages else problem.num_microbatches),
+        batching=(sharding.sequential_shards, 1 if in_stages else num_microbatches),
         axis=sharding.axis,
     )
 

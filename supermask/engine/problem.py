@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +20,7 @@ from supermask.data.feed import Pipeline
 from supermask.data.source import Source
 from supermask.data.splits import split_dataset
 from supermask.engine import batching
+from supermask.engine.batching import Batching
 from supermask.engine.given import start_of
 from supermask.engine.optim import make_optimizer
 from supermask.engine.sharding import Sharding
@@ -48,9 +48,7 @@ class Problem:
         method: the method of a search; None in weight training.
         parameters: roles of the model's parameters, and which of them are masked.
         pipeline: how training batches are made.
-        num_microbatches: number of micro-batches that a device's shard of a batch is processed in.
-        in_stages: whether a network with batch statistics goes through its micro-batches stage by stage.
-        sharding: sharding for one seed; `side_by_side` gives that for several.
+        sharding: sharding for one seed, evaluated; `side_by_side` gives that for training, of several seeds.
         content: fingerprints of the data and of the user's own code, see `runs.content`.
         given: weights that are frozen in place of random ones.
         searcher: what searches: `method`, or that inside the mask of a ticket.
@@ -64,8 +62,6 @@ class Problem:
     dataset: Dataset
     optimizer: optax.GradientTransformation
     pipeline: Pipeline
-    num_microbatches: int
-    in_stages: bool
     sharding: Sharding
     content: Content = field(default_factory=dict)
     given: Given | None = None
@@ -82,20 +78,29 @@ class Problem:
         """Number of steps in the whole training."""
         return self.pipeline.steps_per_epoch * int(self.config.epochs or 0)
 
+    @cached_property
+    def batching(self) -> Batching:
+        """How training batches are cut; found when asked, since that takes seconds for deep networks."""
+        shape, batch = self.dataset.train.images.shape[1:], self.pipeline.batch_size
+        return batching.find(self.sharding.num_shards, batch, shape, self.model, self.config)
+
     def side_by_side(self, seeds: int | None = None) -> Sharding:
-        """Return the sharding with `seeds` seeds side by side, or as many as suit the config and the devices."""
+        """Return the sharding to train `seeds` seeds, or as many as suit the config and the devices."""
         if seeds is None:
             seeds = batching.seeds_side_by_side(self.config, self.model, self.sharding)
-        return replace(self.sharding, seeds=seeds)
+        return self.to_train(replace(self.sharding, seeds=seeds))
+
+    def to_train(self, sharding: Sharding) -> Sharding:
+        """Return a sharding as a pass in training mode needs it, whose batch statistics are of all shards."""
+        return replace(sharding, whole=bool(self.model.changes) and not self.batching.in_stages)
 
     def training_model(self, sharding: Sharding) -> Model:
         """The model for a training batch of which each device has a shard: its batch statistics are of all shards."""
-        if not self.in_stages:
+        if not self.batching.in_stages:
             return self.model
         shards = sharding.num_shards if sharding.axis else 1
-        return replace(
-            self.model, apply=in_microbatches(self.model.apply, self.num_microbatches, sharding.axis, shards)
-        )
+        count = self.batching.num_microbatches
+        return replace(self.model, apply=in_microbatches(self.model.apply, count, sharding.axis, shards))
 
     def weights(self, seed: int) -> Tree:
         """Draw the random weights of one seed; those that are not drawn have the network's own values."""
@@ -130,7 +135,7 @@ def on_this_machine(config: AnyConfig) -> AnyConfig:
         UsageError: more devices than there are, a precision that the device does not have, an unknown init; JAX does
             not start.
     """
-    if not getattr(config, "weights", None):
+    if config.init is not None:  # weights are drawn
         require("init", config.init, inits.INITS)
     require_device("auto")
     if config.precision == "tf32" and jax.default_backend() != "gpu":
@@ -148,7 +153,7 @@ def load_problem(config: Config, data: Path | Source | None = None) -> Problem:
         UsageError, BadFileError, SupermaskError: as raised by `read_dataset`, `split_dataset` and `build`.
     """
     source = data if isinstance(data, Source) else Source(config, data)
-    return replace(build(config, split_dataset(config, source.take())), content=source.content)
+    return build(config, split_dataset(config, source.take()), source.content)
 
 
 def outline(config: Config, data_dir: Path | None = None) -> Problem:
@@ -163,7 +168,7 @@ def outline(config: Config, data_dir: Path | None = None) -> Problem:
     return build(config, Dataset(blank, blank, source.classes, source.mean, source.std, blank))
 
 
-def build(config: Config, dataset: Dataset) -> Problem:
+def build(config: Config, dataset: Dataset, content: Content | None = None) -> Problem:
     """Build the problem of a config, see `on_this_machine`, on a given dataset.
 
     Raises:
@@ -186,8 +191,7 @@ def build(config: Config, dataset: Dataset) -> Problem:
     shards = batching.num_shards(batch, model, config)
     given, searcher = start_of(config, method, replace(model, parameters=parameters), shape)
     model = at_precision(with_convolution(model, config.conv), config.precision)
-    num_microbatches, in_stages = batching.num_microbatches(shards, batch, shape, model, config)
-    return Problem(
+    problem = Problem(
         config=config,
         method=method,
         model=model,
@@ -196,12 +200,14 @@ def build(config: Config, dataset: Dataset) -> Problem:
         dataset=dataset,
         optimizer=make_optimizer(config, pipeline.steps_per_epoch),
         pipeline=pipeline,
-        num_microbatches=num_microbatches,
-        in_stages=in_stages,
-        sharding=Sharding(shards, whole=bool(model.changes) and not in_stages),
+        sharding=Sharding(shards),
+        content=content or {},
         given=given,
         searcher=searcher,
     )
+    if config.micro_batch is not None:
+        _ = problem.batching  # refused here rather than by the first step
+    return problem
 
 
 def _model(config: Config, dataset: Dataset, task: Task) -> Model:
@@ -220,7 +226,7 @@ def _pipeline(config: Config, dataset: Dataset, method: Method | None, batch: in
         steps_per_epoch=method.steps_per_epoch(count, batch) if method else count // batch,
         order=partial(_order, method, count, batch),
         augment=augment.crop_flip if config.augment == "crop-flip" else None,
-        normalise=_normalisation(config, dataset),
+        normalise=augment.normalisation(config.normalise or "dataset", dataset),
     )
 
 
@@ -228,16 +234,6 @@ def _order(method: Method | None, count: int, batch: int, key: Array, epoch: Arr
     """Return the order of the training examples in an epoch, int32: the method's own, or a new random permutation."""
     own = method.order(key, epoch, count, batch) if method else None
     return jax.random.permutation(jax.random.fold_in(key, epoch), count) if own is None else own
-
-
-def _normalisation(config: Config, dataset: Dataset) -> Callable[[Array], Array]:
-    """Return the function that turns uint8 images into the network's inputs."""
-    channels = dataset.train.images.shape[-1]
-    return {
-        "dataset": lambda x: augment.normalise(x, dataset.mean, dataset.std),
-        "unit": lambda x: augment.normalise(x, (0.0,) * channels, (1.0,) * channels),
-        "image": augment.standardise,
-    }[config.normalise or "dataset"]
 
 
 def as_numpy(array: Array) -> np.ndarray:

@@ -90,7 +90,7 @@ class Saliency:
     ) -> Array:
         """Return the mean loss; as many images at once as in a training step, so it needs no more memory than one."""
         problem, count = self._problem, len(labels)
-        shards = problem.sharding.num_shards * problem.num_microbatches
+        shards = problem.sharding.num_shards * problem.batching.num_microbatches
         # Batch statistics are taken over all images at once, as in the first step.
         size = count if problem.model.changes else min(count, problem.pipeline.batch_size // shards)
         padding = -count % size

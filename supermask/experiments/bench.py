@@ -95,7 +95,7 @@ def bench(
         batch_size=size,
         devices=sharding.devices,
         seeds=seeds,
-        micro_batch=size // sharding.num_shards // problem.num_microbatches,
+        micro_batch=size // sharding.num_shards // problem.batching.num_microbatches,
         device=jax.devices()[0].device_kind,
         rounds=rounds,
     )

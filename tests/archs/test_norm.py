@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from supermask.archs._norm import NORMS, norm
+from supermask.archs._norm import NORMS, BatchNorm, norm
 from supermask.errors import UsageError
 
 X = np.float32(2 + 3 * np.random.default_rng(0).standard_normal((4, 5, 3, 8)))
@@ -61,3 +61,11 @@ def test_groups_divide_the_channels():
 def test_an_unknown_norm_is_refused():
     with pytest.raises(UsageError, match="unknown option norm 'instance'"):
         norm("instance", 8, nnx.Rngs(0))
+
+
+def test_batch_norm_takes_nothing_that_it_would_not_use():
+    layer = BatchNorm(2, rngs=nnx.Rngs(0))
+    x = jnp.zeros((4, 2))
+    for words in ({"mask": x == 0}, {"use_running_average": True}):
+        with pytest.raises(TypeError, match=next(iter(words))):
+            layer(x, **words)

@@ -8,6 +8,7 @@ from helpers import problem_of
 
 import supermask
 from supermask.core import mask_search
+from supermask.engine import batching
 from supermask.engine.sharding import Sharding
 from supermask.errors import UsageError
 from supermask.experiments.bench import SteadySteps
@@ -16,7 +17,7 @@ STEPS = 20
 
 
 class WithBatchNorm(nnx.Module):
-    """A small net whose batch must stay whole."""
+    """A small net with batch statistics."""
 
     def __init__(self, image_shape, classes, rngs):
         self.conv = nnx.Conv(image_shape[-1], 8, (3, 3), use_bias=False, rngs=rngs)
@@ -60,7 +61,7 @@ def test_batch_statistics_are_of_the_whole_batch_on_any_number_of_devices():
     two, one = (losses(arch=arch, devices=devices, width=1.0)[0] for devices in (2, 1))
     np.testing.assert_allclose(two / 32, one / 32, atol=1e-3)
     with pytest.raises(UsageError, match="batch statistics"):
-        losses(arch=arch, micro_batch=8, width=1.0)
+        losses(arch=arch, micro_batch=8, width=1.0, conv="xla")
 
 
 @pytest.mark.parametrize("arch", [pytest.param("conv2", marks=pytest.mark.slow), "lenet300"])
@@ -113,6 +114,26 @@ def test_bfloat16_is_near_float32_and_scores_stay_float32():
 def test_what_cannot_be(fields, words):
     with pytest.raises(UsageError, match=words):
         problem_of(**{"arch": "conv2", "width": 0.1} | fields)
+
+
+@pytest.mark.parametrize(("fields", "traced"), [({}, []), ({"micro_batch": 16}, ["traced"])], ids=["own", "asked for"])
+def test_only_training_and_a_micro_batch_of_ones_own_trace_a_network_with_batch_norm(monkeypatch, fields, traced):
+    """Tracing takes seconds for a deep network, which `eval` and `--dry-run` would only lose."""
+    found, trace = [], batching.can_split
+    monkeypatch.setattr(batching, "can_split", lambda *arguments: found.append("traced") or trace(*arguments))
+    problem = problem_of(arch="tests.engine.test_devices:WithBatchNorm", batch_size=32, devices=2, **fields)
+    assert found == traced
+    assert not problem.sharding.whole
+    assert problem.batching.in_stages
+    assert not problem.side_by_side().whole
+    assert found == ["traced"]
+
+
+def test_a_problem_that_cannot_be_split_is_trained_whole_and_evaluated_in_shards():
+    problem = problem_of(arch="tests.engine.test_devices:WithBatchNorm", batch_size=32, devices=2, conv="xla")
+    assert problem.side_by_side().whole
+    assert problem.to_train(problem.sharding).axis is None
+    assert problem.sharding.axis is not None
 
 
 @pytest.mark.slow

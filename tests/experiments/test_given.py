@@ -48,6 +48,9 @@ def test_trained_weights_are_frozen_and_the_ticket_works_alone(dense, tmp_path):
     assert registry.load("exporters", "torch").encode(loaded) == registry.load("exporters", "torch").encode(one)
     under = supermask.TrainConfig.under(tmp_path / "t.safetensors", loaded.config)
     [start] = supermask.train(under.replace(epochs=0))
+    assert start.config.init is None  # as the search says it: nothing was drawn
+    assert supermask.TrainedWeights.load(start.save(tmp_path / "w.safetensors")).config.init is None
+    assert supermask.evaluate(start).reproduced
     np.testing.assert_array_equal(start.weights["head/kernel"], trained.effective()["head/kernel"])
     with pytest.raises(UsageError, match="no distribution to redraw them from"):
         control(loaded, "redrawn")

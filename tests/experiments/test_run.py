@@ -139,13 +139,13 @@ def test_a_callback_that_stops_a_durable_run_is_named(tmp_path):
 @pytest.mark.parametrize("devices", [2, 1])
 def test_a_run_of_the_command_is_read_and_resumed_from_python(tmp_path, devices):
     """The command makes a CPU as many devices as it has cores, Python one, unless it is told before it is used."""
-    words = ["--arch", "conv2", "--width", "0.05", "--epochs", "2", "--out", "run"]
+    words = ["--arch", "lenet300", "--width", "0.1", "--epochs", "2", "--out", "run"]
     command = [sys.executable, "-m", "supermask", "search", *words]
     environment = {**os.environ, "JAX_NUM_CPU_DEVICES": str(devices)}
     subprocess.run(command, cwd=tmp_path, capture_output=True, check=True, env=environment)
     code = """
 import sys, supermask
-config = supermask.SearchConfig(arch="conv2", width=0.05, epochs=2)
+config = supermask.SearchConfig(arch="lenet300", width=0.1, epochs=2)
 print(supermask.search(config, run="run")[0].config.devices, len(supermask.search(config, run="other")))
 """
     plain = {key: value for key, value in os.environ.items() if key != "JAX_NUM_CPU_DEVICES"}

@@ -150,7 +150,8 @@ def test_every_flipped_bit_and_every_truncation_is_found(tmp_path):
 
 # --- processes ------------------------------------------------------------------------------------------------------
 
-WORDS = ("search", "--arch", "lenet300", "--width", "0.5", "--epochs", "400", "--out", "run", "--json")
+EPOCHS = 200  # twice the lines that a process can write before its reader, see `start`
+WORDS = ("search", "--arch", "lenet300", "--width", "0.2", "--epochs", str(EPOCHS), "--out", "run", "--json")
 
 
 @pytest.fixture
@@ -222,7 +223,7 @@ def kill_and_resume(uninterrupted, kills):
     assert sorted(item.name for item in Path().iterdir()) == ["run"]
     assert [item.name for item in Path("run").glob("checkpoint*")] == []
     rows = [json.loads(line)["epoch"] for line in Path("run/metrics.jsonl").read_text().splitlines()]
-    assert rows == list(range(1, 401))
+    assert rows == list(range(1, EPOCHS + 1))
 
 
 def test_killed_at_random_moments_it_ends_in_the_same_ticket(here, uninterrupted):
@@ -264,7 +265,7 @@ def test_a_signal_in_training_saves_and_the_same_command_goes_on(here, uninterru
 
 @pytest.mark.parametrize("moment", ["the folder is claimed", "compiling"])
 def test_a_signal_before_training_ends_it_and_leaves_nothing(here, moment):
-    process = start(*WORDS, "--width", "0.51")  # nothing of it is in a cache
+    process = start(*WORDS, "--width", "0.21")  # nothing of it is in a cache
     if moment == "compiling":
         assert "run folder" in process.stderr.readline()
         time.sleep(0.3)
@@ -313,7 +314,7 @@ def test_resume_takes_the_config_from_the_run(here, uninterrupted):
     assert ticket_of(out) == uninterrupted
     code, _, err = finish(start("search", "--resume", "run", "--epochs", "3"))
     assert code == 4
-    assert "epochs 400 there, 3 here" in err
+    assert f"epochs {EPOCHS} there, 3 here" in err
     for words, code in (
         (("--resume", "nowhere"), 3),
         (("--resume", "run", "--out", "x"), 2),
