@@ -13,6 +13,7 @@ from supermask.cli import _options as opt
 from supermask.cli import _tables
 from supermask.cli._experiment import Call, run, run_options
 from supermask.cli._help import GroupedCommand
+from supermask.cli._plot import plot_option
 from supermask.config.lottery import LotteryConfig
 from supermask.experiments.options import Rows, RunResult
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 EPILOG = """\b
 Examples:
-  supermask lottery --arch lenet300 --dataset mnist --rounds 12 --seeds 3
+  supermask lottery --arch lenet300 --dataset mnist --rounds 12 --seeds 3 --plot lottery.png
   supermask lottery --arch lenet300 --dataset mnist --control redraw,signed-constant
   supermask lottery --arch resnet20 --dataset cifar10 --ranking global --keep 0.8 --rewind-step 2000
   supermask lottery --arch conv4 --rounds 0 --control noise --rewind-step 500
@@ -31,9 +32,10 @@ Examples:
 @click.command(cls=GroupedCommand, epilog=EPILOG)
 @partial(opt.config_options, kind=LotteryConfig)
 @opt.arch_option
+@plot_option("Draw test accuracy against density.")
 @run_options
 @click.pass_context
-def command(ctx: click.Context, call: Call, arch_pairs: tuple[str, ...], **values: Any) -> None:
+def command(ctx: click.Context, call: Call, arch_pairs: tuple[str, ...], plot: Path | None, **values: Any) -> None:
     """Train a network, prune it, set the kept weights back and train them again, round after round.
 
     Writes a run folder with the weights of every round, and prints accuracy against density: a table of means over the
@@ -51,6 +53,8 @@ def command(ctx: click.Context, call: Call, arch_pairs: tuple[str, ...], **value
                 opt.print_json(row)
         elif result.rows:
             click.echo(_tables.table(_means(result.rows)))
+        if plot and result.rows:
+            _draw(result.rows, plot)
 
     run(_lottery, call, ctx, read, show)
 
@@ -61,9 +65,17 @@ def _lottery() -> Experiment:
     return Lottery()
 
 
+def _draw(rows: Rows, path: Path) -> None:
+    from supermask.report.curves import curves
+
+    shown = [row for row in rows if row["branch"] != "others"]
+    title = f"{rows[0]['arch']} on {rows[0]['dataset']}"
+    curves(shown, path, x="density", y="test_accuracy", label="branch", title=title, log_x=True)
+
+
 def _means(rows: Rows) -> list[list[str]]:
     """A table of one line per round and branch, with means over the seeds."""
-    cells = [["round", "branch", "density", "kept", "val", "test", "test by seed", "barrier"]]
+    cells = [["round", "branch", "density", "kept", "val", "test", "test by seed", "error barrier"]]
     groups: dict[tuple[int, str], Rows] = {}
     for row in rows:
         if row["branch"] != "others":
@@ -73,7 +85,7 @@ def _means(rows: Rows) -> list[list[str]]:
         line += [f"{fmean(row['density'] for row in group):.4f}", f"{round(fmean(row['kept'] for row in group)):,}"]
         line += [f"{fmean(row[key] for row in group):.4f}" for key in ("val_accuracy", "test_accuracy")]
         line.append(" ".join(f"{row['test_accuracy']:.4f}" for row in group))
-        barriers = [row["barrier"] for row in group if "barrier" in row]
+        barriers = [row["error_barrier"] for row in group if "error_barrier" in row]
         cells.append([*line, f"{fmean(barriers):.4f}" if barriers else ""])
     if not any(line[-1] for line in cells[1:]):
         cells = [line[:-1] for line in cells]

@@ -5,7 +5,7 @@ Lottery tickets and forgetting are such chains. All trainings of a run share one
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ from supermask.engine.problem import Problem
 from supermask.engine.pruned import pruned_training
 from supermask.engine.state import FitState
 from supermask.engine.trainer import Trainer
+from supermask.experiments.connect import Line
 from supermask.experiments.options import Rows
 from supermask.experiments.outcome import judged
 from supermask.experiments.search import versions
@@ -32,6 +33,7 @@ from supermask.weights.parameters import masked_shapes
 from supermask.weights.trained import TrainedWeights
 
 START = "start"
+Measure = Callable[[list[TrainedWeights]], list[dict[str, float]]]
 
 
 @dataclass(frozen=True)
@@ -99,11 +101,14 @@ class Chain:
         """The mask of a dense network."""
         return {name: np.ones(shape, bool) for name, shape in masked_shapes(self.problem.parameters).items()}
 
-    def train(self, seeds: tuple[int, ...], leg: Leg, keep_step: int = 0) -> list[TrainedWeights] | None:
+    def train(
+        self, seeds: tuple[int, ...], leg: Leg, keep_step: int = 0, measure: Measure | None = None
+    ) -> list[TrainedWeights] | None:
         """Run a leg, or load its results if it is done; return None if it is stopped.
 
         Args:
             keep_step: if it is not 0, keep the weights before this step for `start`.
+            measure: (results) -> more columns, of each seed.
         """
         name, session = f"seed {seeds[0]} {leg.file}", self.session
         if session.is_done(name):
@@ -132,7 +137,7 @@ class Chain:
         if state.interrupted:
             session.finish(group, [])
             return None
-        self._write(group, leg, results)
+        self._write(group, leg, results, measure(results) if measure else [])
         return results
 
     def start(self, seed: int) -> Tree:
@@ -170,7 +175,9 @@ class Chain:
             filled=filled,
         )
 
-    def _write(self, group: SeedGroup, leg: Leg, results: list[TrainedWeights]) -> None:
+    def _write(
+        self, group: SeedGroup, leg: Leg, results: list[TrainedWeights], measured: list[dict[str, float]]
+    ) -> None:
         session, rows = self.session, []
         tests = self._on_test(group)
         told = judged(group, results, session.callbacks)
@@ -189,6 +196,7 @@ class Chain:
                     "kept": int(sum(kept.sum() for kept in masks)),
                     **{key: found.metrics[key] for key in ("epochs", "loss", "train_accuracy", "val_accuracy")},
                     **test,
+                    **(measured[i] if measured else {}),
                     **group.timings(),
                     "weights_bytes": len(data),
                     "device": jax.devices()[0].device_kind,
@@ -197,6 +205,11 @@ class Chain:
             )
         self.rows += rows
         session.finish(group, rows)
+
+    @cached_property
+    def line(self) -> Line:
+        """Scores lines between networks, on the validation images."""
+        return Line(self.problem)
 
     @cached_property
     def _test(self) -> Evaluator:

@@ -22,7 +22,7 @@ from supermask.experiments.evaluate import problem_of
 from supermask.runs.content import differences
 from supermask.runtime.numerics import fixed_numerics
 from supermask.runtime.places import expand
-from supermask.types import Tree
+from supermask.types import Sums, Tree
 from supermask.weights.trained import TrainedWeights
 
 STABLE = 0.02
@@ -95,39 +95,50 @@ def barrier(
     points: int = 11,
     state: Tree | None = None,
 ) -> dict[str, Any]:
-    """Return the fields `points`, `error_barrier` and `loss_barrier` of a `Connection`.
+    """Return the fields `points`, `error_barrier` and `loss_barrier` of a `Connection`; see `Line`."""
+    return Line(problem, split, points)(a, b, state)
 
-    All points go through one compiled program, as many side by side as suit the devices. Batch statistics belong to
-    weights, so they are not interpolated: at every point, both ends included, they are estimated from the same training
-    batches.
 
-    Args:
-        a, b: effective weights.
-        state: what a network has besides; its own initial one by default.
+class Line:
+    """Scores lines between networks of a problem. All points of all lines go through one compiled program.
+
+    As many points lie side by side as suit the devices. Batch statistics belong to weights, so they are not
+    interpolated: at every point, both ends included, they are estimated from the same training batches.
     """
-    seed, images = problem.config.seed, getattr(problem.dataset, split)
-    places = [i / (points - 1) for i in range(points)]
-    lanes = batching.seeds_side_by_side(problem.config.replace(seeds=points), problem.model, problem.sharding)
-    sharding = problem.side_by_side(lanes)
-    evaluator = Evaluator(problem, weight_training, images, sharding)
-    statistics = BatchStatistics(problem, weight_training, sharding)
-    start = problem.initial(seed)[1] if state is None else state
-    rows: list[dict[str, float]] = []
-    for first in range(0, points, lanes):
-        here = places[first : first + lanes]
-        padded = here + here[-1:] * (lanes - len(here))
-        seeds = [seed] * lanes
-        weights = sharding.stack_seeds([between(a, b, alpha) for alpha in padded])
-        nothing, states = sharding.stack_seeds([{}] * lanes), sharding.stack_seeds([start] * lanes)
-        states = statistics(weights, states, nothing, seeds)
-        sums = evaluator(weights, states, nothing, seeds)
-        assert sums is not None  # nobody stops it
-        for i, alpha in enumerate(here):
-            count = int(sums.count[0, i])
-            right = int(sums.correct[0, i]) / count
-            error = (count - int(sums.correct[0, i])) / count
-            rows.append({"alpha": alpha, "loss": float(sums.loss[0, i]) / count, "accuracy": right, "error": error})
-    return {"points": rows, "error_barrier": _height(rows, "error"), "loss_barrier": _height(rows, "loss")}
+
+    def __init__(self, problem: Problem, split: str = "validation", points: int = 11) -> None:
+        self.problem, self.points = problem, points
+        lanes = batching.seeds_side_by_side(problem.config.replace(seeds=points), problem.model, problem.sharding)
+        self.sharding = problem.side_by_side(lanes)
+        self._evaluator = Evaluator(problem, weight_training, getattr(problem.dataset, split), self.sharding)
+        self._statistics = BatchStatistics(problem, weight_training, self.sharding)
+
+    def __call__(self, a: Tree, b: Tree, state: Tree | None = None) -> dict[str, Any]:
+        """Return points, error_barrier and loss_barrier.
+
+        Args:
+            a, b: effective weights.
+            state: what a network has besides; its own initial one by default.
+        """
+        seed, lanes, stack = self.problem.config.seed, self.sharding.seeds, self.sharding.stack_seeds
+        places = [i / (self.points - 1) for i in range(self.points)]
+        start = self.problem.initial(seed)[1] if state is None else state
+        rows: list[dict[str, float]] = []
+        for first in range(0, self.points, lanes):
+            here = places[first : first + lanes]
+            padded = here + here[-1:] * (lanes - len(here))
+            weights, nothing = stack([between(a, b, alpha) for alpha in padded]), stack([{}] * lanes)
+            states = self._statistics(weights, stack([start] * lanes), nothing, [seed] * lanes)
+            sums = self._evaluator(weights, states, nothing, [seed] * lanes)
+            assert sums is not None  # nobody stops it
+            rows += [_point(alpha, sums, i) for i, alpha in enumerate(here)]
+        return {"points": rows, "error_barrier": _height(rows, "error"), "loss_barrier": _height(rows, "loss")}
+
+
+def _point(alpha: float, sums: Sums, i: int) -> dict[str, float]:
+    count, right = int(sums.count[0, i]), int(sums.correct[0, i])
+    loss = float(sums.loss[0, i]) / count
+    return {"alpha": alpha, "loss": loss, "accuracy": right / count, "error": (count - right) / count}
 
 
 def between(a: Tree, b: Tree, alpha: float) -> Tree:

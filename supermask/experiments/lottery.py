@@ -7,6 +7,7 @@ Sources: Frankle & Carbin 2019, arXiv 1803.03635; Zhou et al. 2019, arXiv 1905.0
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -167,9 +168,15 @@ class _Seeds:
         for branch in self.config.branches[1:]:
             if number or branch == "noise":
                 leg = self._control(number, branch, before, masks)
-                if self.chain.train(self.seeds, leg) is None:
+                measure = partial(self._barriers, found) if branch == "noise" else None
+                if self.chain.train(self.seeds, leg, measure=measure) is None:
                     return False
         return True
+
+    def _barriers(self, found: list[TrainedWeights], noisy: list[TrainedWeights]) -> list[dict[str, float]]:
+        """Height of the error and of the loss between each network and its copy with other noise."""
+        lines = [self.chain.line(a.effective(), b.effective(), a.state) for a, b in zip(found, noisy, strict=True)]
+        return [{key: line[key] for key in ("error_barrier", "loss_barrier")} for line in lines]
 
     def _control(self, number: int, branch: str, before: list[TrainedWeights], masks: list[Tree]) -> Leg:
         file, columns = f"round-{number:02d}-{branch}", {"round": number, "branch": branch}
