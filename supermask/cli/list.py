@@ -11,7 +11,7 @@ import click
 
 from supermask import registry
 from supermask.cli import _options as opt
-from supermask.recipes import PublishedRecipe
+from supermask.recipes import QUANTITIES, PublishedRecipe
 from supermask.resolve import arch_options
 
 KINDS = (*registry.KINDS, "inits")
@@ -104,7 +104,8 @@ def _trained(entry: registry.Entry) -> dict[str, Any]:
 
 def _of_recipe(recipe: PublishedRecipe) -> dict[str, Any]:
     """Return the published results of a recipe, its cost, and the options that it stands for."""
-    values = [f"{key.replace('_', ' ')} {value:g}" for key, value in recipe.published.items() if key != "source"]
+    values = [f"{key.replace('_', ' ')} {value:g}" for key, value in recipe.published.items() if key in QUANTITIES]
+    values += [recipe.published["finding"]] if "finding" in recipe.published else []
     return {
         "paper": recipe.paper,
         "table": recipe.table,

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from supermask import recipes
 from supermask.cli import _options as opt
 from supermask.cli import _tables
 from supermask.cli._experiment import Call, run, run_options
 from supermask.cli._help import GroupedCommand
 from supermask.cli._plot import plot_option
 from supermask.config.lottery import LotteryConfig
+from supermask.errors import UsageError
 from supermask.experiments.options import Rows, RunResult
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ Examples:
   supermask lottery --arch lenet300 --dataset mnist --rounds 12 --seeds 3 --plot lottery.png
   supermask lottery --arch lenet300 --dataset mnist --control redraw,signed-constant
   supermask lottery --arch resnet20 --dataset cifar10 --ranking global --keep 0.8 --rewind-step 2000
+  supermask lottery --recipe renda2020-resnet20-wr12 --rounds 1 --epochs 2
   supermask lottery --arch conv4 --rounds 0 --control noise --rewind-step 500
   supermask lottery --json | jq 'select(.branch == "ticket") | [.density, .test_accuracy]'"""
 
@@ -32,10 +35,20 @@ Examples:
 @click.command(cls=GroupedCommand, epilog=EPILOG)
 @partial(opt.config_options, kind=LotteryConfig)
 @opt.arch_option
+@opt.option(
+    "--recipe", metavar="NAME", help="Take defaults from a published configuration, see `supermask list recipes`."
+)
 @plot_option("Draw test accuracy against density.")
 @run_options
 @click.pass_context
-def command(ctx: click.Context, call: Call, arch_pairs: tuple[str, ...], plot: Path | None, **values: Any) -> None:
+def command(
+    ctx: click.Context,
+    call: Call,
+    arch_pairs: tuple[str, ...],
+    recipe: str | None,
+    plot: Path | None,
+    **values: Any,
+) -> None:
     """Train a network, prune it, set the kept weights back and train them again, round after round.
 
     Writes a run folder with the weights of every round, and prints accuracy against density: a table of means over the
@@ -43,9 +56,12 @@ def command(ctx: click.Context, call: Call, arch_pairs: tuple[str, ...], plot: P
     continues where it was stopped.
     """
     arch_options = opt.parse_options(arch_pairs, "-a")
+    if call.resume and recipe:
+        raise UsageError("--resume takes config and folder from the run: leave out --recipe")
 
     def read(file: Path | None) -> LotteryConfig:
-        return opt.read_config(ctx, {}, file, values, opt.given(arch_options=arch_options or None), LotteryConfig)
+        base = recipes.config_of(recipe, LotteryConfig) if recipe else {}
+        return opt.read_config(ctx, base, file, values, opt.given(arch_options=arch_options or None), LotteryConfig)
 
     def show(result: RunResult) -> None:
         if call.as_json:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import statistics
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +12,9 @@ from supermask import registry
 from supermask.cli import _options as opt
 from supermask.cli._help import GroupedCommand
 from supermask.cli._progress import reporter
-from supermask.config import SearchConfig
-from supermask.errors import InterruptionError, StoppedError, SupermaskError, UsageError, require
+from supermask.config import Config
+from supermask.config.lottery import LotteryConfig
+from supermask.errors import InterruptionError, StoppedError, UsageError, require
 from supermask.experiments.options import RunOptions
 from supermask.recipes import PublishedRecipe
 from supermask.resolve import resolve
@@ -25,7 +22,7 @@ from supermask.runtime.devices import choose_device
 from supermask.runtime.stopping import Stopping
 
 if TYPE_CHECKING:
-    from supermask.experiments.run import Experiment
+    pass
 
 EPILOG = """\b
 Examples:
@@ -71,9 +68,10 @@ def command(
     cells = _cells(table)
     if not 0 < budget <= 1:
         raise UsageError(f"budget is {budget}; it must be above 0 and at most 1")
-    configs = [SearchConfig.from_dict({**cell.config, **values}) for cell in cells]
-    configs = [config.replace(epochs=_epochs(cell, budget)) for cell, config in zip(cells, configs, strict=True)]
+    configs = [_cut(cell, cell.config_class.from_dict({**cell.config, **values}), budget) for cell in cells]
     choose_device(device, values["devices"])
+    from supermask.experiments.published import measure  # imports JAX
+
     rows: list[dict[str, Any]] = []
     try:
         for cell, config in zip(cells, configs, strict=True):
@@ -83,7 +81,7 @@ def command(
                 options = RunOptions(
                     root=runs_dir, data_dir=data_dir, device=device, force=force, callbacks=(reporter(quiet),)
                 )
-                found = _run(cell.name, resolve(config), options, stopping)
+                found = measure(cell, resolve(config), options, stopping)
             rows.append({"table": table, "recipe": cell.name, "budget": budget, **found, "published": _published(cell)})
             if as_json:
                 opt.print_json(rows[-1])
@@ -110,81 +108,21 @@ def _epochs(cell: PublishedRecipe, budget: float) -> int:
     return max(1, round(budget * cell.config["epochs"] / unit)) * unit
 
 
+def _cut(cell: PublishedRecipe, config: Config, budget: float) -> Config:
+    """Return the config for a fraction of the published epochs; a lottery goes back to the same fraction of them."""
+    if isinstance(config, LotteryConfig):
+        config = config.replace(rewind_step=round(budget * config.rewind_step))
+    return config.replace(epochs=_epochs(cell, budget))
+
+
 def _published(cell: PublishedRecipe) -> dict[str, Any]:
     return {"paper": cell.paper, "epochs": cell.config["epochs"], **cell.published}
-
-
-def _run(name: str, config: SearchConfig, options: RunOptions, stopping: Stopping) -> dict[str, Any]:
-    """Return our results for one cell.
-
-    Raises:
-        InterruptionError, StoppedError: a signal arrived; the run folder holds what the search resumes from.
-        SupermaskError: the search or the evaluation failed; the message starts with the cell's name.
-    """
-    from supermask.experiments.run import run_experiment
-
-    try:
-        result = run_experiment(_search, config, options, stopping)
-        if result.stopped or stopping.stop_requested():
-            raise result.stopped or stopping.error("its search is done")
-        stopping.nothing_to_lose = True
-        paths = [Path(row["ticket"]) for row in result.rows]
-        return _measured(config, result.path, paths, options.data_dir)
-    except SupermaskError as error:
-        raise type(error)(f"{name}: {error}") from error
-
-
-def _search() -> Experiment:
-    from supermask.experiments.search import Search
-
-    return Search()
-
-
-def _measured(config: SearchConfig, run: Path, paths: list[Path], data_dir: Path | None) -> dict[str, Any]:
-    from supermask.ticket import Ticket
-
-    tickets = [Ticket.load(path) for path in paths]
-    accuracies = [_test_accuracy(ticket, path, data_dir) for ticket, path in zip(tickets, paths, strict=True)]
-    row: dict[str, Any] = {key: getattr(config, key) for key in ("arch", "dataset", "method", "epochs")}
-    row["seeds"] = [ticket.config.seed for ticket in tickets]
-    row["test_accuracies"] = accuracies
-    row |= _spread("test_accuracy", accuracies)
-    row |= _spread("density", [ticket.density for ticket in tickets])
-    row |= _spread("bits_per_parameter", [ticket.bits_per_parameter for ticket in tickets])
-    return row | {"run": str(run), "tickets": [str(path) for path in paths]}
-
-
-def _spread(key: str, values: list[float]) -> dict[str, float | None]:
-    """Return mean and sample standard deviation; the latter is None for a single value."""
-    return {key: statistics.fmean(values), f"{key}_std": statistics.stdev(values) if len(values) > 1 else None}
-
-
-def _test_accuracy(ticket: Any, path: Path, data_dir: Path | None) -> float:
-    """Evaluate a ticket on the test split; cache the accuracy in the run folder, keyed by the ticket's hash."""
-    from supermask.experiments.evaluate import evaluate
-    from supermask.storage.atomic import write_atomic
-
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    kept = path.with_name(f".{path.stem}-test.json")
-    try:
-        known = json.loads(kept.read_bytes())
-        if known["ticket"] == digest:
-            return float(known["accuracy"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # no cached accuracy yet, or not a file of ours: it is written below
-    found = evaluate(ticket, data_dir=data_dir)
-    if found.reproduced:
-        with suppress(SupermaskError):  # a folder without write permission is no reason to fail
-            write_atomic(kept, json.dumps({"ticket": digest, "accuracy": found.accuracy}).encode())
-    else:
-        click.echo(f"warning: {path}: the validation accuracy recorded by its search is not reproduced here", err=True)
-    return found.accuracy
 
 
 def _print(table: str, rows: list[dict[str, Any]]) -> None:
     from supermask.cli import _tables
 
-    shown = [key for key in QUANTITIES if any(key in row["published"] for row in rows)]
+    shown = [key for key in QUANTITIES if key == "test_accuracy" or any(key in row["published"] for row in rows)]
     head = ["recipe", "epochs", "published"]
     for key in shown:
         head += [QUANTITIES[key], "published"]
@@ -192,9 +130,13 @@ def _print(table: str, rows: list[dict[str, Any]]) -> None:
     for row in rows:
         line = [row["recipe"], str(row["epochs"]), str(row["published"]["epochs"])]
         for key in shown:
+            if key not in row:
+                line += ["", ""]
+                continue
             std, published = row[f"{key}_std"], row["published"].get(key)
             line.append(f"{row[key]:.4f}" + ("" if std is None else f" +- {std:.4f}"))
-            line.append("" if published is None else f"{published:g}")
+            finding = row["published"].get("finding", "") if key == "test_accuracy" else ""
+            line.append(finding if published is None else f"{published:g}")
         cells.append([*line, row["published"]["source"]])
     papers = "; ".join(dict.fromkeys(row["published"]["paper"] for row in rows))
     click.echo(f"{table} ({papers}), budget {rows[0]['budget']:g}, seeds {', '.join(map(str, rows[0]['seeds']))}")

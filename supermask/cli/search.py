@@ -91,7 +91,7 @@ def command(
                 raise UsageError(f"--resume takes config and folder from the run: leave out --{name}")
 
     def read(file: Path | None) -> SearchConfig:
-        base = dict(recipes.read(recipe).config) if recipe else {}
+        base = recipes.config_of(recipe, SearchConfig) if recipe else {}
         extra = opt.given(options=options or None, arch_options=arch_options or None) | _density(ctx, sparsity)
         extra = _files(opt.typed(ctx), weights, within) | extra
         config = opt.read_config(ctx, base, file, values, extra, SearchConfig)

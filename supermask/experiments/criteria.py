@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from supermask.config import TrainConfig
 from supermask.criteria._criterion import make
 from supermask.engine.mask_scorer import MaskScorer
 from supermask.engine.problem import Problem
@@ -43,7 +42,7 @@ def compare_criteria(
     """Score masks by every criterion on the weights that a dense training began with; nothing is trained.
 
     Args:
-        run: the folder of a finished `supermask train`, or one of its weights files.
+        run: the folder of a finished `supermask train` or `lottery`, or a file of weights that were trained dense.
         sweep: what to score; all criteria at all densities of the paper by default.
         data_dir, dataset: where the data lies, as for `evaluate`.
         note: told what a reader of the numbers should know, and how far it is.
@@ -111,11 +110,12 @@ def read_networks(path: Path) -> list[TrainedWeights]:
         run = Run.open(path)
         if not run.complete:
             raise BadFileError(f"{path} was stopped before its end: finish it with `supermask train --resume {path}`")
-        networks = run.weights
+        dense = [row for row in run.results if row.get("round", 0) == 0 and row.get("branch", "ticket") == "ticket"]
+        networks = [TrainedWeights.load(row["weights"]) for row in dense if "weights" in row]
     else:
         found = load_result(path)
         networks = [found] if isinstance(found, TrainedWeights) else []
-    if not networks or not isinstance(networks[0].config, TrainConfig):
+    if not networks:
         raise BadFileError(f"{path} is a search, which trains no weights; give the run of a `supermask train`")
     if networks[0].mask:
         raise BadFileError(f"{path} was trained under the mask of a ticket; give the run of a dense `supermask train`")

@@ -7,32 +7,37 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 from supermask import registry
-from supermask.config import SearchConfig
+from supermask.config import Config, SearchConfig, TrainConfig
+from supermask.config.lottery import LotteryConfig
 from supermask.errors import BadFileError, UsageError, require
 
 SOURCES = ("paper", "readme", "code", "third party", "figure", "memory (unverified)")
 QUANTITIES = ("test_accuracy", "density", "bits_per_parameter")
+EXPERIMENTS: dict[str, type[Config]] = {"search": SearchConfig, "lottery": LotteryConfig, "criteria": TrainConfig}
+"""What a recipe may stand for, and the config that it has; `criteria` compares masks after a dense training."""
 
 
 @dataclass(frozen=True)
 class PublishedRecipe:
-    """A published result and the search that stands for it.
+    """A published result and the experiment that stands for it.
 
     Attributes:
         name: what `search --recipe` takes.
         summary: one line, as `supermask list recipes` prints it.
         paper: authors, year and arXiv number.
         table: what `supermask reproduce` takes; all results of a published table share it.
-        config: fields of `SearchConfig`, in their order there.
+        config: fields of the experiment's config, in their order there.
         published: `test_accuracy`, and where given `density` and `bits_per_parameter`; `source`, one of SOURCES, says
-            where we have them from.
+            where we have them from. A result that is known only from a figure has words in `finding` instead.
         gpu_hours: our estimate for one search.
         notes: where this tool and the publication differ.
         epochs_per_round: a search of fewer epochs is cut to a multiple of this.
+        experiment: a key of EXPERIMENTS.
+        at: which of the experiment's results this is: `round` and `branch` of a lottery, `criterion` and `values`.
     """
 
     name: str
@@ -44,6 +49,13 @@ class PublishedRecipe:
     gpu_hours: float
     notes: str = ""
     epochs_per_round: int = 1
+    experiment: str = "search"
+    at: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def config_class(self) -> type[Config]:
+        """Of the experiment."""
+        return EXPERIMENTS[self.experiment]
 
 
 def read(name: str) -> PublishedRecipe:
@@ -63,6 +75,20 @@ def read(name: str) -> PublishedRecipe:
         raise BadFileError(f"{path}: [{cell}]: {error}") from error
 
 
+def config_of(name: str, kind: type[Config]) -> dict[str, Any]:
+    """The config of a recipe, for the command whose configs are of this class.
+
+    Raises:
+        UsageError: there is no such recipe, or it is one of another command.
+        BadFileError: see `read`.
+    """
+    found = read(name)
+    if found.config_class is not kind:
+        command = "reproduce" if found.experiment == "criteria" else found.experiment
+        raise UsageError(f"{name} is a recipe of `supermask {command}`: use it there")
+    return dict(found.config)
+
+
 def _laid_over(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """`values` over `base`, tables inside them key by key."""
     both = {
@@ -75,39 +101,41 @@ def _laid_over(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, 
 def _checked(table: Mapping[str, Any]) -> dict[str, Any]:
     items = {item.name: item for item in fields(PublishedRecipe) if item.name != "name"}
     for key, item in items.items():
-        if key not in table and item.default is MISSING:
+        if key not in table and item.default is MISSING and item.default_factory is MISSING:
             raise UsageError(f"the key {key!r} is missing")
     for key, value in table.items():
         require("key", key, items)
         right, expected = _KINDS[items[key].type]
         if not right(value):
             raise UsageError(f"{key} is {value!r}; it must be {expected}")
+    experiment = table.get("experiment", "search")
+    require("experiment", experiment, EXPERIMENTS)
     return {
         **table,
         "notes": " ".join(table.get("notes", "").split()),
-        "config": _checked_config(table["config"]),
+        "config": _checked_config(table["config"], EXPERIMENTS[experiment]),
         "published": _checked_result(table["published"]),
     }
 
 
-def _checked_config(values: Mapping[str, Any]) -> dict[str, Any]:
-    for key in ("arch", "dataset", "method", "epochs"):
+def _checked_config(values: Mapping[str, Any], kind: type[Config]) -> dict[str, Any]:
+    for key in ("arch", "dataset", *(("method",) if kind is SearchConfig else ()), "epochs"):
         if key not in values:
             raise UsageError(f"the key 'config.{key}' is missing")
-    SearchConfig.from_dict(values)
-    return {item.name: values[item.name] for item in fields(SearchConfig) if item.name in values}
+    kind.from_dict(values)
+    return {item.name: values[item.name] for item in fields(kind) if item.name in values}
 
 
 def _checked_result(values: Mapping[str, Any]) -> dict[str, Any]:
     for key in ("test_accuracy", "source"):
-        if key not in values:
+        if key not in values and not (key == "test_accuracy" and "finding" in values):
             raise UsageError(f"the key 'published.{key}' is missing")
     for key, value in values.items():
-        require("key of published", key, (*QUANTITIES, "source"))
-        if key != "source" and not _is_positive(value):
+        require("key of published", key, (*QUANTITIES, "finding", "source"))
+        if key in QUANTITIES and not _is_positive(value):
             raise UsageError(f"published.{key} is {value!r}; it must be a number above 0")
     require("published.source", values["source"], SOURCES)
-    return {key: values[key] for key in (*QUANTITIES, "source") if key in values}
+    return {key: values[key] for key in (*QUANTITIES, "finding", "source") if key in values}
 
 
 def _is_positive(value: Any) -> bool:

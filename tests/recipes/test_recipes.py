@@ -17,6 +17,7 @@ from supermask import evaluate, registry
 from supermask.cli import main
 from supermask.config import SearchConfig
 from supermask.config.network import takes_activation
+from supermask.experiments.comparison import CriteriaSweep
 from supermask.ticket import Ticket
 
 NAMES = registry.names("recipes")
@@ -28,6 +29,7 @@ FIXED = {
 }
 # What some have besides; `density` has no meaning for some methods.
 OTHERS = {"density", "arch_options", "width", "train"}
+OF_LOTTERY = {"rounds", "criterion", "keep", "ranking", "control", "kept", "pruned", "retrain", "rewind_step"}
 ROW_KEYS = (
     *("table", "recipe", "budget", "arch", "dataset", "method", "epochs", "seeds", "test_accuracies", "test_accuracy"),
     *("test_accuracy_std", "density", "density_std", "bits_per_parameter", "bits_per_parameter_std", "run", "tickets"),
@@ -120,8 +122,8 @@ def tiny(tmp_path, monkeypatch):
 def test_every_recipe_says_what_it_claims(name):
     recipe = registry.load("recipes", name)
     assert recipe.name == name
-    author = name.split("-")[0]
-    assert recipe.table.startswith(f"{author}-")
+    author = recipe.table.split("-")[0]
+    assert name.startswith(author)  # one paper may have several files
     assert author[-4:] in recipe.paper
     assert "arXiv" in recipe.paper
     assert recipe.summary == registry.describe("recipes", name).summary
@@ -129,8 +131,10 @@ def test_every_recipe_says_what_it_claims(name):
     assert recipe.notes
     published = recipe.published
     assert published["source"] in SOURCES
-    assert {"test_accuracy", "source"} <= set(published) <= {"test_accuracy", "density", "bits_per_parameter", "source"}
-    assert all(0 < value <= 1 for key, value in published.items() if key != "source")
+    assert set(published) <= {"test_accuracy", "density", "bits_per_parameter", "finding", "source"}
+    assert ("test_accuracy" in published) != ("finding" in published)
+    assert all(0 < value <= 1 for key, value in published.items() if key not in ("finding", "source"))
+    assert bool(recipe.at) == (recipe.experiment != "search")
     assert 0 < recipe.gpu_hours < 100
     assert recipe.config["epochs"] % recipe.epochs_per_round == 0
 
@@ -142,16 +146,30 @@ def test_every_recipe_is_a_whole_and_valid_config(name):
     recipe = registry.load("recipes", name)
     values = recipe.config
     fixed = FIXED if takes_activation(values["arch"]) else FIXED - {"activation"}
-    assert set(values) - OTHERS == fixed
-    resolved = resolve(SearchConfig.from_dict(values))
-    method = make_method(resolved)
-    for key, value in values["options"].items():
-        assert (getattr(method, key), type(getattr(method, key))) == (value, type(value))
+    if recipe.experiment != "search":
+        fixed = fixed - {"method", "options", "scale_by_density"}
+    assert set(values) - OTHERS - OF_LOTTERY == fixed
+    resolved = resolve(recipe.config_class.from_dict(values))
+    if recipe.experiment == "search":
+        method = make_method(resolved)
+        for key, value in values["options"].items():
+            assert (getattr(method, key), type(getattr(method, key))) == (value, type(value))
     assert {key: getattr(resolved, key) for key in fixed - {"options"}} == {
         key: values[key] for key in fixed - {"options"}
     }
     assert resolved.arch_options.items() >= values.get("arch_options", {}).items()
-    assert values["options"].get("local_epochs", 1) == recipe.epochs_per_round
+    assert values.get("options", {}).get("local_epochs", 1) == recipe.epochs_per_round
+    if recipe.experiment == "lottery":
+        assert recipe.at["round"] <= resolved.rounds
+        assert recipe.at.get("branch", "ticket") in resolved.branches
+    if recipe.experiment == "criteria":
+        CriteriaSweep(criteria=[recipe.at["criterion"]], values=[recipe.at["values"]])
+
+
+def test_a_lottery_goes_back_to_the_published_epoch():
+    """Renda et al. 2020 rewind to epoch 12 of 182; 48,000 images are 375 batches."""
+    config = registry.load("recipes", "renda2020-resnet20-wr12").config
+    assert config["rewind_step"] == 12 * (round(50_000 * (1 - config["validation"])) // config["batch_size"])
 
 
 def test_figures_that_nobody_verified_are_marked():
@@ -391,6 +409,72 @@ def test_reproduce(tiny, here):
     search = ("search", "--recipe", "tiny-popup", "--epochs", "2", "--seeds", "2", "--json", "-q")
     assert [row["ticket"] for row in answer(*search)] == popup["tickets"]
     assert len(list(Path("runs").iterdir())) == 2
+
+
+LOTTERY = """
+[defaults]
+paper = "Nobody 2026"
+table = "tiny-lottery"
+gpu_hours = 0.001
+experiment = "lottery"
+
+[defaults.config]
+arch = "lenet300"
+dataset = "digits"
+width = 0.1
+epochs = 4
+rounds = 2
+control = "redraw"
+rewind_step = 8
+
+[dense]
+summary = "LeNet-300-100 on digits, dense."
+at = { round = 0 }
+published = { test_accuracy = 0.9, source = "memory (unverified)" }
+
+[redrawn]
+summary = "LeNet-300-100 on digits, redrawn."
+at = { round = 2, branch = "redraw" }
+published = { finding = "worse than dense", source = "figure" }
+"""
+MASKS = """
+[signs]
+paper = "Nobody 2026"
+table = "tiny-masks"
+gpu_hours = 0.001
+experiment = "criteria"
+config = { arch = "lenet300", dataset = "digits", width = 0.1, epochs = 4 }
+summary = "LeNet-300-100 on digits, masked."
+at = { criterion = "large-final-same-sign", values = "initial" }
+published = { test_accuracy = 0.8, source = "figure" }
+"""
+
+
+def test_reproduce_a_lottery(tiny, here):
+    (tiny / "recipes" / "long.toml").write_text(LOTTERY)
+    registry.names.cache_clear()
+    words = ("reproduce", "tiny-lottery", "--budget", "0.5", "--seeds", "2")
+    dense, redrawn = answer(*words, "--json")
+    assert (dense["epochs"], dense["round"], redrawn["branch"]) == (2, 0, "redraw")
+    assert dense["run"] == redrawn["run"]
+    assert json.loads((Path(dense["run"]) / "config.json").read_text())["rewind_step"] == 4
+    assert len(redrawn["test_accuracies"]) == len(redrawn["weights"]) == 2
+    code, out, _ = call(*words)
+    assert code == 0
+    assert "worse than dense" in out
+
+
+def test_reproduce_masks_after_a_training(tiny, here):
+    (tiny / "recipes" / "long.toml").write_text(MASKS)
+    registry.names.cache_clear()
+    [row] = answer("reproduce", "tiny-masks", "--budget", "0.25", "--seeds", "1", "--json")
+    assert (row["criterion"], row["epochs"]) == ("large-final-same-sign", 1)
+    assert 0 <= row["test_accuracy"] <= 1
+
+
+def test_a_recipe_of_another_command_is_refused():
+    assert "use it there" in refused("search", "--recipe", "renda2020-resnet20-wr12")
+    assert "use it there" in refused("lottery", "--recipe", "zhou2019-fc-sc")
 
 
 @pytest.mark.slow

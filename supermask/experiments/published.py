@@ -1,0 +1,116 @@
+"""Runs the experiment of a published result, and measures what was published of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import statistics
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from supermask.config import Config, SearchConfig
+from supermask.config.lottery import LotteryConfig
+from supermask.errors import SupermaskError, UsageError
+from supermask.experiments.comparison import CriteriaSweep
+from supermask.experiments.criteria import compare_criteria
+from supermask.experiments.evaluate import evaluate
+from supermask.experiments.lottery import Lottery
+from supermask.experiments.options import Rows, RunOptions, RunResult
+from supermask.experiments.run import Experiment, run_experiment
+from supermask.experiments.search import Search
+from supermask.experiments.train import Train
+from supermask.recipes import PublishedRecipe
+from supermask.runtime.stopping import Stopping
+from supermask.storage.atomic import write_atomic
+from supermask.ticket import Ticket
+
+
+def measure(cell: PublishedRecipe, config: Config, options: RunOptions, stopping: Stopping) -> dict[str, Any]:
+    """Return our results for one published result.
+
+    Args:
+        config: that of the recipe, resolved, perhaps with fewer epochs and other seeds.
+
+    Raises:
+        InterruptionError, StoppedError: a signal arrived; the run folder holds what the experiment resumes from.
+        SupermaskError: the experiment failed; the message starts with the recipe's name.
+    """
+    kinds: dict[str, type[Experiment]] = {"search": Search, "lottery": Lottery, "criteria": Train}
+    try:
+        result = run_experiment(kinds[cell.experiment], config, options, stopping)
+        if result.stopped or stopping.stop_requested():
+            raise result.stopped or stopping.error("its run is done")
+        stopping.nothing_to_lose = True
+        if cell.experiment == "criteria":
+            return _of_criteria(cell, config, result, options)
+        if isinstance(config, LotteryConfig):
+            return _of_lottery(cell, config, result)
+        assert isinstance(config, SearchConfig)
+        return _of_search(config, result, options)
+    except SupermaskError as error:
+        raise type(error)(f"{cell.name}: {error}") from error
+
+
+def spread(key: str, values: list[float]) -> dict[str, float | None]:
+    """Return mean and sample standard deviation; the latter is None for a single value."""
+    return {key: statistics.fmean(values), f"{key}_std": statistics.stdev(values) if len(values) > 1 else None}
+
+
+def _of_search(config: SearchConfig, result: RunResult, options: RunOptions) -> dict[str, Any]:
+    paths = [Path(row["ticket"]) for row in result.rows]
+    tickets = [Ticket.load(path) for path in paths]
+    accuracies = [_test_accuracy(ticket, path, options) for ticket, path in zip(tickets, paths, strict=True)]
+    row: dict[str, Any] = {key: getattr(config, key) for key in ("arch", "dataset", "method", "epochs")}
+    row["seeds"] = [ticket.config.seed for ticket in tickets]
+    row["test_accuracies"] = accuracies
+    row |= spread("test_accuracy", accuracies)
+    row |= spread("density", [ticket.density for ticket in tickets])
+    row |= spread("bits_per_parameter", [ticket.bits_per_parameter for ticket in tickets])
+    return row | {"run": str(result.path), "tickets": [str(path) for path in paths]}
+
+
+def _of_lottery(cell: PublishedRecipe, config: LotteryConfig, result: RunResult) -> dict[str, Any]:
+    at = {"branch": "ticket", **cell.at}
+    rows = [row for row in result.rows if all(row[key] == value for key, value in at.items())]
+    if not rows:
+        there = ", ".join(f"{key} {value}" for key, value in at.items())
+        raise UsageError(f"the run has no result at {there}")
+    head = {"arch": config.arch, "dataset": config.dataset, "criterion": config.criterion, "epochs": config.epochs}
+    files = {"run": str(result.path), "weights": [row["weights"] for row in rows]}
+    return head | at | _of_rows(rows) | files
+
+
+def _of_criteria(cell: PublishedRecipe, config: Config, result: RunResult, options: RunOptions) -> dict[str, Any]:
+    criterion, values = cell.at["criterion"], cell.at["values"]
+    sweep = CriteriaSweep(criteria=[criterion], values=[values])
+    found = compare_criteria(result.path, sweep, data_dir=options.data_dir, note=options.note)
+    [best] = found.best()
+    rows = [row for row in found.rows if row["round"] == best["round"]]
+    head = {"arch": config.arch, "dataset": config.dataset, **cell.at, "epochs": config.epochs, "round": best["round"]}
+    return head | _of_rows(rows) | {"run": str(result.path)}
+
+
+def _of_rows(rows: Rows) -> dict[str, Any]:
+    accuracies = [row["test_accuracy"] for row in rows]
+    found: dict[str, Any] = {"seeds": [row["seed"] for row in rows], "test_accuracies": accuracies}
+    return found | spread("test_accuracy", accuracies) | spread("density", [row["density"] for row in rows])
+
+
+def _test_accuracy(ticket: Ticket, path: Path, options: RunOptions) -> float:
+    """Evaluate a ticket on the test split; cache the accuracy in the run folder, keyed by the ticket's hash."""
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    kept = path.with_name(f".{path.stem}-test.json")
+    try:
+        known = json.loads(kept.read_bytes())
+        if known["ticket"] == digest:
+            return float(known["accuracy"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # no cached accuracy yet, or not a file of ours: it is written below
+    found = evaluate(ticket, data_dir=options.data_dir)
+    if found.reproduced:
+        with suppress(SupermaskError):  # a folder without write permission is no reason to fail
+            write_atomic(kept, json.dumps({"ticket": digest, "accuracy": found.accuracy}).encode())
+    else:
+        options.note(f"warning: {path}: the validation accuracy recorded by its search is not reproduced here")
+    return found.accuracy
