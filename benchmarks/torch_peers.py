@@ -306,6 +306,50 @@ def train(net, variant, training, test, augment, epochs, *, batch=128, workers=0
     return correct / len(test[1])
 
 
+def lottery_rounds(images, labels, test_images, test_labels, *, epochs: int, rounds: int) -> list[float]:
+    """Seconds of each round of iterative pruning of LeNet-300-100 after the dense training; see `lottery.py`.
+
+    Written anew from the rule of Frankle's open_lth: before each forward pass the weights are multiplied by the mask.
+    Of the sorted magnitudes that are left, the one at 20 % is the threshold, and what is above it stays.
+    """
+    torch.set_num_threads(os.cpu_count() or 1)
+    torch.manual_seed(0)
+    layers = [nn.Linear(784, 300), nn.Linear(300, 100), nn.Linear(100, 10)]
+    for layer in layers:
+        nn.init.kaiming_normal_(layer.weight)
+        nn.init.zeros_(layer.bias)
+    net = nn.Sequential(nn.Flatten(), layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2])
+    start = {name: value.clone() for name, value in net.state_dict().items()}
+    masks = {layer: torch.ones_like(layer.weight) for layer in layers[:2]}
+    loader = DataLoader(Images(images, labels, augment=False), 128, shuffle=True)
+    test, seconds = DataLoader(Images(test_images, test_labels, augment=False), 500), []
+    for number in range(rounds + 1):
+        began = time.perf_counter()
+        if number:
+            alive = torch.cat([layer.weight.detach()[mask == 1].abs() for layer, mask in masks.items()])
+            threshold = alive.sort().values[math.ceil(0.2 * len(alive))]
+            masks = {layer: mask * (layer.weight.detach().abs() > threshold) for layer, mask in masks.items()}
+        net.load_state_dict(start)
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+        for _ in range(epochs):
+            for x, y in loader:
+                _masked(masks)
+                optimizer.zero_grad()
+                F.cross_entropy(net(x), y).backward()
+                optimizer.step()
+        _masked(masks)
+        with torch.no_grad():
+            right = sum(int((net(x).argmax(1) == y).sum()) for x, y in test)
+        assert right > 0.5 * len(test_labels), "it did not learn"
+        seconds.append(time.perf_counter() - began)
+    return seconds[1:]
+
+
+def _masked(masks: dict[nn.Linear, torch.Tensor]) -> None:
+    for layer, mask in masks.items():
+        layer.weight.data.mul_(mask)
+
+
 def self_test() -> None:
     """Count of kept weights and gradient of the scores on small layers; size and frozen weights of every net."""
     for variant, size, density in (("sort", 3, 0.5), ("sort", 0, 0.07), ("kthvalue", 1, 0.3), ("kthvalue", 0, 1.0)):
