@@ -9,6 +9,7 @@ import click
 
 from supermask.cli import _options as opt
 from supermask.cli._plot import plot_option
+from supermask.config.advice import fitting
 
 if TYPE_CHECKING:
     from supermask.ticket import Ticket
@@ -36,6 +37,7 @@ def command(ticket: Path, plot: Path | None, as_json: bool) -> None:
     if isinstance(found, Ticket):
         held, code = held if found.embedded else "", {"bits_per_parameter": found.bits_per_parameter}
     warnings = of_ticket(found) if isinstance(found, Ticket) else of_mask(found.mask)
+    warnings = [fitting(text, found.config) for text in warnings]
     rows = rows_of(found.parameters, own, found.config.init or "given")
     if plot is not None:
         _draw(found, ticket, plot)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from supermask import registry
+from supermask.config.advice import fitting
 from supermask.core import Parametrization
 from supermask.engine.evaluator import seed_key
 from supermask.engine.problem import Problem
@@ -56,7 +57,8 @@ class Probe:
         state = self._problem.initial(seed)[1]
         outputs, slopes, gains = jax.device_get(self._look(seed_key(seed), state, frozen, start, self._data))
         told = [*_of_parameters(self._problem, seed), *_of_statistics(self._problem.model, state, images)]
-        return [*told, *_of_outputs(outputs, gains), *_of_slopes(slopes)]
+        told += [*_of_outputs(outputs, gains), *_of_slopes(slopes)]
+        return [fitting(text, self._problem.config) for text in told]
 
     def _measured(self, key: Array, state: Tree, frozen: Tree, start: Start, data: tuple[Array, Array]) -> Any:
         """Return the outputs, and by masked layer the largest slope and the gain of its effective weights."""

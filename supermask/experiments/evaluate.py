@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from supermask.config import CONTROLS, SPLITS
+from supermask.config.advice import fitting
 from supermask.config.files import FILES
 from supermask.config.network import takes_activation
 from supermask.core import Parametrization, mask_search, weight_training
@@ -130,7 +131,7 @@ def evaluate(
         control=control,
         other_data=origin.other_data,
         notes=origin.notes,
-        warnings=of_result(problem, ticket) + ([] if control else scorer.doubts(split, float(accuracies.mean()))),
+        warnings=of_result(problem, ticket) if control else scorer.judged(ticket, split, float(accuracies.mean())),
     )
 
 
@@ -175,6 +176,11 @@ class _Scorer:
         state = jax.device_get(BatchStatistics(problem, rule, problem.sharding)(*arguments))
         own = {name: array[0] for name, array in state.items()}
         return replace(self, found=replace(self.found, state=own))
+
+    def judged(self, found: Found, name: str, accuracy: float) -> list[str]:
+        """Return the warnings about a result, a split and the accuracy on it."""
+        texts = of_result(self.problem, found) + self.doubts(name, accuracy)
+        return [fitting(text, found.config) for text in texts]
 
     def doubts(self, name: str, accuracy: float) -> list[str]:
         """Return the warnings about a split and about the accuracy on it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from supermask.config.advice import fitting
 from supermask.engine.callbacks import Callback
 from supermask.engine.constant import constant_class
 from supermask.engine.problem import Problem
@@ -50,7 +51,8 @@ def _of_group(group: SeedGroup, results: Sequence[Ticket | TrainedWeights]) -> l
         if not state.interrupted:
             name, learned = class_name(problem.dataset, always[i]), result.metrics["epochs"] > 0
             texts += warnings.of_predictions("validation", chance, accuracy, always=name, learned=learned)
-        found.append(texts + warnings.of_loss(state.best[i].metrics, state.last[i].metrics))
+        texts += warnings.of_loss(state.best[i].metrics, state.last[i].metrics)
+        found.append([fitting(text, problem.config) for text in texts])
     return found
 
 
