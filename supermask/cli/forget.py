@@ -61,6 +61,8 @@ def command(ctx: click.Context, call: Call, arch_pairs: tuple[str, ...], plot: P
                 opt.print_json(row)
         elif result.rows:
             click.echo(_tables.table(_means(result.rows)))
+            if any("probe" in row for row in result.rows):
+                click.echo("\n" + _tables.table(_probes(result.rows)))
         if plot and result.rows:
             _draw(result.rows, plot)
 
@@ -91,4 +93,17 @@ def _means(rows: Rows) -> list[list[str]]:
         line = [str(number), branch, str(group[0]["epochs"])]
         line += [f"{fmean(row[key] for row in group):.4f}" if key in group[0] else "" for key in shown.values()]
         cells.append([*line, " ".join(f"{row['test_accuracy']:.4f}" for row in group)])
+    return cells
+
+
+def _probes(rows: Rows) -> list[list[str]]:
+    """A table of accuracies on groups of training images before and after copies forget, with means over the seeds."""
+    groups: dict[tuple[str, ...], Rows] = {}
+    for row in rows:
+        for found in row["probe"]:
+            key = (str(row["generation"]), row["branch"], found["probe"], found["group"])
+            groups.setdefault(key, []).append(found)
+    cells = [["generation", "branch", "probe", "training images", "before", "after"]]
+    for words, group in groups.items():
+        cells.append([*words, *(f"{fmean(found[when] for found in group):.4f}" for when in ("before", "after"))])
     return cells

@@ -60,6 +60,12 @@ class ForgetConfig(Config):
     long: bool = option(
         False, "Also train once for as long as all generations together, with one schedule.", group="method"
     )
+    probe: bool = option(
+        False,
+        "After each training, let copies forget, and score them on hard and easy training images.",
+        group="method",
+    )
+    label_noise: float = option(0.0, "Fraction of the training images that get a wrong label.", group="data")
 
     experiment: ClassVar[str] = "forgetting experiment"
 
@@ -67,6 +73,8 @@ class ForgetConfig(Config):
         super().__post_init__()
         if not 1 <= self.generations <= 10**4:
             raise UsageError(f"generations is {self.generations}; it must be from 1 to 10000")
+        if not 0 <= self.label_noise < 1:
+            raise UsageError(f"label_noise is {self.label_noise:g}; it must be at least 0 and below 1")
         for name, ops in USED_BY.items():
             value = getattr(self, name)
             if value is None:

@@ -34,7 +34,7 @@ from supermask.weights.parameters import masked_shapes
 from supermask.weights.trained import TrainedWeights
 
 START = "start"
-Measure = Callable[[list[TrainedWeights]], list[dict[str, float]]]
+Measure = Callable[[list[TrainedWeights]], Sequence[Mapping[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ class Chain:
         )
 
     def _write(
-        self, group: SeedGroup, leg: Leg, results: list[TrainedWeights], measured: list[dict[str, float]]
+        self, group: SeedGroup, leg: Leg, results: list[TrainedWeights], measured: Sequence[Mapping[str, Any]]
     ) -> None:
         session, rows = self.session, []
         tests = self._on_test(group)

@@ -22,8 +22,9 @@ from supermask.engine.problem import Problem
 from supermask.experiments.chain import Chain, Leg
 from supermask.experiments.options import Rows, RunOptions
 from supermask.experiments.run import run_experiment
-from supermask.experiments.scores import accuracies
+from supermask.experiments.scores import accuracies, placed
 from supermask.experiments.session import Session
+from supermask.experiments.targets import Targets, with_wrong_labels
 from supermask.masks.ranking import keep_fractions, prune
 from supermask.resolve import resolve
 from supermask.types import Tree
@@ -65,6 +66,8 @@ class Forget:
     def run(self, session: Session, problem: Problem) -> Rows:
         """See `Experiment.run`."""
         operator = Operator.of(problem)
+        if operator.config.label_noise:
+            problem = with_wrong_labels(problem, operator.config.label_noise)
         chain = Chain(session, problem)
         found = _Generations(chain, operator)
         for seeds in chain.groups():
@@ -172,7 +175,7 @@ class _Generations:
         columns = {"generation": config.generations, "branch": "long"}
         total = epochs * config.generations
         leg = Leg(f"generation-{config.generations:02d}-long", columns, begin, ones, until=total)
-        return self._long.train(seeds, leg) is not None
+        return self._long.train(seeds, leg, measure=partial(self._probed, seeds, config.generations)) is not None
 
     def _after(self, seeds: tuple[int, ...], generation: int, nets: list[TrainedWeights], leg: Leg) -> Leg:
         """The leg with what forgetting makes of the networks of the generation before."""
@@ -185,12 +188,13 @@ class _Generations:
 
     def _measured(
         self, seeds: tuple[int, ...], leg: Leg, found: list[TrainedWeights], forgot: bool
-    ) -> list[dict[str, float]]:
-        """Accuracies right after forgetting, and those of what knowledge evolution keeps, alone."""
-        columns: list[dict[str, float]] = [{} for _ in seeds]
+    ) -> list[dict[str, Any]]:
+        """Accuracies right after forgetting, and those of what knowledge evolution keeps, alone; and the probes."""
+        columns = self._probed(seeds, leg.columns["generation"], found)
         if forgot:
             states = leg.states or [self.chain.problem.initial(seed)[1] for seed in seeds]
-            columns = self._scored("forgotten", seeds, leg.starts, states, SPLITS)
+            scores = self._scored("forgotten", seeds, leg.starts, states, SPLITS)
+            columns = [a | b for a, b in zip(scores, columns, strict=True)]
         if self.config.op in ("kels", "wels"):
             kept = [self.operator.kept(seed, 0, net.weights) for seed, net in zip(seeds, found, strict=True)]
             zero = {name: np.float32(0) for name in self.chain.ones()}
@@ -202,8 +206,17 @@ class _Generations:
     def _scored(
         self, what: str, seeds: tuple[int, ...], weights: Any, states: Any, splits: Iterable[str]
     ) -> list[dict[str, float]]:
-        scores = accuracies(self.chain, seeds, list(weights), list(states), splits)
+        scores = accuracies(self.chain, len(seeds), placed(self.chain, seeds, list(weights), list(states)), splits)
         return [{f"{what}_{split}_accuracy": value for split, value in row.items()} for row in scores]
+
+    def _probed(self, seeds: tuple[int, ...], generation: int, found: list[TrainedWeights]) -> list[dict[str, Any]]:
+        if not self.config.probe:
+            return [{} for _ in seeds]
+        return [{"probe": rows} for rows in self._targets(seeds, found, generation)]
+
+    @cached_property
+    def _targets(self) -> Targets:
+        return Targets(self.chain, self.config.label_noise)
 
     @cached_property
     def _long(self) -> Chain:

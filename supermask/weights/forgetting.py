@@ -94,16 +94,22 @@ def _check_fit(layers: Sequence[str], shapes: Shapes, flattened: Mapping[str, tu
             )
 
 
-def random_weights(seed: int, shapes: Shapes, split: float) -> Tree:
-    """What knowledge evolution keeps at the level of weights: each with probability `split`, the same for ever."""
+def random_weights(seed: int | str, shapes: Shapes, split: float | Mapping[str, float]) -> Tree:
+    """What knowledge evolution keeps at the level of weights: each with probability `split`, the same for ever.
+
+    Args:
+        seed: or words that tell draws apart.
+        split: of all layers, or by layer.
+    """
     found = {}
     for name, shape in shapes.items():
         raw = stream(seed, "wels", name).random_raw(math.prod(shape)) >> np.uint64(11)
-        found[name] = (raw.astype(float) * 2.0**-53 < split).reshape(shape)
+        share = split if isinstance(split, float) else split[name]
+        found[name] = (raw.astype(float) * 2.0**-53 < share).reshape(shape)
     return found
 
 
-def fresh(init: str, seed: int, generation: int, parameters: Parameters) -> Tree:
+def fresh(init: str, seed: int | str, generation: int, parameters: Parameters) -> Tree:
     """New random values of all maskable parameters, others in each generation.
 
     Args:

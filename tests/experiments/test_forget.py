@@ -216,7 +216,7 @@ def files(folder):
 
 
 def test_a_run_that_is_killed_at_any_moment_goes_on_to_the_same_bytes(tmp_path):
-    config = supermask.ForgetConfig(**SMALL | {"op": "kels", "long": True})
+    config = supermask.ForgetConfig(**SMALL | {"op": "kels", "long": True, "probe": True, "label_noise": 0.2})
     forget(config, run=tmp_path / "whole")
     kills = 0
     for after in (1, 4, 3, 4):
@@ -239,6 +239,7 @@ def test_a_run_that_is_killed_at_any_moment_goes_on_to_the_same_bytes(tmp_path):
         ({"split": 0.5}, "--split is about kels and wels, not about llf"),
         ({"op": "imp", "fresh": "init"}, "--fresh is about llf and kels and wels, not about imp"),
         ({"op": "kels", "split": 1.0}, "split is 1; it must be above 0 and below 1"),
+        ({"label_noise": 1.0}, "label_noise is 1; it must be at least 0 and below 1"),
         ({"op": "rewind", "keep": 0}, "keep is 0; it must be above 0 and below 1"),
     ],
 )
