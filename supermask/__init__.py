@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from supermask.config import SearchConfig, TrainConfig
+    from supermask.config.forget import ForgetConfig
     from supermask.config.lottery import LotteryConfig
     from supermask.engine.callbacks import Callback, Metrics
     from supermask.errors import SupermaskError
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from supermask.experiments.connect import Connection, connect
     from supermask.experiments.criteria import compare_criteria
     from supermask.experiments.evaluate import Evaluation, evaluate
+    from supermask.experiments.forget import forget
     from supermask.experiments.lottery import lottery
     from supermask.experiments.options import CheckpointPolicy, RunOptions
     from supermask.experiments.search import search
@@ -50,6 +52,7 @@ __all__ = [
     "CriteriaSweep",
     "Dataset",
     "Evaluation",
+    "ForgetConfig",
     "LotteryConfig",
     "Method",
     "Metrics",
@@ -67,6 +70,7 @@ __all__ = [
     "compare_criteria",
     "connect",
     "evaluate",
+    "forget",
     "load_result",
     "lottery",
     "search",
@@ -75,6 +79,7 @@ __all__ = [
 
 _HOMES = {
     "config": ("SearchConfig", "TrainConfig"),
+    "config.forget": ("ForgetConfig",),
     "config.lottery": ("LotteryConfig",),
     "engine.callbacks": ("Callback", "Metrics"),
     "errors": ("SupermaskError",),
@@ -82,6 +87,7 @@ _HOMES = {
     "experiments.criteria": ("compare_criteria",),
     "experiments.connect": ("Connection", "connect"),
     "experiments.evaluate": ("Evaluation", "evaluate"),
+    "experiments.forget": ("forget",),
     "experiments.lottery": ("lottery",),
     "experiments.options": ("CheckpointPolicy", "RunOptions"),
     "experiments.search": ("search",),

@@ -33,11 +33,13 @@ class Traced(NamedTuple):
         uses: by parameter.
         outputs: `jax.ShapeDtypeStruct` of the outputs.
         changes: names of the state that an application in training may change.
+        order: names of the parameters that are used, in the order in which they first meet data.
     """
 
     uses: dict[str, Use]
     outputs: Any
     changes: frozenset[str]
+    order: tuple[str, ...]
 
 
 class _Value(NamedTuple):
@@ -72,14 +74,14 @@ def trace(apply: Callable[..., tuple[Array, Tree]], weights: Shapes, state: Tree
 
     closed, (outputs, after) = jax.make_jaxpr(training, return_shape=True)(structs, state, inputs)
     given, jaxpr = [*structs, *state], closed.jaxpr
-    found = _Reader(structs, inputs.shape[0])
+    found = _Reader(inputs.shape[0])
     known = [_Value(sources={name: (True,) * len(structs[name].shape)}) for name in structs]
     known += [_Value()] * len(state) + [_Value(data=True)] * (len(jaxpr.invars) - len(given))
     found.read(jaxpr, known)
     before = dict(zip(given, jaxpr.invars, strict=False))
     ends = jaxpr.outvars[len(jaxpr.outvars) - len(after) :]
     changes = frozenset(name for name, end in zip(sorted(after), ends, strict=True) if before.get(name) is not end)
-    return Traced({name: found.use_of(name) for name in weights}, outputs, changes)
+    return Traced({name: found.use_of(name) for name in weights}, outputs, changes, tuple(found.uses))
 
 
 _ELEMENTWISE = {"add": "bias", "add_any": "bias", "sub": "bias", "mul": "scale", "div": "scale"}
@@ -87,16 +89,20 @@ _SAME_AXES = ("convert_element_type", "copy", "copy_p", "reduce_precision", "sto
 
 
 class _Reader:
-    """Follows parameters through a program until they meet data."""
+    """Follows parameters through a program until they meet data.
 
-    def __init__(self, parameters: Iterable[str], batch: int) -> None:
+    Attributes:
+        uses: all uses of each parameter, in the order in which they are first used.
+    """
+
+    def __init__(self, batch: int) -> None:
         self._batch = batch
-        self._found: dict[str, list[Use]] = {name: [] for name in parameters}
+        self.uses: dict[str, list[Use]] = {}
         self._shifted: set[str] = set()
 
     def use_of(self, name: str) -> Use:
         """The use that decides: as a kernel if there is any, with the largest fans; then as an embedding; the first."""
-        uses = self._found[name]
+        uses = self.uses.get(name, [])
         kernels = [use.fans for use in uses if use.role == "kernel"]
         if kernels:
             flattened = next((use.flattened for use in uses if use.flattened), ())
@@ -145,7 +151,7 @@ class _Reader:
         if sum(spread) != 1:
             return operands
         for parameter in operands[spread.index(True)].sources:
-            self._found[parameter].append(Use("other"))
+            self.uses.setdefault(parameter, []).append(Use("other"))
         return [_Value(data=True) if s else value for s, value in zip(spread, operands, strict=True)]
 
     def _meets_data(self, eqn: Any, operands: list[_Value]) -> None:
@@ -165,7 +171,7 @@ class _Reader:
                     role = _ELEMENTWISE.get(name, "other")
                     # The factor is not the parameter's own value if something was added to it, as in 1 + scale.
                     use = Use("other" if role == "scale" and parameter in self._shifted else role)
-                self._found[parameter].append(use)
+                self.uses.setdefault(parameter, []).append(use)
 
     def _scan(self, eqn: Any, operands: list[_Value]) -> list[_Value]:
         """A loop over the first axis: layers that are stacked, or steps over a sequence."""

@@ -26,8 +26,9 @@ class Lines(Callback):
         click.echo(text, err=True)
 
     def on_epoch(self, metrics: Metrics) -> None:
+        epochs = metrics.epochs or self._epochs
         for row in metrics.rows():
-            click.echo(f"seed {row['seed']}  epoch {row['epoch']}/{self._epochs}  {describe(row)}", err=True)
+            click.echo(f"seed {row['seed']}  epoch {row['epoch']}/{epochs}  {describe(row)}", err=True)
 
 
 class WarningLines(Callback):
@@ -51,7 +52,7 @@ class Bar(Callback):
 
         from supermask.cli._line import Line
 
-        self._epochs = 0
+        self._epochs = self._total = 0
         self._seeds: tuple[int, ...] = ()
         self._progress = Progress(Line(), console=Console(stderr=True))
         self._task: Any = None
@@ -67,10 +68,12 @@ class Bar(Callback):
         self._progress.console.print(text, highlight=False, markup=False, emoji=False)
 
     def on_steps(self, seeds: tuple[int, ...], done: int, total: int, loss: float) -> None:
-        epoch = -(-done * self._epochs // total)
+        if self._total not in (0, total):  # a training of another length
+            self._epochs = self._epochs * total // self._total
+        self._total, epoch = total, -(-done * self._epochs // total)
         if seeds != self._seeds:
             self._begin(seeds, total, epoch, loss)
-        self._progress.update(self._task, completed=done, epoch=epoch, loss=loss)
+        self._progress.update(self._task, completed=done, total=total, epoch=epoch, epochs=self._epochs, loss=loss)
 
     def _begin(self, seeds: tuple[int, ...], total: int, epoch: int, loss: float) -> None:
         """Start a new bar; the previous one stays above it as a line of text."""

@@ -23,6 +23,7 @@ class Metrics:
         epoch: number of epochs done.
         seeds: the seeds that the entries belong to.
         images_per_second: training images over the epoch's wall time, compilation excluded.
+        epochs: number of epochs of this training; 0 if it is not known.
     """
 
     epoch: int
@@ -32,6 +33,7 @@ class Metrics:
     val_accuracy: np.ndarray
     density: np.ndarray
     images_per_second: np.ndarray
+    epochs: int = 0
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one flat dict per seed, as written to metrics.jsonl."""

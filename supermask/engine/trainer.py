@@ -109,12 +109,12 @@ class _Fit:
         self, trainer: Trainer, state: FitState, frozen: Any, callbacks: Callback, pause: int | None = None
     ) -> None:
         self.trainer, self.state, self.frozen, self.callbacks = trainer, state, frozen, callbacks
-        self.pause = pause
+        self.pause, self.until = pause, 0
         self.steps, self.problem = trainer.steps, trainer.problem
 
     def run(self, until: int) -> FitState:
         state = self.state
-        state.interrupted = False
+        state.interrupted, self.until = False, until
         if not until and not state.last:
             self._score_untrained()
         elif state.epochs_done < until:
@@ -141,7 +141,7 @@ class _Fit:
                 state.step = stop
                 self._check(np.asarray(state.sums.loss, float), epoch)
                 mean = float(_means(state.sums)[0][: len(state.seeds)].mean())
-                self.callbacks.on_steps(state.seeds, stop, max(self.problem.total_steps, stop), mean)
+                self.callbacks.on_steps(state.seeds, stop, self.until * per_epoch, mean)
         return state.step == epoch * per_epoch
 
     def _score(self, epoch: int, loss: np.ndarray, train_accuracy: np.ndarray) -> bool:
@@ -197,7 +197,8 @@ class _Fit:
         columns = {name: np.array([c.metrics[name] for c in shown]) for name in shown[0].metrics if name != "epochs"}
         density, speed = np.array([c.density for c in shown]), np.full(len(shown), images_per_second)
         epoch, seeds = state.epochs_done, state.seeds
-        self.callbacks.on_epoch(Metrics(epoch=epoch, seeds=seeds, density=density, images_per_second=speed, **columns))
+        columns |= {"density": density, "images_per_second": speed}
+        self.callbacks.on_epoch(Metrics(epoch=epoch, seeds=seeds, epochs=self.until, **columns))
 
     def _check(self, loss: np.ndarray, epoch: int) -> None:
         state = self.state

@@ -5,6 +5,7 @@ Lottery tickets and forgetting are such chains. All trainings of a run share one
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -33,7 +34,7 @@ from supermask.weights.parameters import masked_shapes
 from supermask.weights.trained import TrainedWeights
 
 START = "start"
-Measure = Callable[[list[TrainedWeights]], list[dict[str, float]]]
+Measure = Callable[[list[TrainedWeights]], Sequence[Mapping[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Leg:
         until: the epoch to end at.
         noise: seeds of the order of the examples, augmentation and dropout; the seeds themselves by default.
         seen: more columns, of each seed.
+        states: what each seed's network has besides weights, such as batch statistics; by default its own initial ones.
     """
 
     file: str
@@ -63,6 +65,7 @@ class Leg:
     until: int = 0
     noise: Sequence[int] | None = None
     seen: Sequence[Mapping[str, Any]] = ()
+    states: Sequence[Tree] = ()
 
     def frozen(self) -> list[dict[str, Tree]]:
         """What is frozen for each seed, see `engine.pruned`."""
@@ -89,6 +92,13 @@ class Chain:
         self._of_data = of_data(self.problem.dataset)
         self._look = probe(self.problem, pruned_training)
         tell(self.session.callbacks, self._of_data)
+
+    def beside(self, problem: Problem) -> Chain:
+        """A chain of the same run and rows whose problem differs in its schedule; it compiles its own steps."""
+        other = copy.copy(self)
+        other.problem = problem
+        other.trainer = Trainer(problem, pruned_training, self.trainer.sharding)
+        return other
 
     def groups(self) -> Iterator[tuple[int, ...]]:
         """The seeds of the config, as many together as lie side by side."""
@@ -123,6 +133,8 @@ class Chain:
                 early[i] += texts
         frozen = trainer.place(frozen_trees)
         state = trainer.init(seeds, [(start, {}) for start in leg.starts], step=leg.step, noise=leg.noise)
+        if leg.states:
+            state.train = state.train._replace(model_state=trainer.place(leg.states))
         session.log.columns = dict(leg.columns)
         density = np.mean([np.concatenate([kept.ravel() for kept in mask.values()]).mean() for mask in leg.masks])
         words = ", ".join(f"{key} {value}" for key, value in leg.columns.items())
@@ -176,7 +188,7 @@ class Chain:
         )
 
     def _write(
-        self, group: SeedGroup, leg: Leg, results: list[TrainedWeights], measured: list[dict[str, float]]
+        self, group: SeedGroup, leg: Leg, results: list[TrainedWeights], measured: Sequence[Mapping[str, Any]]
     ) -> None:
         session, rows = self.session, []
         tests = self._on_test(group)
@@ -212,14 +224,15 @@ class Chain:
         return Line(self.problem)
 
     @cached_property
-    def _test(self) -> Evaluator:
+    def test_split(self) -> Evaluator:
+        """Scores networks on the test images."""
         return Evaluator(self.problem, pruned_training, self.problem.dataset.test, self.trainer.sharding)
 
     def _on_test(self, group: SeedGroup) -> list[dict[str, float]]:
         """Loss and accuracy on the test images; nothing is chosen by them."""
         chosen, stack = group.chosen, self.trainer.sharding.stack_seeds
         trees = stack([c.result for c in chosen]), stack([c.model_state for c in chosen])
-        sums = self._test(*trees, group.frozen, group.state.padded_seeds)
+        sums = self.test_split(*trees, group.frozen, group.state.padded_seeds)
         assert sums is not None  # nobody stops it
         pairs = zip(sums.loss[0] / sums.count[0], sums.correct[0] / sums.count[0], strict=True)
         found = [{"test_loss": float(loss), "test_accuracy": float(accuracy)} for loss, accuracy in pairs]

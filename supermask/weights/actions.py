@@ -128,9 +128,9 @@ class Action:
         """
         start, trained, frozen = dict(initial), {}, {}
         for name, kept in mask.items():
-            layer = Layer(initial[name], final[name], kept, _stream(seed, self.tag, self.kept, name))
+            layer = Layer(initial[name], final[name], kept, stream(seed, self.tag, self.kept, name))
             values = np.asarray(KEPT[self.kept](layer), np.float32)
-            layer = Layer(initial[name], final[name], kept, _stream(seed, self.tag, self.pruned, name))
+            layer = Layer(initial[name], final[name], kept, stream(seed, self.tag, self.pruned, name))
             pruned = np.asarray(PRUNED[self.pruned](layer), np.float32)
             if self.pruned == "freeze-init-zero-all":
                 values = np.where(_toward_zero(layer), np.float32(0), values)
@@ -144,7 +144,7 @@ class Action:
 
 def shuffled(seed: int, tag: str, mask: Tree) -> Tree:
     """The mask with its values shuffled within each layer."""
-    return {name: _permuted(kept, _stream(seed, tag, "shuffle", name)) for name, kept in mask.items()}
+    return {name: _permuted(kept, stream(seed, tag, "shuffle", name)) for name, kept in mask.items()}
 
 
 def _permuted(values: np.ndarray, stream: np.random.Philox) -> np.ndarray:
@@ -152,6 +152,7 @@ def _permuted(values: np.ndarray, stream: np.random.Philox) -> np.ndarray:
     return flat[np.argsort(stream.random_raw(flat.size), kind="stable")].reshape(values.shape)
 
 
-def _stream(*parts: object) -> np.random.Philox:
+def stream(*parts: object) -> np.random.Philox:
+    """The random bits that these words name."""
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
     return np.random.Philox(key=int.from_bytes(digest[:16], "little"))

@@ -202,3 +202,17 @@ def test_numbers_give_way_in_the_stated_order():
         best = next(texts for texts, width in zip(shown, widths, strict=True) if width <= columns)
         assert fit(VALUES, columns) == best
     assert fit(VALUES, -5) == []
+
+
+def test_a_training_of_another_length_counts_its_own_epochs(tmp_path):
+    from supermask import SearchConfig
+    from supermask.cli._progress import Bar
+
+    bar = Bar()
+    bar.on_begin(tmp_path, SearchConfig(epochs=2))
+    bar.on_steps((0,), 1, 20, 1.0)
+    bar.on_steps((0,), 30, 60, 1.0)
+    bar.on_end()
+    [task] = bar._progress.tasks
+    assert task.total == 60
+    assert forms(task.fields)["epoch"][0] == "epoch 3/6"

@@ -1,0 +1,102 @@
+"""Groups of training examples, and what forgetting does to them, against NumPy."""
+
+import numpy as np
+import pytest
+from helpers import problem_of
+
+import supermask
+from supermask.engine.pruned import pruned_training
+from supermask.engine.trainer import Trainer
+from supermask.experiments import targets
+from supermask.experiments.forget import forget
+from supermask.experiments.targets import Targets, mislabelled, with_wrong_labels
+from supermask.masks.ranking import removed_count
+from supermask.weights.trained import TrainedWeights
+
+SMALL = {"arch": "lenet300", "width": 0.1, "epochs": 4, "generations": 1, "batch_size": 64, "devices": 1}
+
+
+@pytest.fixture(scope="module")
+def problem():
+    return problem_of(supermask.ForgetConfig(**SMALL))
+
+
+def logits(problem, weights):
+    x = np.asarray(problem.pipeline.normalise(problem.dataset.train.images)).reshape(len(problem.dataset.train), -1)
+    for name in ("dense1/kernel", "dense2/kernel"):
+        x = np.maximum(x @ weights[name], 0)
+    return x @ weights["head/kernel"]
+
+
+def test_a_fraction_of_the_labels_is_wrong_and_only_those(problem):
+    noisy = with_wrong_labels(problem, 0.1).dataset
+    before, after = problem.dataset.train.labels, noisy.train.labels
+    wrong = mislabelled(before, 0.1)
+    assert wrong.sum() == round(0.1 * len(before))
+    assert np.array_equal(before != after, wrong)
+    assert after.dtype == before.dtype
+    assert set(after) == set(before)
+    shares = np.bincount((after - before)[wrong] % 10, minlength=10)[1:]
+    assert shares.min() > 0
+    assert noisy.validation is problem.dataset.validation
+    assert not mislabelled(np.full(10, -1), 0.5).any()
+
+
+def test_hard_examples_are_those_with_the_lowest_margins_and_accuracies_are_those_of_groups(tmp_path):
+    config = supermask.ForgetConfig(**SMALL | {"probe": True, "label_noise": 0.1, "learning_rate": 0.02})
+    [row] = forget(config, run=tmp_path / "run")
+    net = TrainedWeights.load(row["weights"])
+    problem = with_wrong_labels(problem_of(config), 0.1)
+    labels, found = problem.dataset.train.labels, logits(problem, net.weights)
+    right = found.argmax(1) == labels
+    odds = np.exp(found - found.max(1, keepdims=True))
+    first, second = np.sort(odds / odds.sum(1, keepdims=True), axis=1)[:, :-3:-1].T
+    hard = np.zeros(len(labels), bool)
+    hard[np.argsort(first - second)[: round(0.1 * len(labels))]] = True
+    wrong = mislabelled(labels, 0.1)
+    groups = {"hard": hard, "easy": ~hard, "wrong label": wrong, "right label": ~wrong}
+    assert [(part["probe"], part["group"]) for part in row["probe"]] == [
+        (probe, group) for probe in ("random-reset", "largest-rewound") for group in groups
+    ]
+    for part in row["probe"]:
+        group = groups[part["group"]]
+        assert part["examples"] == group.sum()
+        assert part["before"] == pytest.approx(right[group].mean(), abs=1.5 / group.sum())
+        assert 0 <= part["after"] < 1
+    assert row["probe"][0]["before"] < row["probe"][1]["before"] - 0.2
+
+
+def test_probes_change_copies_alone(problem, monkeypatch):
+    copies = []
+
+    def watched(chain, seeds, weights, states):
+        copies.append(weights[0])
+        return original(chain, seeds, weights, states)
+
+    original = targets.placed
+    monkeypatch.setattr(targets, "placed", watched)
+    initial, rng = problem.weights(0), np.random.default_rng(0)
+    trained = {name: array + rng.standard_normal(array.shape, np.float32) / 10 for name, array in initial.items()}
+    before = {name: array.copy() for name, array in trained.items()}
+    net = TrainedWeights(problem.config, (8, 8, 1), trained, {}, {}, {}, {}, problem.parameters)
+    chain = _Chain(problem, Trainer(problem, pruned_training, problem.side_by_side()))
+    Targets(chain, 0.0)((0,), [net], 1)
+    _, random, largest = copies
+    for name, array in trained.items():
+        assert np.array_equal(array, before[name])
+        share = 0.75 if name.startswith("head") else 0.5
+        assert (random[name] == array).mean() == pytest.approx(share, abs=5 / np.sqrt(array.size))
+        order = np.argsort(np.abs(array), axis=None)
+        small, large = np.split(order, [removed_count(array.size, 0.65 if name.startswith("head") else 0.3)])
+        assert not largest[name].flat[small].any()
+        assert np.array_equal(largest[name].flat[large], initial[name].flat[large])
+
+
+class _Chain:
+    """What a probe needs of a chain."""
+
+    def __init__(self, problem, trainer):
+        self.problem, self.trainer = problem, trainer
+
+    def ones(self):
+        return {name: np.ones(array.shape, bool) for name, array in self.problem.weights(0).items()}
