@@ -15,8 +15,8 @@ import pytest
 REAL_DATA = os.environ.pop("SUPERMASK_DATA_DIR", None)  # for slow tests alone
 
 
-LONGEST = ("tests/test_docs.py", "tests/runs/test_resume.py", "tests/engine/test_devices.py")
-"""Files that take minutes."""
+LONGEST = ("tests/test_docs.py", "tests/runs/test_resume.py", "tests/test_golden.py")
+"""Files that take minutes, and the longest of those that would come last."""
 
 
 def pytest_configure(config):
