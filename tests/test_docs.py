@@ -24,7 +24,7 @@ SHORT = {
     "SUPERMASK_EPOCHS": "1",
     "SUPERMASK_WIDTH": "0.1",
     "SUPERMASK_ROUNDS": "1",
-    "XLA_FLAGS": "--xla_backend_optimization_level=0",
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
 }
 """Options that the pages leave open, so that their searches are short here; most of the rest is compilation."""
 SHORTER = {"pytorch.md": {"SUPERMASK_EPOCHS": "0"}, "own-network.md": {"SUPERMASK_WIDTH": "1.0"}}

@@ -17,6 +17,8 @@ from supermask.errors import SupermaskError, UsageError
 from supermask.types import Model
 from supermask.weights.inits import draw
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 CIFAR, MNIST = (32, 32, 3), (28, 28, 1)
 
 

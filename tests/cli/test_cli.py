@@ -25,6 +25,8 @@ from supermask.config import SearchConfig
 from supermask.runs.index import default_path, finished, read_config
 from supermask.ticket import Ticket
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 ROOT = Path(__file__).parents[2]
 SEARCH = ("search", "--arch", "lenet300", "--epochs", "2")
 COMMANDS = group.list_commands(click.Context(group))
@@ -79,26 +81,6 @@ def snapshot(folder):
     return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once(tmp_path_factory):
-    """The searches here compile the same programs: the second time they come from a cache of this module's own."""
-    import jax
-    from jax.experimental.compilation_cache import compilation_cache
-
-    ours = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("programs")),
-        "jax_persistent_cache_min_compile_time_secs": 0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    theirs = {name: getattr(jax.config, name) for name in ours}
-    for values in (ours, theirs):
-        compilation_cache.reset_cache()
-        for name, value in values.items():
-            jax.config.update(name, value)
-        if values is ours:
-            yield
-
-
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
     """Every test works in an empty folder, without a user's SUPERMASK_ variables."""
@@ -129,7 +111,7 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, compiled_once):
+def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     with contextlib.chdir(folder):
         answer = call(*SEARCH, "--json")

@@ -13,6 +13,8 @@ from supermask.config.network import takes_activation
 from supermask.errors import UsageError
 from supermask.resolve import resolve
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 FIXED = {"mobilenet-v2", "vit-tiny", "vit-small", "vit-base", "convnext-tiny"}
 """Built-in networks whose activation is their own."""
 

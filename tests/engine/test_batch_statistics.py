@@ -15,6 +15,8 @@ from supermask.engine.batch_statistics import BATCHES, BatchStatistics, estimate
 from supermask.engine.saliency import first_scores
 from supermask.engine.trainer import Trainer
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 NORMED, CONVOLVED = (f"tests.engine.test_batch_statistics:{name}" for name in ("Normed", "Convolved"))
 
 
@@ -228,6 +230,7 @@ def test_a_search_that_is_stopped_goes_on_to_the_same_bytes(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("optimised")
 def test_the_second_of_two_seeds_has_the_statistics_that_it_has_alone():
     config = supermask.SearchConfig(arch=NORMED, epochs=1, seed=4, seeds=2)
     _, second = supermask.search(config)

@@ -13,6 +13,8 @@ from supermask.engine.sharding import Sharding
 from supermask.errors import UsageError
 from supermask.experiments.bench import SteadySteps
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 STEPS = 20
 
 
@@ -64,6 +66,7 @@ def test_batch_statistics_are_of_the_whole_batch_on_any_number_of_devices():
         losses(arch=arch, micro_batch=8, width=1.0, conv="xla")
 
 
+@pytest.mark.usefixtures("optimised")
 @pytest.mark.parametrize("arch", [pytest.param("conv2", marks=pytest.mark.slow), "lenet300"])
 def test_a_seed_does_not_depend_on_the_seeds_beside_it(arch):
     alone, scores = losses(arch=arch, devices=2)
@@ -74,6 +77,7 @@ def test_a_seed_does_not_depend_on_the_seeds_beside_it(arch):
         np.testing.assert_array_equal(array[0], both[name][0])
 
 
+@pytest.mark.usefixtures("optimised")
 def test_seeds_that_do_not_fill_the_devices_are_all_found():
     config = supermask.SearchConfig(arch="lenet300", width=0.1, epochs=1, seed=5, seeds=3)
     together = supermask.search(config)

@@ -10,6 +10,8 @@ from supermask.core import mask_search, weight_training
 from supermask.engine.probe import Probe, probe
 from supermask.engine.saliency import first_scores
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 NETS = """
 import jax
 from flax import linen, nnx

@@ -14,7 +14,7 @@ from supermask.masks.allocation import kept_count
 from supermask.types import Clock, InitContext
 from supermask.weights.inits import draw
 
-pytestmark = pytest.mark.usefixtures("strict")
+pytestmark = pytest.mark.usefixtures("compiled_quickly", "strict")
 
 SHAPES = {"conv1/kernel": (3, 3, 2, 4), "dense1/kernel": (20, 10), "head/kernel": (10, 5)}
 KEY = jax.random.key(3)

@@ -18,6 +18,8 @@ from supermask.experiments.diagnostics import BINS, alignment, moving_to_zero, o
 from supermask.experiments.one_shot import Ranked, random_like, signed_constants
 from supermask.masks.ranking import removed_count
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 CONFIG = supermask.TrainConfig(arch="lenet300", width=0.5, epochs=10, seeds=2, init="glorot-normal")
 SWEEP = {"criteria": ("large_final_same_sign", "random", "snip"), "densities": (0.5, 0.25)}
 

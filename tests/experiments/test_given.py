@@ -12,6 +12,8 @@ from supermask.errors import BadFileError, RunFolderError, UsageError
 from supermask.experiments.controls import control
 from supermask.resolve import resolve
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 SMALL = {"arch": "lenet300", "width": 0.1}
 GIVEN = SMALL | {"method": "random"}  # nothing is trained, so little is compiled
 

@@ -17,6 +17,8 @@ from supermask.masks.ranking import removed_count
 from supermask.weights.inits import of_config
 from supermask.weights.trained import TrainedWeights
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 SMALL = {"arch": "lenet300", "width": 0.1, "epochs": 2, "rounds": 2, "batch_size": 64, "devices": 1}
 
 

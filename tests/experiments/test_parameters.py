@@ -13,6 +13,8 @@ from supermask.ticket import Ticket
 from supermask.weights.inits import of_config
 from supermask.weights.parameters import rows_of
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 NETS = """
 import jax, jax.numpy as jnp
 from flax import nnx

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from supermask.errors import BadFileError, RunFolderError, StoppedError
 from supermask.experiments.options import CheckpointPolicy, RunOptions
 from supermask.runs.folder import claimed
 from supermask.runs.index import hidden_path
+
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 SMALL = {"arch": "lenet300", "width": 0.1, "epochs": 3}
 
@@ -83,9 +86,17 @@ print(sorted({"jax", "flax", "optax"} & set(sys.modules)))
     assert [row["val_accuracy"] for row in run.results] == [t.metrics["val_accuracy"] for t in tickets]
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder of a search, to be copied."""
+    path = tmp_path_factory.mktemp("finished") / "run"
+    supermask.search(supermask.SearchConfig(**SMALL | {"epochs": 1}), run=path)
+    return path
+
+
 @pytest.mark.parametrize("name", ["config.json", "result.json", "metrics.jsonl", "ticket-s0.safetensors"])
-def test_a_damaged_run_is_named(tmp_path, name):
-    supermask.search(supermask.SearchConfig(**SMALL | {"epochs": 1}), run=tmp_path / "run")
+def test_a_damaged_run_is_named(finished, tmp_path, name):
+    shutil.copytree(finished, tmp_path / "run")
     path = tmp_path / "run" / name
     path.write_bytes(path.read_bytes()[:-9])
 
@@ -139,13 +150,13 @@ def test_a_callback_that_stops_a_durable_run_is_named(tmp_path):
 @pytest.mark.parametrize("devices", [2, 1])
 def test_a_run_of_the_command_is_read_and_resumed_from_python(tmp_path, devices):
     """The command makes a CPU as many devices as it has cores, Python one, unless it is told before it is used."""
-    words = ["--arch", "lenet300", "--width", "0.1", "--epochs", "2", "--out", "run"]
+    words = ["--arch", "lenet300", "--width", "0.1", "--method", "random", "--out", "run"]
     command = [sys.executable, "-m", "supermask", "search", *words]
     environment = {**os.environ, "JAX_NUM_CPU_DEVICES": str(devices)}
     subprocess.run(command, cwd=tmp_path, capture_output=True, check=True, env=environment)
     code = """
 import sys, supermask
-config = supermask.SearchConfig(arch="lenet300", width=0.1, epochs=2)
+config = supermask.SearchConfig(arch="lenet300", width=0.1, method="random")
 print(supermask.search(config, run="run")[0].config.devices, len(supermask.search(config, run="other")))
 """
     plain = {key: value for key, value in os.environ.items() if key != "JAX_NUM_CPU_DEVICES"}
@@ -156,10 +167,9 @@ print(supermask.search(config, run="run")[0].config.devices, len(supermask.searc
     assert result.stdout == f"{devices} 1\n", result.stderr
 
 
-def test_a_search_is_not_a_training(tmp_path):
-    supermask.search(supermask.SearchConfig(**SMALL | {"epochs": 1}), run=tmp_path / "run")
+def test_a_search_is_not_a_training(finished):
     with pytest.raises(RunFolderError, match="is the run of a search; give --out another name"):
-        supermask.train(supermask.TrainConfig(**SMALL | {"epochs": 1}), run=tmp_path / "run")
+        supermask.train(supermask.TrainConfig(**SMALL | {"epochs": 1}), run=finished)
 
 
 def test_data_and_callbacks_are_said_once(tmp_path):

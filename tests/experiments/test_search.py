@@ -18,6 +18,8 @@ from supermask.experiments.bench import SteadySteps
 from supermask.resolve import resolve
 from supermask.weights.inits import draw
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 SMALL = {"arch": "lenet300", "width": 0.3, "epochs": 3}
 
 
@@ -80,6 +82,7 @@ CARRYING = [  # methods that carry something from step to step, with events in t
 ]
 
 
+@pytest.mark.usefixtures("optimised")
 @pytest.mark.parametrize("fields", [{}, *(pytest.param(f, marks=pytest.mark.slow) for f in CARRYING)])
 def test_seeds_in_one_search_are_the_seeds_alone(fields):
     together = run(seed=3, seeds=2, **fields)
@@ -252,6 +255,7 @@ def test_the_program_has_no_cpu_convolution_in_its_loop():
     assert "conv_general_dilated" not in text
 
 
+@pytest.mark.usefixtures("optimised")
 @pytest.mark.parametrize("method", ["snip", pytest.param("grasp", marks=pytest.mark.slow), "synflow"])
 def test_masks_that_look_at_the_network_are_exact_repeatable_and_the_seeds_own(method):
     one, other = run(method=method, density=0.2, seeds=2)

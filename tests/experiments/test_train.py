@@ -13,6 +13,8 @@ from supermask.errors import BadFileError, UsageError
 from supermask.experiments.bench import SteadySteps
 from supermask.runs.results import load_result
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 SMALL = {"arch": "lenet300", "width": 0.3, "epochs": 3}
 
 
@@ -21,6 +23,16 @@ def ticket():
     return supermask.search(supermask.SearchConfig(**SMALL, density=0.3))[0]
 
 
+@pytest.fixture(scope="module")
+def trained(ticket, tmp_path_factory):
+    """Trained weights, dense and under the ticket."""
+    path = ticket.save(tmp_path_factory.mktemp("trained") / "ticket.safetensors")
+    [dense] = supermask.train(supermask.TrainConfig(**SMALL | {"epochs": 1}))
+    [masked] = supermask.train(supermask.TrainConfig.under(path, ticket.config).replace(epochs=1))
+    return dense, masked
+
+
+@pytest.mark.usefixtures("optimised")
 def test_dense_training_learns_repeats_and_is_its_own_alone_and_beside_others():
     config = supermask.TrainConfig(arch="lenet300", epochs=20)
     [one] = supermask.train(config)
@@ -83,8 +95,8 @@ def test_a_ticket_of_another_network_is_refused(ticket, tmp_path):
         supermask.train(supermask.TrainConfig(ticket=str(tmp_path / "none")))
 
 
-def test_files_of_weights_and_tickets_are_told_apart(ticket, tmp_path):
-    [found] = supermask.train(supermask.TrainConfig(**SMALL | {"epochs": 1}))
+def test_files_of_weights_and_tickets_are_told_apart(ticket, trained, tmp_path):
+    found, _ = trained
     weights, other = found.save(tmp_path / "w.safetensors"), ticket.save(tmp_path / "t.safetensors")
     assert load_result(weights).to_bytes() == found.to_bytes()
     assert load_result(other).to_bytes() == ticket.to_bytes()
@@ -100,10 +112,8 @@ def test_files_of_weights_and_tickets_are_told_apart(ticket, tmp_path):
 
 
 @pytest.mark.parametrize("name", registry.names("exporters"))
-def test_every_exporter_takes_trained_weights(name, ticket, tmp_path):
-    path = ticket.save(tmp_path / "ticket.safetensors")
-    [dense] = supermask.train(supermask.TrainConfig(**SMALL | {"epochs": 1}))
-    [masked] = supermask.train(supermask.TrainConfig.under(path, ticket.config).replace(epochs=1))
+def test_every_exporter_takes_trained_weights(name, trained):
+    dense, masked = trained
     encode = registry.load("exporters", name).encode
     assert encode(masked)
     if name == "mask":

@@ -22,6 +22,8 @@ from supermask.nn.replace import with_convolution
 from supermask.nn.stage_loop import over_microbatches
 from supermask.types import Model
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 COUNT, SIZE = 8, 8
 X = np.float32(np.random.default_rng(0).standard_normal((COUNT, SIZE, SIZE, 3)))
 Y = np.arange(COUNT) % 5

@@ -21,6 +21,8 @@ from supermask.errors import BadFileError, DivergedError
 from supermask.runs import checkpoints
 from supermask.storage.container import seal, unseal
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 SMALL = {"arch": "lenet300", "width": 0.2, "epochs": 3, "batch_size": 64}
 SEARCHES = {
     "edge-popup": {},
