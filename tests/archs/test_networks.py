@@ -15,6 +15,8 @@ from supermask.errors import SupermaskError, UsageError
 from supermask.types import Model
 from supermask.weights.parameters import by_rank, chosen, from_document, to_document
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 EXAMPLE = jax.ShapeDtypeStruct((2, 6, 6, 1), jnp.float32)
 HEAD = {"head/kernel": ("kernel", (8, 3)), "head/bias": ("bias", None)}
 

@@ -16,6 +16,8 @@ import pytest
 
 from supermask.cli._line import CONCESSIONS, GAP, fit, forms
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 SEARCH = ("-m", "supermask", "search", "--arch", "lenet300", "--epochs", "3", "--runs-dir")
 VALUES = {
     **{"seed": "0-15", "epoch": 7, "epochs": 1000, "loss": 12.3456},

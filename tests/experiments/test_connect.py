@@ -15,6 +15,8 @@ import supermask
 from supermask.errors import BadFileError, UsageError
 from supermask.experiments.connect import STABLE, connect
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 CONFIG = supermask.TrainConfig(arch="lenet300", width=0.1, epochs=4, seeds=2)
 
 

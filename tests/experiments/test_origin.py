@@ -14,6 +14,8 @@ import supermask
 from supermask.errors import BadFileError, RunFolderError, StoppedError, UsageError
 from supermask.experiments.options import RunOptions
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 FAST = {"arch": "lenet300", "width": 0.05, "method": "random", "dataset": "npz:x.npz"}
 
 

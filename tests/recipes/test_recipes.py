@@ -20,6 +20,8 @@ from supermask.config.network import takes_activation
 from supermask.experiments.comparison import CriteriaSweep
 from supermask.ticket import Ticket
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 NAMES = registry.names("recipes")
 SOURCES = ("paper", "readme", "code", "third party", "figure", "memory (unverified)")
 # What a published setting fixes.

@@ -7,6 +7,8 @@ import pytest
 
 from supermask import registry
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 CLASSES = 5
 every = pytest.mark.parametrize("name", registry.names("tasks"))
 
