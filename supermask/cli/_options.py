@@ -144,6 +144,7 @@ def config_options(command: F, kind: type[Config] = SearchConfig, names: Collect
             is_flag=of is bool,
             default=item.default,
             show_default=item.default is not None and of is not bool,
+            metavar=settings.get("metavar"),
             help=settings["help"] + _left_open(item.name, recipe),
             group=settings["group"],
         )(command)

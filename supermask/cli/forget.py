@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 EPILOG = """\b
 Examples:
-  supermask forget --arch lenet300 --dataset mnist --generations 5 --long --seeds 3 --plot forget.png
+  supermask forget --arch lenet300 --dataset mnist --generations 5 --long --plot forget.png
   supermask forget --arch resnet18 --dataset cifar100 --layer layer4 --generations 10
   supermask forget --op kels --split 0.5 --generations 10
   supermask forget --json | jq '[.generation, .branch, .forgotten_train_accuracy, .test_accuracy]'"""

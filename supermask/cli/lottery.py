@@ -26,7 +26,7 @@ EPILOG = """\b
 Examples:
   supermask lottery --arch lenet300 --dataset mnist --rounds 12 --seeds 3 --plot lottery.png
   supermask lottery --arch lenet300 --dataset mnist --control redraw,signed-constant
-  supermask lottery --arch resnet20 --dataset cifar10 --ranking global --keep 0.8 --rewind-step 2000
+  supermask lottery --arch resnet20 --dataset cifar10 --ranking global --keep 0.8
   supermask lottery --recipe renda2020-resnet20-wr12 --rounds 1 --epochs 2
   supermask lottery --arch conv4 --rounds 0 --control noise --rewind-step 500
   supermask lottery --json | jq 'select(.branch == "ticket") | [.density, .test_accuracy]'"""

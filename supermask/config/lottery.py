@@ -51,9 +51,15 @@ class LotteryConfig(Config):
     )
     one_shot: bool = option(False, "Prune the dense network to the density of each round at once.", group="method")
     kept: str = option(
-        "rewind", "What kept weights become before they are trained again.", choices=KEPT, group="method"
+        "rewind",
+        f"What kept weights become before they are trained again: {', '.join(KEPT)}.",
+        choices=KEPT,
+        metavar="WORD",
+        group="method",
     )
-    pruned: str = option("zero", "What pruned weights become.", choices=PRUNED, group="method")
+    pruned: str = option(
+        "zero", f"What pruned weights become: {', '.join(PRUNED)}.", choices=PRUNED, metavar="WORD", group="method"
+    )
     rescale: bool = option(False, "Multiply the start of each layer by size / number kept.", group="method")
     rewind_step: int = option(0, "Step of the dense training that a round goes back to.", group="method")
     retrain: str = option(
