@@ -18,7 +18,6 @@ from supermask.engine.layer_order import layers_of
 from supermask.engine.trainer import Trainer
 from supermask.errors import UsageError
 from supermask.experiments.forget import Operator, forget
-from supermask.experiments.options import CheckpointPolicy, RunOptions
 from supermask.masks.ranking import removed_count
 from supermask.weights.trained import TrainedWeights
 
@@ -193,41 +192,6 @@ def test_a_generation_compiles_nothing(tmp_path):
     seconds = [row["compile_seconds"] for row in ran(tmp_path, op="wels")]
     assert seconds[0] > 0
     assert not any(seconds[1:])
-
-
-class Killed(BaseException):
-    """Ends the run as a crash does, at a step."""
-
-
-class Kill(supermask.Callback):
-    def __init__(self, after):
-        self.left = after
-
-    def on_steps(self, seeds, done, total, loss):
-        self.left -= 1
-        if self.left < 0:
-            raise Killed
-
-
-def files(folder):
-    found = {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}
-    rows = json.loads((folder / "result.json").read_text())["results"]
-    return found, [{k: v for k, v in row.items() if "second" not in k and k not in ("run", "weights")} for row in rows]
-
-
-def test_a_run_that_is_killed_at_any_moment_goes_on_to_the_same_bytes(tmp_path):
-    config = supermask.ForgetConfig(**SMALL | {"op": "kels", "long": True, "probe": True, "label_noise": 0.2})
-    forget(config, run=tmp_path / "whole")
-    kills = 0
-    for after in (1, 4, 3, 4):
-        options = RunOptions(path=tmp_path / "run", checkpoints=CheckpointPolicy(0), callbacks=(Kill(after),))
-        try:
-            forget(config, run=options)
-        except Killed:
-            kills += 1
-    assert kills == 4
-    forget(config, run=tmp_path / "run")
-    assert files(tmp_path / "run") == files(tmp_path / "whole")
 
 
 @pytest.mark.parametrize(

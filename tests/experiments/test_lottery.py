@@ -12,7 +12,6 @@ import supermask
 from supermask.engine.trainer import Trainer
 from supermask.errors import UsageError
 from supermask.experiments.lottery import lottery
-from supermask.experiments.options import CheckpointPolicy, RunOptions
 from supermask.masks.ranking import removed_count
 from supermask.weights.inits import of_config
 from supermask.weights.trained import TrainedWeights
@@ -178,43 +177,6 @@ def test_a_round_compiles_nothing(tmp_path):
     seconds = [row["compile_seconds"] for row in rows]
     assert seconds[0] > 0
     assert not any(seconds[1:])
-
-
-class Killed(BaseException):
-    """Ends the run as a crash does, at a step."""
-
-
-class Kill(supermask.Callback):
-    def __init__(self, after):
-        self.left = after
-
-    def on_steps(self, seeds, done, total, loss):
-        self.left -= 1
-        if self.left < 0:
-            raise Killed
-
-
-def files(folder):
-    found = {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}
-    rows = json.loads((folder / "result.json").read_text())["results"]
-    return found, [{k: v for k, v in row.items() if "second" not in k and k not in ("run", "weights")} for row in rows]
-
-
-def test_a_run_that_is_killed_at_any_moment_goes_on_to_the_same_bytes(tmp_path):
-    config = supermask.LotteryConfig(
-        **SMALL | {"seeds": 2, "rewind_step": 3, "control": "noise,redraw", "transfer": "mask", "rounds": 3}
-    )
-    lottery(config, run=tmp_path / "whole")
-    kills = 0
-    for after in (2, 7, 1, 12, 9, 4, 15):
-        options = RunOptions(path=tmp_path / "run", checkpoints=CheckpointPolicy(0), callbacks=(Kill(after),))
-        try:
-            lottery(config, run=options)
-        except Killed:
-            kills += 1
-    assert kills >= 5
-    lottery(config, run=tmp_path / "run")
-    assert files(tmp_path / "run") == files(tmp_path / "whole")
 
 
 @pytest.mark.parametrize(
