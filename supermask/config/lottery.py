@@ -113,7 +113,7 @@ class LotteryConfig(Config):
             except ValueError:
                 found[kind] = math.nan
             if not 0 < found[kind] <= 1:
-                raise UsageError(f"--keep {part} should be a fraction above 0 and at most 1, such as conv=0.9")
+                raise UsageError(f"--keep {self.keep} should give fractions above 0 and at most 1, such as conv=0.9")
         for kind, value in found.items():
             if not value:
                 raise UsageError(f"--keep {self.keep} leaves out {kind}: give one number, or all of {', '.join(KINDS)}")

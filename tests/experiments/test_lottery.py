@@ -183,7 +183,7 @@ def test_a_round_compiles_nothing(tmp_path):
     ("fields", "message"),
     [
         ({"keep": "conv=0.9"}, "leaves out dense"),
-        ({"keep": "conv=2,dense=1,head=1"}, "should be a fraction above 0"),
+        ({"keep": "conv=2,dense=1,head=1"}, "should give fractions above 0"),
         ({"keep": "layer=0.5"}, "unknown kind of layer"),
         ({"control": "redrawn"}, "unknown control"),
         ({"transfer": "signs"}, "unknown transfer"),
