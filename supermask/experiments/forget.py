@@ -21,12 +21,11 @@ from supermask.engine.optim import make_optimizer
 from supermask.engine.problem import Problem
 from supermask.experiments.chain import Chain, Leg
 from supermask.experiments.options import Rows, RunOptions
-from supermask.experiments.run import run_experiment
+from supermask.experiments.run import completed
 from supermask.experiments.scores import accuracies, placed
 from supermask.experiments.session import Session
 from supermask.experiments.targets import Targets, with_wrong_labels
 from supermask.masks.ranking import keep_fractions, prune
-from supermask.resolve import resolve
 from supermask.types import Tree
 from supermask.weights import forgetting
 from supermask.weights.actions import Action
@@ -54,10 +53,7 @@ def forget(
         one row per trained network: seed, generation (from 1), branch (the operator, or `long`), accuracies after
         relearning and after forgetting, and the file of its weights.
     """
-    result = run_experiment(Forget, resolve(config), RunOptions.of(run, data_dir, callbacks))
-    if result.stopped:
-        raise result.stopped
-    return result.rows
+    return completed(Forget, config, RunOptions.of(run, data_dir, callbacks)).rows
 
 
 class Forget:

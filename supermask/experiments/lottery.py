@@ -20,10 +20,9 @@ from supermask.engine.saliency import Saliency
 from supermask.errors import UsageError
 from supermask.experiments.chain import Chain, Leg
 from supermask.experiments.options import Rows, RunOptions
-from supermask.experiments.run import run_experiment
+from supermask.experiments.run import completed
 from supermask.experiments.session import Session
 from supermask.masks.ranking import keep_fractions, prune
-from supermask.resolve import resolve
 from supermask.types import Tree
 from supermask.weights.actions import Action, shuffled
 from supermask.weights.trained import TrainedWeights
@@ -50,10 +49,7 @@ def lottery(
         one row per trained network: seed, round (0 is dense), branch (`ticket` or a control), density, number of
         weights kept, accuracies, and the file of its weights.
     """
-    result = run_experiment(Lottery, resolve(config), RunOptions.of(run, data_dir, callbacks))
-    if result.stopped:
-        raise result.stopped
-    return result.rows
+    return completed(Lottery, config, RunOptions.of(run, data_dir, callbacks)).rows
 
 
 class Lottery:

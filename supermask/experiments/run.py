@@ -101,6 +101,18 @@ def _told_again(path: Path, rows: Rows, options: RunOptions) -> RunResult:
     return RunResult(path, rows, known=True)
 
 
+def completed(experiment: Callable[[], Experiment], config: Config, options: RunOptions) -> RunResult:
+    """Run a config that need not be resolved to its end, see `run_experiment`.
+
+    Raises:
+        StoppedError, InterruptionError: a signal or a callback stopped it; its checkpoint is saved.
+    """
+    result = run_experiment(experiment, resolve(config), options)
+    if result.stopped:
+        raise result.stopped
+    return result
+
+
 def run_path(root: Path, config: Config, source: Source | None = None) -> Path:
     """The run folder of a resolved config, unless the user names one; `source` is where its data lies."""
     names = {key: getattr(config, key) for key in ("arch", "dataset", "method") if hasattr(config, key)}

@@ -23,7 +23,7 @@ from supermask.engine.state import Candidate
 from supermask.engine.trainer import Trainer
 from supermask.experiments.options import RunOptions
 from supermask.experiments.outcome import judged
-from supermask.experiments.run import run_experiment
+from supermask.experiments.run import completed
 from supermask.experiments.seeds import Phases, SeedExperiment, SeedGroup, Unsaved, seed_groups
 from supermask.experiments.session import Session
 from supermask.resolve import resolve
@@ -72,9 +72,7 @@ def search(
                 tickets += found.tickets
         return tickets
     options = RunOptions.of(run, data_dir, callbacks)
-    result = run_experiment(Search, config, options)
-    if result.stopped:
-        raise result.stopped
+    result = completed(Search, config, options)
     loaded = [Ticket.load(row["ticket"]) for row in result.rows]
     return [ticket.embed_weights() for ticket in loaded] if options.embed_weights else loaded
 

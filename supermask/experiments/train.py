@@ -15,7 +15,7 @@ from supermask.engine.trainer import Trainer
 from supermask.errors import BadFileError
 from supermask.experiments.options import RunOptions
 from supermask.experiments.outcome import judged
-from supermask.experiments.run import run_experiment
+from supermask.experiments.run import completed
 from supermask.experiments.search import versions
 from supermask.experiments.seeds import Phases, SeedExperiment, SeedGroup, Unsaved, seed_groups
 from supermask.experiments.session import Session
@@ -55,9 +55,7 @@ def train(
                 networks += trained
         return networks
     options = RunOptions.of(run, data_dir, callbacks)
-    result = run_experiment(Train, config, options)
-    if result.stopped:
-        raise result.stopped
+    result = completed(Train, config, options)
     return [TrainedWeights.load(row["weights"]) for row in result.rows]
 
 
