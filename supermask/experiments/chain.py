@@ -19,6 +19,7 @@ from supermask.engine.evaluator import Evaluator
 from supermask.engine.probe import probe
 from supermask.engine.problem import Problem
 from supermask.engine.pruned import pruned_training
+from supermask.engine.saliency import Saliency
 from supermask.engine.state import FitState
 from supermask.engine.trainer import Trainer
 from supermask.experiments.connect import Line
@@ -217,6 +218,11 @@ class Chain:
             )
         self.rows += rows
         session.finish(group, rows)
+
+    @cached_property
+    def saliency(self) -> Saliency:
+        """The gradient of the loss; compiled once for all seeds."""
+        return Saliency(self.problem)
 
     @cached_property
     def line(self) -> Line:

@@ -15,6 +15,7 @@ from supermask.ticket import Ticket
 from supermask.types import Tree
 from supermask.weights import inits
 from supermask.weights.shapes import fingerprint
+from supermask.weights.streams import permutation, permuted
 
 
 def control(ticket: Ticket, kind: str) -> Ticket:
@@ -47,19 +48,15 @@ def control(ticket: Ticket, kind: str) -> Ticket:
         weights = inits.of_config(config, config.seed, ticket.parameters, ticket.own)
         return replace(moved, fingerprint=fingerprint(weights))
     if kind == "shuffled":
-        return replace(ticket, mask={name: _shuffled(stream, array) for name, array in ticket.mask.items()})
+        return replace(ticket, mask={name: permuted(array, stream) for name, array in ticket.mask.items()})
     if kind == "inverted":
         return replace(ticket, mask={name: _inverted(stream, array) for name, array in ticket.mask.items()})
     return replace(ticket, mask=_random(stream, ticket.mask))
 
 
-def _shuffled(stream: np.random.Philox, array: np.ndarray) -> np.ndarray:
-    return array.ravel()[_order(stream, array.size)].reshape(array.shape)
-
-
 def _inverted(stream: np.random.Philox, array: np.ndarray) -> np.ndarray:
     flat = array.ravel()
-    random = _order(stream, flat.size)
+    random = permutation(flat.size, stream)
     rising = random[np.argsort(flat[random], kind="stable")]
     out = np.empty_like(flat)
     out[rising] = flat[rising][::-1]
@@ -68,9 +65,5 @@ def _inverted(stream: np.random.Philox, array: np.ndarray) -> np.ndarray:
 
 def _random(stream: np.random.Philox, mask: Tree) -> Tree:
     flat = np.concatenate([array.ravel() for array in mask.values()])
-    parts = np.split(flat[_order(stream, flat.size)], np.cumsum([array.size for array in mask.values()])[:-1])
+    parts = np.split(flat[permutation(flat.size, stream)], np.cumsum([array.size for array in mask.values()])[:-1])
     return {name: part.reshape(array.shape) for (name, array), part in zip(mask.items(), parts, strict=True)}
-
-
-def _order(stream: np.random.Philox, size: int) -> np.ndarray:
-    return np.argsort(stream.random_raw(size), kind="stable")

@@ -16,7 +16,6 @@ from supermask.config.lottery import PRUNED, LotteryConfig
 from supermask.criteria._criterion import make
 from supermask.engine.callbacks import Callback
 from supermask.engine.problem import Problem
-from supermask.engine.saliency import Saliency
 from supermask.errors import UsageError
 from supermask.experiments.chain import Chain, Leg
 from supermask.experiments.options import Rows, RunOptions
@@ -78,7 +77,7 @@ class _Seeds:
         self.chain, self.config, self.seeds, self.keep = chain, config, seeds, keep
         self.others = tuple((seed + OTHER) % 2**32 for seed in seeds)
         self.ones = [chain.ones() for _ in seeds]
-        self.epochs, self.saliency = int(config.epochs or 0), Saliency(chain.problem)
+        self.epochs = int(config.epochs or 0)
 
     def run(self) -> bool:
         """Run all rounds; return False if one is stopped."""
@@ -119,7 +118,7 @@ class _Seeds:
         found = []
         for i, seed in enumerate(self.seeds):
             alive, start = (self.ones[i], self.initial[i]) if shot else (masks[i], starts[i])
-            slopes = self.saliency.gradient(seed, start) if criterion.needs_gradient else {}
+            slopes = self.chain.saliency.gradient(seed, start) if criterion.needs_gradient else {}
             scores = {
                 name: criterion.score(start[name], nets[i].weights[name], kept, slopes.get(name))
                 for name, kept in alive.items()
@@ -136,7 +135,7 @@ class _Seeds:
         if config.retrain == "weights":
             action = Action(config.kept, config.pruned, config.rescale, f"round {number}")
             return self._again(f"round-{number:02d}", columns, action, nets, masks)
-        starts = [self._cut(net, mask) for net, mask in zip(nets, masks, strict=True)]
+        starts = [_cut(net.weights, mask) for net, mask in zip(nets, masks, strict=True)]
         total, per_epoch = self.chain.problem.total_steps, self.chain.problem.pipeline.steps_per_epoch
         step, until = config.rewind_step, self.epochs
         if config.retrain == "fine-tune":  # for as long as the others, at the last learning rate
@@ -185,23 +184,19 @@ class _Seeds:
             return self._again(file, columns, plain, before, masks)
         if branch == "redraw":
             weights = [self.chain.problem.weights(seed) for seed in self.others]
-            starts = [self._cut_tree(tree, mask) for tree, mask in zip(weights, masks, strict=True)]
+            starts = [_cut(tree, mask) for tree, mask in zip(weights, masks, strict=True)]
             return Leg(file, columns, starts, masks, until=self.epochs)
         if branch.startswith("transfer-"):
             weights = [self.chain.start(seed) for seed in self.others]
             if branch == "transfer-sign":
                 pairs = zip(weights, self.initial, self.ones, strict=True)
                 weights = [w | {n: np.abs(w[n]) * np.sign(own[n]) for n in mask} for w, own, mask in pairs]
-            starts = [self._cut_tree(tree, mask) for tree, mask in zip(weights, masks, strict=True)]
+            starts = [_cut(tree, mask) for tree, mask in zip(weights, masks, strict=True)]
             seen = [{"to_seed": seed} for seed in self.others]
             return Leg(file, columns, starts, masks, step=step, until=self.epochs, noise=self.others, seen=seen)
         action = Action(pruned=branch, tag=tag) if branch in PRUNED else Action(kept=branch, tag=tag)
         return self._again(file, columns, action, before, masks)
 
-    @staticmethod
-    def _cut(net: TrainedWeights, mask: Tree) -> Tree:
-        return _Seeds._cut_tree(net.weights, mask)
 
-    @staticmethod
-    def _cut_tree(weights: Tree, mask: Tree) -> Tree:
-        return weights | {name: np.where(kept, weights[name], np.float32(0)) for name, kept in mask.items()}
+def _cut(weights: Tree, mask: Tree) -> Tree:
+    return weights | {name: np.where(kept, weights[name], np.float32(0)) for name, kept in mask.items()}

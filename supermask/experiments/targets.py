@@ -20,8 +20,9 @@ from supermask.experiments.scores import Placed, placed
 from supermask.masks.ranking import keep_fractions, prune
 from supermask.types import Split, Tree
 from supermask.weights import forgetting
-from supermask.weights.actions import Action, stream
+from supermask.weights.actions import Action
 from supermask.weights.parameters import masked_shapes
+from supermask.weights.streams import permutation, stream
 from supermask.weights.trained import TrainedWeights
 
 HARD = 0.1
@@ -32,7 +33,7 @@ RANDOM, LARGEST = 0.5, 0.3
 
 def mislabelled(labels: np.ndarray, fraction: float) -> np.ndarray:
     """Which examples get a wrong label: round(fraction * n) at random, the same for all seeds."""
-    order = np.argsort(stream("mislabelled").random_raw(len(labels)), kind="stable")
+    order = permutation(len(labels), stream("mislabelled"))
     chosen = np.zeros(len(labels), bool)
     chosen[order[: round(fraction * len(labels))]] = True
     return chosen & (labels >= 0)

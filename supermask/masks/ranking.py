@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
 
@@ -12,6 +11,7 @@ from supermask.errors import UsageError, require
 from supermask.masks.allocation import in_order
 from supermask.types import Tree
 from supermask.weights.parameters import Parameters, masked_shapes
+from supermask.weights.streams import stream
 
 RANKINGS = ("local", "global")
 
@@ -61,8 +61,7 @@ def prune(scores: Tree, mask: Tree, keep: Mapping[str, float], ranking: str = "l
 def removal_order(scores: np.ndarray, alive: np.ndarray, key: str) -> np.ndarray:
     """Flat places of the alive weights of a layer, lowest score first, ties in random order; the same for one `key`."""
     places = np.flatnonzero(alive)
-    stream = np.random.Philox(key=int.from_bytes(hashlib.sha256(key.encode()).digest()[:16], "little"))
-    order: np.ndarray = places[np.lexsort((stream.random_raw(len(places)), scores.ravel()[places]))]
+    order: np.ndarray = places[np.lexsort((stream(key).random_raw(len(places)), scores.ravel()[places]))]
     return order
 
 

@@ -6,7 +6,6 @@ Source: Zhou et al. 2019, arXiv 1905.01067, sections 3 and 4. `initial` are the 
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from supermask.types import Tree
+from supermask.weights.streams import permutation, permuted, stream
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Layer:
 
     def permuted(self, values: np.ndarray) -> np.ndarray:
         """A random permutation of all entries."""
-        return _permuted(values, self.stream)
+        return permuted(values, self.stream)
 
     @property
     def constant(self) -> np.ndarray:
@@ -81,7 +81,7 @@ def _same_number(layer: Layer) -> np.ndarray:
     """As many pruned weights, chosen at random, as moved toward zero among them."""
     pruned = ~layer.mask
     count = int((pruned & _toward_zero(layer)).sum())
-    rank = np.argsort(np.argsort(layer.stream.random_raw(int(pruned.sum())), kind="stable"))
+    rank = np.argsort(permutation(int(pruned.sum()), layer.stream))
     chosen = np.zeros_like(pruned)
     chosen[pruned] = rank < count
     return chosen
@@ -144,15 +144,4 @@ class Action:
 
 def shuffled(seed: int, tag: str, mask: Tree) -> Tree:
     """The mask with its values shuffled within each layer."""
-    return {name: _permuted(kept, stream(seed, tag, "shuffle", name)) for name, kept in mask.items()}
-
-
-def _permuted(values: np.ndarray, stream: np.random.Philox) -> np.ndarray:
-    flat = values.ravel()
-    return flat[np.argsort(stream.random_raw(flat.size), kind="stable")].reshape(values.shape)
-
-
-def stream(*parts: object) -> np.random.Philox:
-    """The random bits that these words name."""
-    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
-    return np.random.Philox(key=int.from_bytes(digest[:16], "little"))
+    return {name: permuted(kept, stream(seed, tag, "shuffle", name)) for name, kept in mask.items()}

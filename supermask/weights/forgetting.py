@@ -14,9 +14,9 @@ import numpy as np
 
 from supermask.errors import UsageError
 from supermask.types import Shapes, Tree
-from supermask.weights.actions import stream
 from supermask.weights.inits import INITS, kaiming_uniform
 from supermask.weights.parameters import Parameters, masked_shapes, matches
+from supermask.weights.streams import stream
 
 
 def first_reset(layers: Sequence[str], parameters: Parameters, asked: str | None) -> int:

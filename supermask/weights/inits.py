@@ -8,7 +8,6 @@ correctly everywhere, whereas the log or cos of a C library differs between mach
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable
 
@@ -18,6 +17,7 @@ from supermask.config import Config, SearchConfig
 from supermask.types import Shapes, Tree
 from supermask.weights.normal import normal_quantile
 from supermask.weights.parameters import Parameters, as_parameters, default_value
+from supermask.weights.streams import stream
 
 Fans = tuple[float, float]
 Draw = Callable[[np.random.Philox, tuple[int, ...], Fans], np.ndarray]
@@ -51,8 +51,9 @@ def draw(
         if not found.drawn:
             weights[name] = np.full(found.shape, default_value(name), np.float32)
             continue
-        stream = np.random.Philox(key=int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:16], "little"))
-        weights[name] = (INITS[init](stream, found.shape, found.fans) / math.sqrt(density)).astype(np.float32)
+        weights[name] = (INITS[init](stream(seed, name), found.shape, found.fans) / math.sqrt(density)).astype(
+            np.float32
+        )
     return weights
 
 
