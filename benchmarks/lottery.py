@@ -84,7 +84,7 @@ def main() -> None:
         rounds=args.rounds,
     )
     dataset = load_dataset(config)
-    data = (dataset.train.images, dataset.train.labels, dataset.test.images, dataset.test.labels)
+    data = (dataset.train.inputs, dataset.train.targets, dataset.test.inputs, dataset.test.targets)
     found: dict[str, list[float]] = {"ours, one seed": [], "ours, two seeds": [], "PyTorch": []}
     for _ in range(args.repeats):
         found["ours, one seed"] += ours(config)

@@ -226,13 +226,13 @@ class Task(Protocol):
 
 @dataclass(frozen=True)
 class Split:
-    """Images as uint8 (n, height, width, channels) and labels as int32 (n,)."""
+    """Inputs: images, uint8 (n, height, width, channels). Targets: labels, int32 (n,); those below 0 are ignored."""
 
-    images: np.ndarray
-    labels: np.ndarray
+    inputs: np.ndarray
+    targets: np.ndarray
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.targets)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ PAD = 4
 
 def normalisation(kind: str, dataset: Dataset) -> Callable[[Array], Array]:
     """Return the function that turns uint8 images into the network's inputs; `kind` is one of NORMALISATIONS."""
-    channels = dataset.train.images.shape[-1]
+    channels = dataset.train.inputs.shape[-1]
     return {
         "dataset": lambda x: normalise(x, dataset.mean, dataset.std),
         "unit": lambda x: normalise(x, (0.0,) * channels, (1.0,) * channels),

@@ -84,7 +84,7 @@ class Resident:
 
     def __init__(self, split: Split, pipeline: Pipeline, placement: Placement) -> None:
         self.pipeline = pipeline
-        self.data = placement.replicate((split.images, split.labels))
+        self.data = placement.replicate((split.inputs, split.targets))
         self._order = jax.jit(placement.program(lambda key, epoch: pipeline.order(key, epoch)))
 
     def chunks(self, keys: Array, epoch: int, step: int) -> Iterator[Chunk]:

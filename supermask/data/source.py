@@ -87,8 +87,8 @@ def of_dataset(dataset: Dataset) -> Content:
     found: Content = {}
     for name in ("train", "validation", "test"):
         split = getattr(dataset, name)
-        for part in ("images", "labels"):
-            found[f"{name} {part}"] = "none" if split is None else _of_array(getattr(split, part))
+        for part, array in ("images", "inputs"), ("labels", "targets"):  # tickets call them images and labels
+            found[f"{name} {part}"] = "none" if split is None else _of_array(getattr(split, array))
     names = "\n".join(dataset.classes).encode("utf-8", "surrogateescape")
     found["classes"] = f"{len(dataset.classes)} {shortened(hashlib.sha256(names).hexdigest())}"
     found |= {"means": _numbers(dataset.mean), "deviations": _numbers(dataset.std), "task": dataset.task}

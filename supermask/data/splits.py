@@ -91,7 +91,7 @@ def _resized(dataset: Dataset, size: int) -> Dataset:
     from supermask.data import augment  # imports JAX
 
     def resized(split: Split) -> Split:
-        return Split(augment.resize(split.images, size), split.labels)
+        return Split(augment.resize(split.inputs, size), split.targets)
 
     validation = dataset.validation and resized(dataset.validation)
     return replace(dataset, train=resized(dataset.train), test=resized(dataset.test), validation=validation)
@@ -99,14 +99,14 @@ def _resized(dataset: Dataset, size: int) -> Dataset:
 
 def _part(split: Split, index: np.ndarray) -> Split:
     """The examples at `index`, with images aligned to 64 bytes so that CPU devices can use them without a copy."""
-    shape = (len(index), *split.images.shape[1:])
+    shape = (len(index), *split.inputs.shape[1:])
     size = math.prod(shape)
     buffer = np.empty(size + 64, np.uint8)
     start = -buffer.ctypes.data % 64
     images = buffer[start : start + size].reshape(shape)
-    np.take(split.images, index, axis=0, out=images, mode="clip")  # any other mode makes a copy first
+    np.take(split.inputs, index, axis=0, out=images, mode="clip")  # any other mode makes a copy first
     images.flags.writeable = False
-    return Split(images, split.labels[index])
+    return Split(images, split.targets[index])
 
 
 def default_data_dir() -> Path:

@@ -50,12 +50,12 @@ def check(dataset: Dataset, source: object) -> Dataset:
     splits = {"train": dataset.train, "test": dataset.test}
     if dataset.validation is not None:
         splits["validation"] = dataset.validation
-    size = dataset.train.images.shape[1:]
+    size = dataset.train.inputs.shape[1:]
     for name, split in splits.items():
         _check_split(split, len(dataset.classes), f"{source}: the {name} split")
-        if split.images.shape[1:] != size:
+        if split.inputs.shape[1:] != size:
             raise BadFileError(
-                f"{source}: {name} images are {times(split.images.shape[1:])} and train images {times(size)}; "
+                f"{source}: {name} images are {times(split.inputs.shape[1:])} and train images {times(size)}; "
                 "all splits must have the same image size"
             )
     channels = size[-1]
@@ -96,7 +96,7 @@ def times(shape: Sequence[int]) -> str:
 
 
 def _check_split(split: Split, classes: int, what: str) -> None:
-    images, labels = split.images, split.labels
+    images, labels = split.inputs, split.targets
     if images.dtype != np.uint8 or images.ndim != 4:
         raise BadFileError(f"{what} has {images.dtype} images of rank {images.ndim}; they must be uint8 of rank 4")
     if labels.dtype != np.int32 or labels.ndim != 1:

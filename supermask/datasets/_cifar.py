@@ -114,10 +114,10 @@ class CifarSource:
                     f"{path / name} has {len(part)} images and {layout.train[0]} {len(parts[0])}; "
                     "all batches must have the same number"
                 )
-        train = Split(np.concatenate([part.images for part in parts]), np.concatenate([part.labels for part in parts]))
+        train = Split(np.concatenate([part.inputs for part in parts]), np.concatenate([part.targets for part in parts]))
         dataset = check(Dataset(train, read(layout.test), self.classes, self.mean, self.std), path)
-        note_shape(f"{path}: the train split", "split", train.images.shape, self.train)
-        note_shape(f"{path}: the test split", "split", dataset.test.images.shape, self.test)
+        note_shape(f"{path}: the train split", "split", train.inputs.shape, self.train)
+        note_shape(f"{path}: the test split", "split", dataset.test.inputs.shape, self.test)
         return dataset
 
     def _find(self, data_dir: Path) -> tuple[Layout, Path] | None:

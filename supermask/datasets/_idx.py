@@ -78,11 +78,11 @@ class IdxSource:
         train, test = splits["train"], splits["test"]
         mean, std = self.mean, self.std
         if mean is None or std is None:
-            mean, std = mean_std(train.images)
+            mean, std = mean_std(train.inputs)
         dataset = check(Dataset(train, test, self.classes, mean, std, splits.get("validation")), found)
         for part, path, official in (("train", 0, self.train), ("test", 2, self.test)):
             where, noun = (str(files[path]), "file") if files else (f"{found}: the {part} split", "split")
-            note_shape(where, noun, splits[part].images.shape, official)
+            note_shape(where, noun, splits[part].inputs.shape, official)
         return dataset
 
     def _find(self, data_dir: Path) -> Path | None:

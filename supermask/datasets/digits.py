@@ -37,7 +37,7 @@ def load(data_dir: Path, argument: str = "") -> Dataset:
     held_out = _held_out(labels)
     train = Split(images[~held_out], labels[~held_out])
     test = Split(images[held_out], labels[held_out])
-    return check(Dataset(train, test, tuple("0123456789"), *mean_std(train.images)), "scikit-learn's digits")
+    return check(Dataset(train, test, tuple("0123456789"), *mean_std(train.inputs)), "scikit-learn's digits")
 
 
 def _table() -> np.ndarray:

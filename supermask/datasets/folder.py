@@ -60,7 +60,7 @@ def load(data_dir: Path, argument: str = "", image_size: int | None = None) -> D
     size = found.common_size(image_size)
     splits = {part: Split(decode(files, size, found), _labels(parts[part])) for part, files in paths.items()}
     train, test, classes = splits["train"], splits["test"], tuple(parts["train"])
-    dataset = check(Dataset(train, test, classes, *mean_std(train.images), splits.get("validation")), root)
+    dataset = check(Dataset(train, test, classes, *mean_std(train.inputs), splits.get("validation")), root)
     left_out.say(root)
     for remark, count in found.remarks.items():
         if count:

@@ -39,4 +39,4 @@ def load(data_dir: Path, argument: str = "") -> Dataset:
     path = expand(argument)
     splits, classes = read_npz(path)
     train, test = splits["train"], splits["test"]
-    return check(Dataset(train, test, classes, *mean_std(train.images), splits.get("validation")), path)
+    return check(Dataset(train, test, classes, *mean_std(train.inputs), splits.get("validation")), path)

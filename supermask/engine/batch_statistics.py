@@ -87,7 +87,7 @@ class BatchStatistics:
         return [np.argsort(np.random.Philox(key=seed).random_raw(count), kind="stable") for seed in seeds]
 
     def _arguments(self, fixed: Any, orders: list[np.ndarray], state: Any, number: int) -> Any:
-        size, images = self._problem.pipeline.batch_size, self._problem.dataset.train.images
+        size, images = self._problem.pipeline.batch_size, self._problem.dataset.train.inputs
         batches = [images[order[number * size : (number + 1) * size]] for order in orders]
         return (*fixed, self._sharding.stack_seeds(batches), state), jnp.int32(number)
 

@@ -46,7 +46,7 @@ class Evaluator:
         """Place the split on the devices; `data` are its images and labels if they are there already."""
         self._problem, self._parametrization = problem, parametrization
         self._sharding = replace(sharding, whole=False)  # evaluation only reads batch statistics
-        self._data = data or self._sharding.replicate((split.images, split.labels))
+        self._data = data or self._sharding.replicate((split.inputs, split.targets))
         # On a CPU, batches of 128 would take more memory than the search of a Conv4 itself.
         self._batch_size = batch_size or min(32 if jax.default_backend() == "cpu" else 512, len(split))
         self._batches = -(-len(split) // self._batch_size)

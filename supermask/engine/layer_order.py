@@ -17,6 +17,6 @@ def layers_of(problem: Problem) -> dict[str, tuple[int, ...]]:
     Names do not tell the order (`fc` comes before `layer1`), so the network is traced once more.
     """
     model = problem.model
-    example = jax.ShapeDtypeStruct((2, *problem.dataset.train.images.shape[1:]), "float32")
+    example = jax.ShapeDtypeStruct((2, *problem.dataset.train.inputs.shape[1:]), "float32")
     found, masked = trace(model.apply, model.weights, state_of(model), example), masked_shapes(problem.parameters)
     return {name: found.uses[name].flattened for name in found.order if name in masked}

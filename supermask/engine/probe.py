@@ -45,7 +45,7 @@ class Probe:
         self._problem, self._parametrization = problem, parametrization
         train = problem.dataset.train
         order = np.argsort(np.random.Philox(key=len(train)).random_raw(len(train)), kind="stable")[:IMAGES]
-        self._data = train.images[order], train.labels[order]
+        self._data = train.inputs[order], train.targets[order]
         # The program runs once a seed, so it need not be fast; on a CPU it is compiled in half the time.
         quick = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
         self._look = jax.jit(self._measured, compiler_options=quick)

@@ -81,7 +81,7 @@ class Problem:
     @cached_property
     def batching(self) -> Batching:
         """How training batches are cut; found when asked, since that takes seconds for deep networks."""
-        shape, batch = self.dataset.train.images.shape[1:], self.pipeline.batch_size
+        shape, batch = self.dataset.train.inputs.shape[1:], self.pipeline.batch_size
         return batching.find(self.sharding.num_shards, batch, shape, self.model, self.config)
 
     def side_by_side(self, seeds: int | None = None) -> Sharding:
@@ -176,7 +176,7 @@ def build(config: Config, dataset: Dataset, content: Content | None = None) -> P
             keeps too little.
         BadFileError: given weights, or that ticket, cannot be read or do not fit.
     """
-    shape, task = dataset.train.images.shape[1:], registry.load("tasks", dataset.task)()
+    shape, task = dataset.train.inputs.shape[1:], registry.load("tasks", dataset.task)()
     model = _model(config, dataset, task)
     parameters = dict(model.parameters)
     if isinstance(config, SearchConfig):
@@ -212,7 +212,7 @@ def build(config: Config, dataset: Dataset, content: Content | None = None) -> P
 
 def _model(config: Config, dataset: Dataset, task: Task) -> Model:
     arch, options = make_arch(config)
-    example = jax.ShapeDtypeStruct((2, *dataset.train.images.shape[1:]), jnp.float32)
+    example = jax.ShapeDtypeStruct((2, *dataset.train.inputs.shape[1:]), jnp.float32)
     classes, activation = len(dataset.classes), getattr(jax.nn, config.activation or "relu")
     model = build_model(arch, options, example, classes, width=config.width, activation=activation)
     check_outputs(model, config.arch, example, task.output_shape(example.shape, classes))

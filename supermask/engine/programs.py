@@ -53,7 +53,7 @@ class CompiledSteps:
     def data_name(self) -> str:
         """The number of training images and checksums of images and labels; differs for other training data."""
         train = self.problem.dataset.train
-        images, labels = (zlib.crc32(np.ascontiguousarray(array).data) for array in (train.images, train.labels))
+        images, labels = (zlib.crc32(np.ascontiguousarray(array).data) for array in (train.inputs, train.targets))
         return f"{len(train)}-{images:08x}-{labels:08x}"
 
     @property

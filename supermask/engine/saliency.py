@@ -66,18 +66,18 @@ class Saliency:
         train, names = self._problem.dataset.train, masked_shapes(self._problem.parameters)
         chosen = {name: weights[name] for name in names}
         rest = {name: array for name, array in weights.items() if name not in chosen}
-        some = _order(seed, len(train))[: 100 if train.images.shape[-1] == 1 else 128]
+        some = _order(seed, len(train))[: 100 if train.inputs.shape[-1] == 1 else 128]
         state = self._problem.initial(seed)[1]
-        found: Tree = jax.device_get(self._slope(rest, state, train.images[some], train.labels[some], chosen, 1.0))
+        found: Tree = jax.device_get(self._slope(rest, state, train.inputs[some], train.targets[some], chosen, 1.0))
         return found
 
     def _images(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Return PER_CLASS images of each class, or all if there are fewer, and their labels."""
         train = self._problem.dataset.train
         order = _order(seed, len(train))
-        labels = train.labels[order]
+        labels = train.targets[order]
         some = np.concatenate([order[labels == label][:PER_CLASS] for label in np.unique(labels)])
-        return train.images[some], train.labels[some]
+        return train.inputs[some], train.targets[some]
 
     def _outputs(self, weights: Tree, state: Tree, inputs: Array, train: bool) -> Array:
         key = jax.random.key(0) if train else None
@@ -106,7 +106,7 @@ class Saliency:
         return lax.scan(add, jnp.float32(0), (images, labels))[0] / count
 
     def _summed_outputs(self, rest: Tree, state: Tree, maskables: Tree) -> Array:
-        ones = jnp.ones((1, *self._problem.dataset.train.images.shape[1:]), jnp.float32)
+        ones = jnp.ones((1, *self._problem.dataset.train.inputs.shape[1:]), jnp.float32)
         return self._outputs(rest | maskables, state, ones, False).sum()
 
 

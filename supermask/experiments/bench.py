@@ -140,7 +140,7 @@ def random_images(shape: tuple[int, int, int], classes: int = 10) -> Dataset:
 def _gflop_per_image(problem: Problem) -> float:
     """Return the operations that XLA counts in loss and gradient, with its own convolutions and before optimising."""
     plain = problem.config.replace(conv="xla", micro_batch=None, precision="f32")
-    model, shape = build(plain, problem.dataset).model, problem.dataset.train.images.shape[1:]
+    model, shape = build(plain, problem.dataset).model, problem.dataset.train.inputs.shape[1:]
     struct = lambda shapes: {name: jax.ShapeDtypeStruct(s, jnp.float32) for name, s in shapes.items()}  # noqa: E731
     count = problem.pipeline.batch_size
     batch = (jax.ShapeDtypeStruct((count, *shape), jnp.float32), jax.ShapeDtypeStruct((count,), jnp.int32))

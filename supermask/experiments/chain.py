@@ -177,7 +177,7 @@ class Chain:
         filled = any((candidate.result[name][~kept] != 0).any() for name, kept in mask.items())
         return TrainedWeights(
             config=problem.config.replace(seed=seed, seeds=1),
-            image_shape=problem.dataset.train.images.shape[1:],
+            image_shape=problem.dataset.train.inputs.shape[1:],
             weights=candidate.result,
             mask={} if dense else mask,
             state=candidate.model_state,

@@ -139,7 +139,7 @@ class Origin:
 
 
 def _check_fit(dataset: Dataset, ticket: Found, name: str) -> None:
-    shape, classes = dataset.train.images.shape[1:], ticket.content.get("classes", "").partition(" ")[0]
+    shape, classes = dataset.train.inputs.shape[1:], ticket.content.get("classes", "").partition(" ")[0]
     if tuple(shape) != tuple(ticket.image_shape):
         here, there = ("x".join(map(str, lengths)) for lengths in (shape, ticket.image_shape))
         raise BadFileError(f"{name} has images of {here}; those of {_name(ticket)} are {there}")

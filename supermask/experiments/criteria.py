@@ -59,7 +59,7 @@ def compare_criteria(
         note(text)
     if not sweep.densities:
         note(f"note: {head_of(problem.parameters)} is taken as the head, which keeps {sweep.keep['head']:g} a round")
-    found = Comparison([], Chance.of(problem.dataset.test.labels).share)
+    found = Comparison([], Chance.of(problem.dataset.test.targets).share)
     scorer, saliency, judged = MaskScorer(problem), Saliency(problem), []
     for network in networks:
         _check(network, scorer, problem, origin, note)

@@ -185,11 +185,11 @@ class _Scorer:
     def doubts(self, name: str, accuracy: float) -> list[str]:
         """Return the warnings about a split and about the accuracy on it."""
         data, split = self.problem.dataset, getattr(self.problem.dataset, name)
-        chance, always = Chance.of(split.labels), None
+        chance, always = Chance.of(split.targets), None
         if chance.may_be_constant(accuracy):
             problem, (rule, arguments) = self.problem, self._arguments()
             evaluator = Evaluator(problem, rule, split, problem.sharding)
-            [always] = constant_class(evaluator, split.labels, len(data.classes), *arguments)
+            [always] = constant_class(evaluator, split.targets, len(data.classes), *arguments)
         learned = self.found.metrics.get("epochs", 0) > 0
         return of_data(data, name) + of_predictions(
             name, chance, accuracy, always=class_name(data, always), learned=learned

@@ -38,13 +38,13 @@ def _of_group(group: SeedGroup, results: Sequence[Ticket | TrainedWeights]) -> l
     problem, state, chosen = group.trainer.problem, group.state, group.chosen
     split = problem.dataset.validation
     assert split is not None
-    chance, scores = Chance.of(split.labels), [found.metrics["val_accuracy"] for found in results]
+    chance, scores = Chance.of(split.targets), [found.metrics["val_accuracy"] for found in results]
     always: list[int | None] = [None] * len(chosen)
     if not state.interrupted and any(map(chance.may_be_constant, scores)):
         stack = group.trainer.sharding.stack_seeds
         trees = stack([c.result for c in chosen]), stack([c.model_state for c in chosen]), group.frozen
         classes = len(problem.dataset.classes)
-        always = constant_class(group.trainer.steps.validation, split.labels, classes, *trees, state.padded_seeds)
+        always = constant_class(group.trainer.steps.validation, split.targets, classes, *trees, state.padded_seeds)
     found = []
     for i, (result, accuracy) in enumerate(zip(results, scores, strict=True)):
         texts = of_result(problem, result)

@@ -140,7 +140,7 @@ def _ticket(problem: Problem, seed: int, candidate: Candidate, metrics: dict[str
         shapes=problem.model.weights,
         parameters=problem.parameters,
         own=problem.initial(seed)[0] | values,
-        image_shape=problem.dataset.train.images.shape[1:],
+        image_shape=problem.dataset.train.inputs.shape[1:],
         mask={name: array for name, array in candidate.result.items() if name not in values},
         state=candidate.model_state,
         fingerprint=fingerprint(weights | values),

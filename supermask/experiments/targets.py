@@ -42,10 +42,10 @@ def mislabelled(labels: np.ndarray, fraction: float) -> np.ndarray:
 def with_wrong_labels(problem: Problem, fraction: float) -> Problem:
     """The problem with another class, drawn at random, as the label of a fraction of its training examples."""
     train, classes = problem.dataset.train, len(problem.dataset.classes)
-    wrong = mislabelled(train.labels, fraction)
+    wrong = mislabelled(train.targets, fraction)
     shift = 1 + stream("wrong labels").random_raw(len(train)) % np.uint64(max(1, classes - 1))
-    labels = np.where(wrong, (train.labels + shift.astype(np.int64)) % classes, train.labels)
-    split = Split(train.images, labels.astype(train.labels.dtype))
+    labels = np.where(wrong, (train.targets + shift.astype(np.int64)) % classes, train.targets)
+    split = Split(train.inputs, labels.astype(train.targets.dtype))
     return replace(problem, dataset=replace(problem.dataset, train=split))
 
 
@@ -104,14 +104,14 @@ class Targets:
         found = {"hard": hard, "easy": ~hard}
         if self.label_noise:
             wrong = np.broadcast_to(
-                mislabelled(self.chain.problem.dataset.train.labels, self.label_noise), margins.shape
+                mislabelled(self.chain.problem.dataset.train.targets, self.label_noise), margins.shape
             )
             found |= {"wrong label": wrong, "right label": ~wrong}
         return found
 
     def _accuracies(self, networks: Placed, groups: dict[str, np.ndarray]) -> dict[str, list[float]]:
         """Accuracy of each seed's network on its groups; the other examples have the label -1, which never counts."""
-        labels, scorer = self.chain.problem.dataset.train.labels, self.chain.trainer.steps.training_split
+        labels, scorer = self.chain.problem.dataset.train.targets, self.chain.trainer.steps.training_split
         found: dict[str, list[float]] = {}
         for name, members in groups.items():
             found[name] = []

@@ -69,7 +69,7 @@ def groups(problem: Problem, phases: Phases) -> Iterator[tuple[SeedGroup, list[T
         trained = [
             TrainedWeights(
                 config=config.replace(seed=seed, seeds=1, **names_alone(config)),
-                image_shape=problem.dataset.train.images.shape[1:],
+                image_shape=problem.dataset.train.inputs.shape[1:],
                 weights=candidate.result,
                 mask=mask,
                 state=candidate.model_state,
@@ -95,7 +95,7 @@ def _beginning(
     if ticket.shapes != problem.model.weights:
         raise BadFileError(
             f"{config.ticket} is of {ticket.config.arch} on images of {ticket.image_shape}, not of {config.arch} on "
-            f"{problem.dataset.train.images.shape[1:]}: leave out what differs"
+            f"{problem.dataset.train.inputs.shape[1:]}: leave out what differs"
         )
     if other := differences(ticket.content, problem.content):
         for callback in callbacks:

@@ -67,13 +67,13 @@ def of_data(dataset: Dataset, part: str = "validation") -> list[str]:
     for name in dict.fromkeys(("train", part)):
         split: Split = getattr(dataset, name)
         images = f"all {len(split):,} {'training' if name == 'train' else name} images"
-        classes = np.unique(_known(split.labels))
+        classes = np.unique(_known(split.targets))
         if len(split) > 1 and len(classes) == 1:
             label = dataset.classes[classes[0]]
             found.append(f"{images} are of one class, {label}: a network needs at least two to tell apart")
-        if len(split) > 1 and _all_equal(split.images):
+        if len(split) > 1 and _all_equal(split.inputs):
             found.append(f"{images} are equal: look at how they were made (pixels are 0 to 255)")
-    labels, known = _known(getattr(dataset, part).labels), _known(dataset.train.labels)
+    labels, known = _known(getattr(dataset, part).targets), _known(dataset.train.targets)
     unseen = labels[~np.isin(labels, known)]
     if len(unseen):
         names = listed([dataset.classes[label] for label in np.unique(unseen)])

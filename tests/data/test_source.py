@@ -24,9 +24,9 @@ def split(count, value=7):
 DATA = Dataset(split(6), split(4), ("a", "b"), (0.5,), (0.25,))
 CHANGES = {
     "train images": replace(DATA, train=split(6, 8)),
-    "train labels": replace(DATA, train=replace(DATA.train, labels=DATA.train.labels[::-1].copy())),
-    "test images": replace(DATA, test=replace(DATA.test, images=DATA.test.images.reshape(4, 2, 8, 1))),
-    "test labels": replace(DATA, test=replace(DATA.test, labels=1 - DATA.test.labels)),
+    "train labels": replace(DATA, train=replace(DATA.train, targets=DATA.train.targets[::-1].copy())),
+    "test images": replace(DATA, test=replace(DATA.test, inputs=DATA.test.inputs.reshape(4, 2, 8, 1))),
+    "test labels": replace(DATA, test=replace(DATA.test, targets=1 - DATA.test.targets)),
     "validation images": replace(DATA, validation=split(2)),
     "classes": replace(DATA, classes=("b", "a")),
     "means": replace(DATA, mean=(0.4,)),
@@ -43,8 +43,8 @@ def test_every_part_of_a_dataset_counts(key):
 
 
 def test_how_arrays_lie_in_memory_has_no_say():
-    images = np.asfortranarray(DATA.train.images)
-    assert of_dataset(replace(DATA, train=replace(DATA.train, images=images))) == of_dataset(DATA)
+    images = np.asfortranarray(DATA.train.inputs)
+    assert of_dataset(replace(DATA, train=replace(DATA.train, inputs=images))) == of_dataset(DATA)
 
 
 def save(path, value=7, **more):

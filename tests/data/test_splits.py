@@ -34,8 +34,8 @@ def test_the_datasets_own_validation_split_is_used_and_said(tmp_path, capsys, si
     with np.load(tmp_path / "a.npz") as arrays:
         for part, split in (("train", dataset.train), ("val", dataset.validation), ("test", dataset.test)):
             images = arrays[f"x_{part}"] if size is None else augment.resize(arrays[f"x_{part}"], size)
-            np.testing.assert_array_equal(split.images, images)
-            np.testing.assert_array_equal(split.labels, arrays[f"y_{part}"])
+            np.testing.assert_array_equal(split.inputs, images)
+            np.testing.assert_array_equal(split.targets, arrays[f"y_{part}"])
 
 
 def test_a_folder_of_images_of_two_sizes_is_resized(tmp_path):
@@ -47,5 +47,5 @@ def test_a_folder_of_images_of_two_sizes_is_resized(tmp_path):
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.new("L", size, 50 * number).save(path)
     dataset = load_dataset(SearchConfig(dataset=f"folder:{tmp_path}", image_size=7, validation=0.3))
-    assert dataset.train.images.shape == (2, 7, 7, 1)
-    assert dataset.test.images[:, 0, 0, 0].tolist() == [0, 100, 50]
+    assert dataset.train.inputs.shape == (2, 7, 7, 1)
+    assert dataset.test.inputs[:, 0, 0, 0].tolist() == [0, 100, 50]

@@ -50,10 +50,10 @@ def load_images(path: Path, train: np.ndarray, test: np.ndarray) -> Dataset:
 )
 def test_names(tmp_path: Path, names: str, capsys: pytest.CaptureFixture[str]) -> None:
     dataset = load(tmp_path, **dict(zip(names.split(), (TRAIN, Y_TRAIN, TEST, Y_TEST), strict=True)))
-    np.testing.assert_array_equal(dataset.train.images, TRAIN)
-    np.testing.assert_array_equal(dataset.test.images, TEST)
-    assert dataset.train.labels.tolist() == Y_TRAIN.tolist()
-    assert dataset.test.labels.tolist() == Y_TEST.tolist()
+    np.testing.assert_array_equal(dataset.train.inputs, TRAIN)
+    np.testing.assert_array_equal(dataset.test.inputs, TEST)
+    assert dataset.train.targets.tolist() == Y_TRAIN.tolist()
+    assert dataset.test.targets.tolist() == Y_TEST.tolist()
     assert capsys.readouterr().err == ""
 
 
@@ -63,14 +63,14 @@ def test_medmnist(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arrays = {"val_images": TEST[::-1], "val_labels": column[::-1], "test_images": TEST, "test_labels": column}
     dataset = load(tmp_path, train_images=TRAIN, train_labels=Y_TRAIN[:, None].astype(np.uint8), **arrays)
     assert dataset.validation is not None
-    np.testing.assert_array_equal(dataset.validation.images, TEST[::-1])
-    assert dataset.validation.labels.tolist() == Y_TEST[::-1].tolist()
+    np.testing.assert_array_equal(dataset.validation.inputs, TEST[::-1])
+    assert dataset.validation.targets.tolist() == Y_TEST[::-1].tolist()
     assert capsys.readouterr().err == ""
 
 
 def test_without_a_test_split_validation_is_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dataset = load(tmp_path, x_train=TRAIN, y_train=Y_TRAIN, x_valid=TEST, y_valid=Y_TEST)
-    np.testing.assert_array_equal(dataset.test.images, TEST)
+    np.testing.assert_array_equal(dataset.test.inputs, TEST)
     assert dataset.validation is None
     assert "a.npz has no test split: x_valid is the test split" in capsys.readouterr().err
 
@@ -84,7 +84,7 @@ def test_of_two_arrays_for_the_same_the_one_with_kerass_name_is_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arrays = {"y_train": Y_TRAIN, "x_test": TEST, "y_test": Y_TEST, "train_data": 1 - TRAIN}
-    np.testing.assert_array_equal(load(tmp_path, x_train=TRAIN, **arrays).train.images, TRAIN)
+    np.testing.assert_array_equal(load(tmp_path, x_train=TRAIN, **arrays).train.inputs, TRAIN)
     assert "left out 1 array: train_data" in capsys.readouterr().err
     with pytest.raises(BadFileError, match="has train_data and train_images; keep one of them as the images of train"):
         load(tmp_path, train_images=TRAIN, **arrays)
@@ -106,15 +106,15 @@ def test_a_file_among_the_arrays_is_none(tmp_path: Path, capsys: pytest.CaptureF
 def test_whole_labels_of_any_type(tmp_path: Path, dtype: str, column: bool) -> None:
     train, test = Y_TRAIN.astype(dtype), Y_TEST.astype(dtype)
     dataset = load_labels(tmp_path, *((train[:, None], test[:, None]) if column else (train, test)))
-    assert dataset.train.labels.tolist() == Y_TRAIN.tolist()
-    assert dataset.test.labels.tolist() == Y_TEST.tolist()
-    assert dataset.train.labels.dtype == np.int32
+    assert dataset.train.targets.tolist() == Y_TRAIN.tolist()
+    assert dataset.test.targets.tolist() == Y_TEST.tolist()
+    assert dataset.train.targets.dtype == np.int32
     assert dataset.classes == ("0", "1", "2")
 
 
 def test_bool_labels(tmp_path: Path) -> None:
     dataset = load_labels(tmp_path, Y_TRAIN > 0, Y_TEST > 0)
-    assert dataset.train.labels.tolist() == [0, 1, 1, 1, 0, 1]
+    assert dataset.train.targets.tolist() == [0, 1, 1, 1, 0, 1]
     assert dataset.classes == ("0", "1")
 
 
@@ -123,10 +123,10 @@ def test_one_hot_labels(tmp_path: Path, dtype: Any) -> None:
     """The classes are the columns, also those that no image has."""
     hot = np.eye(5, dtype=dtype)
     dataset = load_labels(tmp_path, hot[Y_TRAIN], hot[Y_TEST])
-    assert dataset.train.labels.tolist() == Y_TRAIN.tolist()
-    assert dataset.test.labels.tolist() == Y_TEST.tolist()
+    assert dataset.train.targets.tolist() == Y_TRAIN.tolist()
+    assert dataset.test.targets.tolist() == Y_TEST.tolist()
     assert dataset.classes == ("0", "1", "2", "3", "4")
-    assert load_labels(tmp_path, hot[Y_TRAIN], Y_TEST).test.labels.tolist() == Y_TEST.tolist()
+    assert load_labels(tmp_path, hot[Y_TRAIN], Y_TEST).test.targets.tolist() == Y_TEST.tolist()
 
 
 @pytest.mark.parametrize("kind", ["U", "S"])
@@ -138,8 +138,8 @@ def test_names_of_classes(tmp_path: Path, kind: str, column: bool) -> None:
     train, test = names[Y_TRAIN], names[Y_TEST]
     dataset = load_labels(tmp_path, *((train[:, None], test[:, None]) if column else (train, test)))
     assert dataset.classes == ("ape", "zebra", "émeu")
-    assert [dataset.classes[label] for label in dataset.test.labels] == ["émeu", "zebra", "ape", "ape"]
-    assert dataset.train.labels.tolist() == [1, 2, 0, 0, 1, 2]
+    assert [dataset.classes[label] for label in dataset.test.targets] == ["émeu", "zebra", "ape", "ape"]
+    assert dataset.train.targets.tolist() == [1, 2, 0, 0, 1, 2]
 
 
 # --- images ---------------------------------------------------------------------------------------------------------
@@ -148,42 +148,42 @@ def test_names_of_classes(tmp_path: Path, kind: str, column: bool) -> None:
 @pytest.mark.parametrize("dtype", [np.int16, np.uint16, np.int64])
 def test_whole_numbers_of_any_type(tmp_path: Path, dtype: Any, capsys: pytest.CaptureFixture[str]) -> None:
     dataset = load_images(tmp_path, TRAIN.astype(dtype), TEST.astype(dtype))
-    np.testing.assert_array_equal(dataset.train.images, TRAIN)
-    np.testing.assert_array_equal(dataset.test.images, TEST)
+    np.testing.assert_array_equal(dataset.train.inputs, TRAIN)
+    np.testing.assert_array_equal(dataset.test.inputs, TEST)
     assert capsys.readouterr().err == ""
 
 
 def test_bool_images(tmp_path: Path) -> None:
-    np.testing.assert_array_equal(load_images(tmp_path, TRAIN > 99, TEST > 99).test.images, (TEST > 99) * 255)
+    np.testing.assert_array_equal(load_images(tmp_path, TRAIN > 99, TEST > 99).test.inputs, (TEST > 99) * 255)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_floats_from_0_to_255(tmp_path: Path, dtype: Any, capsys: pytest.CaptureFixture[str]) -> None:
     fraction = np.where(TRAIN < 200, 0.25, 0)
     dataset = load_images(tmp_path, (TRAIN + fraction).astype(dtype), TEST.astype(dtype))
-    np.testing.assert_array_equal(dataset.train.images, TRAIN)
-    np.testing.assert_array_equal(dataset.test.images, TEST)
+    np.testing.assert_array_equal(dataset.train.inputs, TRAIN)
+    np.testing.assert_array_equal(dataset.test.inputs, TEST)
     assert "a.npz: x_train, x_test: floats from 0 to 255, rounded\n" in capsys.readouterr().err
 
 
 def test_floats_from_0_to_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dataset = load_images(tmp_path, TRAIN / 255, (TEST / 255).astype(np.float32))
-    np.testing.assert_array_equal(dataset.train.images, TRAIN)
-    np.testing.assert_array_equal(dataset.test.images, TEST)
+    np.testing.assert_array_equal(dataset.train.inputs, TRAIN)
+    np.testing.assert_array_equal(dataset.test.inputs, TEST)
     assert "a.npz: x_train, x_test: floats from 0 to 1, multiplied by 255 and rounded\n" in capsys.readouterr().err
 
 
 def test_a_few_whole_levels_stay_what_they_are(tmp_path: Path) -> None:
     """As the digits of scikit-learn, floats from 0 to 16: they are on no known scale, but rounding takes nothing."""
-    np.testing.assert_array_equal(load_images(tmp_path, TRAIN // 32.0, TEST // 32.0).train.images, TRAIN // 32)
+    np.testing.assert_array_equal(load_images(tmp_path, TRAIN // 32.0, TEST // 32.0).train.inputs, TRAIN // 32)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_channels_that_come_first(tmp_path: Path, channels: int, capsys: pytest.CaptureFixture[str]) -> None:
     train, test = (np.resize(array, (len(array), channels, 6, 5)) for array in (TRAIN, TEST))
     dataset = load_images(tmp_path, train, test)
-    np.testing.assert_array_equal(dataset.train.images, train.transpose(0, 2, 3, 1))
-    np.testing.assert_array_equal(dataset.test.images, test.transpose(0, 2, 3, 1))
+    np.testing.assert_array_equal(dataset.train.inputs, train.transpose(0, 2, 3, 1))
+    np.testing.assert_array_equal(dataset.test.inputs, test.transpose(0, 2, 3, 1))
     assert "a.npz: the channels of x_train, x_test come first, and are moved to the end\n" in capsys.readouterr().err
 
 
@@ -191,4 +191,4 @@ def test_channels_that_come_first(tmp_path: Path, channels: int, capsys: pytest.
 def test_channels_that_may_come_last_do(tmp_path: Path, shape: tuple[int, ...]) -> None:
     images = np.zeros((4, *shape), np.uint8)
     dataset = load(tmp_path, x_train=images, y_train=Y_TEST, x_test=images, y_test=Y_TEST)
-    assert dataset.train.images.shape == images.shape
+    assert dataset.train.inputs.shape == images.shape

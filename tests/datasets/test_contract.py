@@ -20,13 +20,13 @@ def test_contract(name, tmp_path):
     dataset = module.load(tmp_path)
     assert dataset.task == "classification"
     for split in (dataset.train, dataset.test):
-        assert split.images.dtype == np.uint8
-        assert split.images.ndim == 4
-        assert split.labels.dtype == np.int32
-        assert len(split.images) == len(split.labels) > 0
-        assert split.labels.min() >= 0
-        assert split.labels.max() < len(dataset.classes)
-    pixels = dataset.train.images / 255.0
+        assert split.inputs.dtype == np.uint8
+        assert split.inputs.ndim == 4
+        assert split.targets.dtype == np.int32
+        assert len(split.inputs) == len(split.targets) > 0
+        assert split.targets.min() >= 0
+        assert split.targets.max() < len(dataset.classes)
+    pixels = dataset.train.inputs / 255.0
     np.testing.assert_allclose(pixels.mean((0, 1, 2)), dataset.mean, atol=1e-6)
     np.testing.assert_allclose(pixels.std((0, 1, 2)), dataset.std, atol=1e-6)
-    assert dataset.train.images.shape[1:] == dataset.test.images.shape[1:]
+    assert dataset.train.inputs.shape[1:] == dataset.test.inputs.shape[1:]

@@ -190,14 +190,14 @@ def test_check_names_what_disagrees() -> None:
     good = Split(images(3, 4, 4, 1), np.array([0, 1, 1], np.int32))
     dataset = Dataset(good, good, ("a", "b"), (0.5,), (0.5,))
     assert check(dataset, "here") is dataset
-    other = Split(images(3, 5, 4, 1), good.labels)
+    other = Split(images(3, 5, 4, 1), good.targets)
     for field, split, word in (
-        ("test", Split(good.images.astype(np.float32), good.labels), "uint8"),
-        ("test", Split(good.images, good.labels.astype(np.int64)), "int32"),
-        ("train", Split(good.images[:2], good.labels), "2 images and 3 labels"),
-        ("test", Split(good.images[:0], good.labels[:0]), "empty"),
-        ("train", Split(good.images, good.labels + np.int32(1)), "label 2"),
-        ("test", Split(good.images, good.labels - np.int32(1)), "label -1"),
+        ("test", Split(good.inputs.astype(np.float32), good.targets), "uint8"),
+        ("test", Split(good.inputs, good.targets.astype(np.int64)), "int32"),
+        ("train", Split(good.inputs[:2], good.targets), "2 images and 3 labels"),
+        ("test", Split(good.inputs[:0], good.targets[:0]), "empty"),
+        ("train", Split(good.inputs, good.targets + np.int32(1)), "label 2"),
+        ("test", Split(good.inputs, good.targets - np.int32(1)), "label -1"),
         ("test", other, "5x4x1"),
         ("validation", other, "5x4x1"),
     ):
@@ -221,13 +221,13 @@ def test_mean_and_std_per_channel() -> None:
 
 def test_digits_are_split_for_ever(tmp_path: Path) -> None:
     dataset = digits.load(tmp_path)
-    assert dataset.train.images.shape == (1437, 8, 8, 1)
-    assert dataset.test.images.shape == (360, 8, 8, 1)
-    assert dataset.train.images.max() == 255
-    assert np.bincount(dataset.test.labels).tolist() == [36, 37, 35, 37, 36, 36, 36, 36, 35, 36]
-    digest = hashlib.sha256(dataset.test.images.tobytes() + dataset.test.labels.astype("<i4").tobytes()).hexdigest()
+    assert dataset.train.inputs.shape == (1437, 8, 8, 1)
+    assert dataset.test.inputs.shape == (360, 8, 8, 1)
+    assert dataset.train.inputs.max() == 255
+    assert np.bincount(dataset.test.targets).tolist() == [36, 37, 35, 37, 36, 36, 36, 36, 35, 36]
+    digest = hashlib.sha256(dataset.test.inputs.tobytes() + dataset.test.targets.astype("<i4").tobytes()).hexdigest()
     assert digest == "0a1199ab54b8e00856a0261ead0b9f6a877953f309acc28712d97d89111463de"
-    both = np.concatenate([dataset.train.images, dataset.test.images]).reshape(1797, -1)
+    both = np.concatenate([dataset.train.inputs, dataset.test.inputs]).reshape(1797, -1)
     from sklearn.datasets import load_digits
 
     original = np.rint(load_digits().data * 255 / 16).astype(np.uint8)
@@ -242,7 +242,7 @@ def test_digits_are_split_for_ever(tmp_path: Path) -> None:
 def test_idx_is_read(tmp_path: Path, place: str, zipped: bool) -> None:
     parts = write_idx(tmp_path / place, zipped=zipped)
     dataset = fashion_mnist.load(tmp_path)
-    arrays = (dataset.train.images[..., 0], dataset.train.labels, dataset.test.images[..., 0], dataset.test.labels)
+    arrays = (dataset.train.inputs[..., 0], dataset.train.targets, dataset.test.inputs[..., 0], dataset.test.targets)
     for array, expected in zip(arrays, parts.values(), strict=True):
         np.testing.assert_array_equal(array, expected)
     assert dataset.mean == pytest.approx([parts[IDX_NAMES[0]].mean() / 255])
@@ -273,7 +273,7 @@ def test_idx_of_another_shape_than_the_official_one_is_read_and_noted(
 ) -> None:
     write_idx(tmp_path / "mnist", zipped=False)
     home = tmp_path / "mnist"
-    assert mnist.load(tmp_path).train.images.shape == (6, 4, 5, 1)
+    assert mnist.load(tmp_path).train.inputs.shape == (6, 4, 5, 1)
     train, test = (home / name for name in (IDX_NAMES[0], IDX_NAMES[2]))
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -358,11 +358,11 @@ def test_binary_cifar_is_read(tmp_path: Path, module: Any, inside: str, packed: 
     else:
         write_files(base / layout.folder, files)
     dataset = module.load(tmp_path)
-    assert dataset.train.images.shape == (2 * len(layout.train), 32, 32, 3)
+    assert dataset.train.inputs.shape == (2 * len(layout.train), 32, 32, 3)
     record = np.frombuffer(files[layout.train[0]], np.uint8)[len(source.label_bytes) :]
     for channel in range(3):
-        np.testing.assert_array_equal(dataset.train.images[0, 1, :, channel], record[channel * 1024 + 32 :][:32])
-    assert set(dataset.train.labels) == {3 if module is cifar10 else 99}
+        np.testing.assert_array_equal(dataset.train.inputs[0, 1, :, channel], record[channel * 1024 + 32 :][:32])
+    assert set(dataset.train.targets) == {3 if module is cifar10 else 99}
     assert dataset.classes[-1] == ("truck" if module is cifar10 else "worm")
     assert not (tmp_path.parent / "evil").exists()
 
@@ -380,8 +380,8 @@ def test_python_cifar_equals_binary(tmp_path: Path, protocol: int, order: Litera
     write_files(tmp_path / "b" / "cifar-100-python", pickles)
     one, other = cifar100.load(tmp_path / "a"), cifar100.load(tmp_path / "b")
     for part in ("train", "test"):
-        np.testing.assert_array_equal(getattr(one, part).images, getattr(other, part).images)
-        np.testing.assert_array_equal(getattr(one, part).labels, getattr(other, part).labels)
+        np.testing.assert_array_equal(getattr(one, part).inputs, getattr(other, part).inputs)
+        np.testing.assert_array_equal(getattr(one, part).targets, getattr(other, part).targets)
 
 
 def test_pickle_of_python_2_is_read() -> None:
@@ -530,8 +530,8 @@ def test_archive_links_and_bombs_are_refused(tmp_path: Path) -> None:
 def test_npz_is_read(tmp_path: Path) -> None:
     arrays = npz_arrays()
     dataset = npz.load(tmp_path, str(write_npz(tmp_path / "a.npz", **arrays)))
-    np.testing.assert_array_equal(dataset.train.images[..., 0], arrays["x_train"])
-    assert dataset.test.labels.tolist() == [2, 0]
+    np.testing.assert_array_equal(dataset.train.inputs[..., 0], arrays["x_train"])
+    assert dataset.test.targets.tolist() == [2, 0]
     assert dataset.classes == ("0", "1", "2")
     assert dataset.mean == pytest.approx([arrays["x_train"].mean() / 255])
 
@@ -544,8 +544,8 @@ def test_npz_of_floats_fortran_order_and_column_labels(tmp_path: Path, dtype: st
     changes = {"x_test": pixels, "y_train": np.array([[0], [1], [4], [1]], np.uint8), "y_test": np.arange(4)}
     np.savez_compressed(path, **npz_arrays(x_train=floats, **changes))
     dataset = npz.load(tmp_path, str(path))
-    np.testing.assert_array_equal(dataset.train.images, pixels)
-    assert dataset.train.labels.tolist() == [0, 1, 4, 1]
+    np.testing.assert_array_equal(dataset.train.inputs, pixels)
+    assert dataset.train.targets.tolist() == [0, 1, 4, 1]
     assert len(dataset.classes) == 5
 
 
@@ -671,10 +671,10 @@ def test_folder_of_grey_images(tmp_path: Path) -> None:
     (root / "train" / ".hidden").mkdir()
     dataset = folder.load(tmp_path, str(root))
     assert dataset.classes == ("cat", "dog")
-    assert dataset.train.images.shape == (5, 5, 6, 1)
-    assert dataset.train.images[:, 0, 0, 0].tolist() == [0, 5, 255, 10, 15]
-    assert dataset.train.labels.tolist() == [0, 0, 0, 1, 1]
-    assert dataset.test.labels.tolist() == [0, 0, 1, 1]
+    assert dataset.train.inputs.shape == (5, 5, 6, 1)
+    assert dataset.train.inputs[:, 0, 0, 0].tolist() == [0, 5, 255, 10, 15]
+    assert dataset.train.targets.tolist() == [0, 0, 0, 1, 1]
+    assert dataset.test.targets.tolist() == [0, 0, 1, 1]
 
 
 def test_folder_is_rgb_if_any_image_is(tmp_path: Path) -> None:
@@ -683,10 +683,10 @@ def test_folder_is_rgb_if_any_image_is(tmp_path: Path) -> None:
     write_image(root / "test" / "dog" / "4.jpg", "RGB", level=200)
     write_image(root / "test" / "dog" / "5.png", "RGBA", level=50)
     dataset = folder.load(tmp_path, str(root))
-    assert dataset.train.images.shape == (4, 5, 6, 3)
-    assert dataset.train.images[1, 0, 0].tolist() == [5, 5, 5]
-    assert dataset.test.images[-1, 0, 0].tolist() == [50, 51, 52]
-    assert abs(int(dataset.test.images[-3, 0, 0, 0]) - 100) < 5
+    assert dataset.train.inputs.shape == (4, 5, 6, 3)
+    assert dataset.train.inputs[1, 0, 0].tolist() == [5, 5, 5]
+    assert dataset.test.inputs[-1, 0, 0].tolist() == [50, 51, 52]
+    assert abs(int(dataset.test.inputs[-3, 0, 0, 0]) - 100) < 5
     assert len(dataset.mean) == len(dataset.std) == 3
 
 

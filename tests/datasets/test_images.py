@@ -54,7 +54,7 @@ def refused(root: Path, *words: str) -> None:
 @pytest.mark.parametrize("suffix", sorted(SUFFIXES))
 def test_every_type_is_read_as_pillow_reads_it(tmp_path: Path, suffix: str, capsys: pytest.CaptureFixture[str]) -> None:
     mode = {".pgm": "L", ".pbm": "1"}.get(suffix, "RGB")
-    images = load(make(tmp_path, suffix=suffix, mode=mode)).train.images
+    images = load(make(tmp_path, suffix=suffix, mode=mode)).train.inputs
     with Image.open(tmp_path / "train" / "cat" / f"1{suffix}") as image:
         expected = np.asarray(image.convert("RGB" if mode == "RGB" else "L"))
     np.testing.assert_array_equal(images[0], expected.reshape(images[0].shape))
@@ -71,7 +71,7 @@ def test_half_an_image_of_any_type_is_refused(tmp_path: Path, suffix: str) -> No
 @pytest.mark.parametrize("kind", ["GIF", "BMP", "WEBP", "TIFF", "PPM"])
 def test_the_type_is_told_by_the_content(tmp_path: Path, kind: str) -> None:
     make(tmp_path, lambda image, path: image.save(path, kind), ".jpg")
-    assert load(tmp_path).train.images.shape == (2, 5, 6, 3)
+    assert load(tmp_path).train.inputs.shape == (2, 5, 6, 3)
 
 
 @pytest.mark.parametrize("kind", ["ICO", "TGA", "JPEG2000", "PDF"])
@@ -91,7 +91,7 @@ def test_alpha_is_put_on_white(tmp_path: Path, mode: str, suffix: str, capsys: p
         image.putalpha(Image.fromarray(alpha))
         image.save(path, **({"lossless": True, "exact": True} if suffix == ".webp" else {}))
 
-    images = load(make(tmp_path, save, suffix)).train.images
+    images = load(make(tmp_path, save, suffix)).train.inputs
     grey = mode == "LA" and suffix != ".webp"  # WebP has no grey
     assert images.shape == (2, 5, 6, 1 if grey else 3)
     for channel in range(images.shape[-1]):
@@ -111,14 +111,14 @@ def test_a_transparent_colour_is_put_on_white(tmp_path: Path, mode: str) -> None
             image.putpalette([0, 0, 0, 9, 9, 9])
         image.save(path, transparency=(0, 0, 0) if mode == "RGB" else 0)
 
-    images = load(make(tmp_path, save)).train.images
+    images = load(make(tmp_path, save)).train.inputs
     expected = np.full((5, 6), 255)
     expected[2] = 255 if mode == "1" else 9
     np.testing.assert_array_equal(images[0, ..., 0], expected)
 
 
 def test_alpha_that_hides_nothing_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    images = load(make(tmp_path, mode="RGBA")).train.images
+    images = load(make(tmp_path, mode="RGBA")).train.inputs
     np.testing.assert_array_equal(images[0], PIXELS)
     assert capsys.readouterr().err == ""
 
@@ -142,7 +142,7 @@ def test_exif_orientation_is_applied(tmp_path: Path, suffix: str, orientation: i
     plain, turned = (tmp_path / "train" / name / f"1{suffix}" for name in ("cat", "dog"))
     photo().save(plain, **more)
     stored.save(turned, exif=tag.tobytes(), **more)
-    images = load(tmp_path).train.images.astype(int)
+    images = load(tmp_path).train.inputs.astype(int)
     assert np.abs(images[1] - images[0]).max() <= (6 if suffix == ".jpg" else 0)
 
 
@@ -155,7 +155,7 @@ def test_orientation_behind_the_pixels_of_a_png(tmp_path: Path, capsys: pytest.C
     PngImagePlugin.putchunk(data, b"eXIf", tag.tobytes()[6:])
     whole = path.read_bytes()
     path.write_bytes(whole[:-12] + data.getvalue() + whole[-12:])  # before IEND
-    np.testing.assert_array_equal(load(tmp_path).train.images[1], PIXELS)
+    np.testing.assert_array_equal(load(tmp_path).train.inputs[1], PIXELS)
     assert f"{tmp_path}: 1 image: turned as EXIF says" in capsys.readouterr().err
 
 
@@ -164,12 +164,12 @@ def test_an_orientation_that_is_none_is_upright(tmp_path: Path, value: int) -> N
     tag = Image.Exif()
     tag[0x0112] = value
     make(tmp_path, lambda image, path: image.save(path, exif=tag))
-    np.testing.assert_array_equal(load(tmp_path).train.images[0], PIXELS)
+    np.testing.assert_array_equal(load(tmp_path).train.inputs[0], PIXELS)
 
 
 def test_damaged_exif_is_no_reason_to_refuse_pixels(tmp_path: Path) -> None:
     make(tmp_path, lambda image, path: image.save(path, exif=b"Exif\0\0II*\0\xff\xff\xff\xff rubbish"), ".jpg")
-    assert load(tmp_path).train.images.shape == (2, 5, 6, 3)
+    assert load(tmp_path).train.inputs.shape == (2, 5, 6, 3)
 
 
 @pytest.mark.parametrize("where", ["text", "compressed text", "icc"])
@@ -182,7 +182,7 @@ def test_metadata_of_megabytes_is_not_looked_at(tmp_path: Path, where: str) -> N
             info.add_text("XML:com.adobe.xmp", "x" * 3_000_000, zip=where == "compressed text")
         image.save(path, pnginfo=info, **({"icc_profile": bytes(3_000_000)} if where == "icc" else {}))
 
-    np.testing.assert_array_equal(load(make(tmp_path, save)).train.images[0], PIXELS)
+    np.testing.assert_array_equal(load(make(tmp_path, save)).train.inputs[0], PIXELS)
     assert usual == PngImagePlugin.MAX_TEXT_CHUNK
 
 
@@ -202,13 +202,13 @@ def test_the_first_frame_of_many_is_read_and_said(
     make(tmp_path, suffix=suffix)
     frames = [Image.new("RGB", (6, 5), (level, 0, 0)) for level in (50, 100, 150)]
     frames[0].save(tmp_path / "train" / "cat" / f"1{suffix}", save_all=True, append_images=frames[1:], **more)
-    assert load(tmp_path).train.images[0, 0, 0].tolist() == [50, 0, 0]
+    assert load(tmp_path).train.inputs[0, 0, 0].tolist() == [50, 0, 0]
     assert f"{tmp_path}: 1 image: only the first frame is read" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".tif"])
 def test_cmyk_is_read(tmp_path: Path, suffix: str) -> None:
-    images = load(make(tmp_path, suffix=suffix, mode="CMYK")).train.images.astype(int)
+    images = load(make(tmp_path, suffix=suffix, mode="CMYK")).train.inputs.astype(int)
     assert images.shape == (2, 5, 6, 3)
     assert np.abs(images[0] - PIXELS).mean() < 12
 
@@ -234,7 +234,7 @@ def test_colours_of_16_bits_lose_their_lower_half_and_it_is_said(
     deep_png(make(tmp_path) / "train" / "cat" / "1.png", 3)
     wide = np.stack([PIXELS, PIXELS], -1).reshape(5, -1).tobytes()
     (tmp_path / "train" / "dog" / "1.png").write_bytes(b"P6 6 5 65535\n" + wide)
-    np.testing.assert_array_equal(load(tmp_path).train.images, [PIXELS, PIXELS])
+    np.testing.assert_array_equal(load(tmp_path).train.inputs, [PIXELS, PIXELS])
     assert f"{tmp_path}: 2 images: only the upper 8 of 16 bits" in capsys.readouterr().err
 
 
@@ -251,8 +251,8 @@ def test_mixed_sizes_are_resized_when_asked(tmp_path: Path, capsys: pytest.Captu
     refused(tmp_path, "20x10", "6x5", "--image-size")
     dataset = load(tmp_path, image_size=8)
     for path, image in (
-        (tmp_path / "train" / "cat" / "1.png", dataset.train.images[0]),
-        (large, dataset.test.images[1]),
+        (tmp_path / "train" / "cat" / "1.png", dataset.train.inputs[0]),
+        (large, dataset.test.inputs[1]),
     ):
         expected = Image.open(path).resize((8, 8), Image.Resampling.BILINEAR)
         np.testing.assert_array_equal(image, np.asarray(expected))
@@ -260,7 +260,7 @@ def test_mixed_sizes_are_resized_when_asked(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_one_size_is_left_to_the_resizing_of_all_datasets(tmp_path: Path) -> None:
-    assert load(make(tmp_path), image_size=8).train.images.shape == (2, 5, 6, 3)
+    assert load(make(tmp_path), image_size=8).train.inputs.shape == (2, 5, 6, 3)
 
 
 @pytest.mark.parametrize(
@@ -288,15 +288,15 @@ def test_images_in_folders_below_the_class(tmp_path: Path) -> None:
     (tmp_path / "test" / "dog" / "images").mkdir()
     (tmp_path / "test" / "dog" / "1.png").rename(tmp_path / "test" / "dog" / "images" / "1.png")
     dataset = load(tmp_path)
-    assert dataset.train.labels.tolist() == [0, 0, 0, 0, 1]
-    assert dataset.test.labels.tolist() == [0, 1]
+    assert dataset.train.targets.tolist() == [0, 0, 0, 0, 1]
+    assert dataset.test.targets.tolist() == [0, 1]
 
 
 def test_a_link_that_leads_back_is_followed_once(tmp_path: Path) -> None:
     cat = make(tmp_path) / "train" / "cat"
     (cat / "again").symlink_to(cat)
     (cat / "elsewhere").symlink_to(tmp_path / "test" / "cat")
-    assert load(tmp_path).train.labels.tolist() == [0, 0, 1]
+    assert load(tmp_path).train.targets.tolist() == [0, 0, 1]
 
 
 def test_what_is_left_out_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -79,8 +79,8 @@ def tar(files: dict[str, bytes], mode: Any = "w:gz") -> bytes:
 def test_names_that_unpackers_give(tmp_path: Path, rename: str, zipped: bool) -> None:
     write_idx(tmp_path / "mnist", rename, zipped)
     dataset = mnist.load(tmp_path)
-    np.testing.assert_array_equal(dataset.train.images[..., 0], IDX["train-images-idx3-ubyte"])
-    np.testing.assert_array_equal(dataset.test.labels, IDX["t10k-labels-idx1-ubyte"])
+    np.testing.assert_array_equal(dataset.train.inputs[..., 0], IDX["train-images-idx3-ubyte"])
+    np.testing.assert_array_equal(dataset.test.targets, IDX["t10k-labels-idx1-ubyte"])
 
 
 def test_a_file_under_its_own_name_goes_first(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_the_npz_file_of_keras(tmp_path: Path, place: str, capsys: pytest.Captur
     names = ("x_train", "y_train", "x_test", "y_test")
     np.savez(tmp_path / place, **dict(zip(names, IDX.values(), strict=True)))  # type: ignore[arg-type]
     dataset = mnist.load(tmp_path)
-    np.testing.assert_array_equal(dataset.train.images[..., 0], IDX["train-images-idx3-ubyte"])
+    np.testing.assert_array_equal(dataset.train.inputs[..., 0], IDX["train-images-idx3-ubyte"])
     assert (dataset.classes, dataset.mean, dataset.std) == (tuple("0123456789"), (0.1307,), (0.3081,))
     assert (
         f"{tmp_path / place}: the train split has 6 images of 4x5x1; the official split has 60,000"
@@ -171,8 +171,8 @@ def test_folders_of_cifar(tmp_path: Path, module: Any, place: str, pickled: bool
         place = place.replace("batches-py", "batches-bin").replace("100-python", "100-binary")
     write_files(tmp_path / place, cifar_files(module, pickled))
     dataset = module.load(tmp_path)
-    np.testing.assert_array_equal(dataset.test.images, ROWS.reshape(2, 3, 32, 32).transpose(0, 2, 3, 1))
-    assert dataset.test.labels.tolist() == [1, 0]
+    np.testing.assert_array_equal(dataset.test.inputs, ROWS.reshape(2, 3, 32, 32).transpose(0, 2, 3, 1))
+    assert dataset.test.targets.tolist() == [1, 0]
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_archives_of_cifar(tmp_path: Path, module: Any, name: str, prefix: str) 
     files = {f"{prefix}{layout.folder}/{file}": data for file, data in cifar_files(module, True).items()}
     data = tar(files, "w" if name.endswith(".tar") else "w:gz")
     (tmp_path / name).write_bytes(data)
-    assert module.load(tmp_path).test.labels.tolist() == [1, 0]
+    assert module.load(tmp_path).test.targets.tolist() == [1, 0]
     for broken in (data[: len(data) // 2], data[:-12] if name[-3:] != "tar" else data[:3000], b"", b"<html>" * 200):
         (tmp_path / name).write_bytes(broken)
         with pytest.raises(BadFileError, match="damaged"):

@@ -63,7 +63,7 @@ def batches_of(problem, seed):
     train, size = problem.dataset.train, problem.pipeline.batch_size
     order = np.argsort(np.random.Philox(key=seed).random_raw(len(train)), kind="stable")
     count = min(BATCHES, len(train) // size)
-    images = train.images[order[: count * size]].reshape(count, size, *train.images.shape[1:])
+    images = train.inputs[order[: count * size]].reshape(count, size, *train.inputs.shape[1:])
     return (images / 255 - problem.dataset.mean) / problem.dataset.std
 
 

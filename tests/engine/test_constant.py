@@ -16,8 +16,8 @@ def test_the_class_that_a_network_always_predicts():
     nothing = {name: np.zeros(array.shape, bool) for name, array in weights.items()}  # equal logits: the first class
     evaluator = Evaluator(problem, mask_search(problem.method), split, sharding)
     trees = [sharding.stack_seeds(pair) for pair in ([nothing, random], [{}, {}], [weights, weights])]
-    assert constant_class(evaluator, split.labels, 10, *trees, [0, 1]) == [0, None]
-    assert constant_class(evaluator.relabelled(split.labels * 0 + 3), split.labels * 0 + 3, 10, *trees, [0, 1]) == [
+    assert constant_class(evaluator, split.targets, 10, *trees, [0, 1]) == [0, None]
+    assert constant_class(evaluator.relabelled(split.targets * 0 + 3), split.targets * 0 + 3, 10, *trees, [0, 1]) == [
         *(0, None)
     ]
-    assert evaluator.program is evaluator.relabelled(split.labels).program
+    assert evaluator.program is evaluator.relabelled(split.targets).program

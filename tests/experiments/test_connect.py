@@ -51,7 +51,7 @@ def test_the_line_is_that_of_numpy(pair):
     a, b = pair
     problem = problem_of(CONFIG)
     split = problem.dataset.validation
-    pixels = np.asarray(problem.pipeline.normalise(split.images)).reshape(len(split), -1)
+    pixels = np.asarray(problem.pipeline.normalise(split.inputs)).reshape(len(split), -1)
     found = connect(a, b, points=5)
     for row, alpha in zip(found.points, (0, 0.25, 0.5, 0.75, 1), strict=True):
         hidden = pixels
@@ -59,9 +59,9 @@ def test_the_line_is_that_of_numpy(pair):
             hidden = np.maximum(hidden, 0) if name != "dense1/kernel" else hidden
             hidden = hidden @ ((1 - alpha) * a.weights[name] + alpha * b.weights[name])
         shifted = hidden - hidden.max(1, keepdims=True)
-        losses = np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(split)), split.labels]
+        losses = np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(split)), split.targets]
         assert row["alpha"] == alpha
-        assert row["accuracy"] == pytest.approx((hidden.argmax(1) == split.labels).mean())
+        assert row["accuracy"] == pytest.approx((hidden.argmax(1) == split.targets).mean())
         assert row["loss"] == pytest.approx(losses.mean(), rel=1e-4)
     errors = [row["error"] for row in found.points]
     assert found.error_barrier == max(errors) - (errors[0] + errors[-1]) / 2

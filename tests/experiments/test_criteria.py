@@ -45,7 +45,7 @@ def found(run):
 def outputs(problem, weights, split):
     """LeNet in NumPy."""
     dataset = problem.dataset
-    x = (split.images / 255 - np.array(dataset.mean)) / np.array(dataset.std)
+    x = (split.inputs / 255 - np.array(dataset.mean)) / np.array(dataset.std)
     x = x.reshape(len(x), -1)
     for name in ("dense1", "dense2"):
         x = np.maximum(x @ weights[f"{name}/kernel"].astype(float), 0)
@@ -56,7 +56,7 @@ def scored(problem, weights, split):
     logits = outputs(problem, weights, split)
     shifted = logits - logits.max(1, keepdims=True)
     log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
-    return (logits.argmax(1) == split.labels).mean(), -log_p[np.arange(len(split)), split.labels].mean()
+    return (logits.argmax(1) == split.targets).mean(), -log_p[np.arange(len(split)), split.targets].mean()
 
 
 def test_every_number_is_that_of_mask_times_weights(run, problem, found):
@@ -112,7 +112,7 @@ def test_snip_is_gradient_times_weight_by_finite_differences(problem):
     weights = problem.weights(0)
     slope = Saliency(problem).gradient(0, weights)
     order = np.argsort(np.random.Philox(key=0).random_raw(len(problem.dataset.train)), kind="stable")[:100]
-    batch = supermask.Split(problem.dataset.train.images[order], problem.dataset.train.labels[order])
+    batch = supermask.Split(problem.dataset.train.inputs[order], problem.dataset.train.targets[order])
     for name, place in (("dense1/kernel", (30, 7)), ("dense2/kernel", (3, 4)), ("head/kernel", (5, 6))):
         losses = []
         for step in (1e-3, -1e-3):

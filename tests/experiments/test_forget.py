@@ -124,7 +124,7 @@ def test_the_slim_network_alone_computes_what_the_masked_one_does():
     problem = small(arch="conv2", width=0.1, op="kels", split=0.5, image_size=8)
     operator, weights = Operator.of(problem), problem.weights(0)
     masked = {name: weights[name] * operator.slices[name] for name in weights}
-    images = problem.pipeline.normalise(problem.dataset.test.images[:5])
+    images = problem.pipeline.normalise(problem.dataset.test.inputs[:5])
     outputs, _ = problem.model.apply(masked, {}, images, train=False, key=None)
 
     x = images

@@ -195,10 +195,10 @@ def test_recipes_fill_what_is_left_open():
 
 def test_validation_is_held_out_of_train_and_the_same_for_every_seed():
     one, two = (load_dataset(supermask.SearchConfig(seed=seed)) for seed in (0, 1))
-    np.testing.assert_array_equal(one.validation.images, two.validation.images)
+    np.testing.assert_array_equal(one.validation.inputs, two.validation.inputs)
     assert len(one.train) + len(one.validation) == 1437
-    whole = {image.tobytes() for image in one.train.images}
-    assert not whole & {image.tobytes() for image in one.validation.images}
+    whole = {image.tobytes() for image in one.train.inputs}
+    assert not whole & {image.tobytes() for image in one.validation.inputs}
 
 
 def test_cosine_moves_once_an_epoch_and_decay_is_l2():
@@ -241,7 +241,7 @@ def test_normalise_is_per_channel():
 
 def test_images_are_resized():
     dataset = load_dataset(supermask.SearchConfig(image_size=16))
-    assert dataset.train.images.shape[1:] == dataset.test.images.shape[1:] == (16, 16, 1)
+    assert dataset.train.inputs.shape[1:] == dataset.test.inputs.shape[1:] == (16, 16, 1)
 
 
 def test_the_program_has_no_cpu_convolution_in_its_loop():

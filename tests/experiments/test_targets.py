@@ -22,7 +22,7 @@ def problem():
 
 
 def logits(problem, weights):
-    x = np.asarray(problem.pipeline.normalise(problem.dataset.train.images)).reshape(len(problem.dataset.train), -1)
+    x = np.asarray(problem.pipeline.normalise(problem.dataset.train.inputs)).reshape(len(problem.dataset.train), -1)
     for name in ("dense1/kernel", "dense2/kernel"):
         x = np.maximum(x @ weights[name], 0)
     return x @ weights["head/kernel"]
@@ -30,7 +30,7 @@ def logits(problem, weights):
 
 def test_a_fraction_of_the_labels_is_wrong_and_only_those(problem):
     noisy = with_wrong_labels(problem, 0.1).dataset
-    before, after = problem.dataset.train.labels, noisy.train.labels
+    before, after = problem.dataset.train.targets, noisy.train.targets
     wrong = mislabelled(before, 0.1)
     assert wrong.sum() == round(0.1 * len(before))
     assert np.array_equal(before != after, wrong)
@@ -47,7 +47,7 @@ def test_hard_examples_are_those_with_the_lowest_margins_and_accuracies_are_thos
     [row] = forget(config, run=tmp_path / "run")
     net = TrainedWeights.load(row["weights"])
     problem = with_wrong_labels(problem_of(config), 0.1)
-    labels, found = problem.dataset.train.labels, logits(problem, net.weights)
+    labels, found = problem.dataset.train.targets, logits(problem, net.weights)
     right = found.argmax(1) == labels
     odds = np.exp(found - found.max(1, keepdims=True))
     first, second = np.sort(odds / odds.sum(1, keepdims=True), axis=1)[:, :-3:-1].T

@@ -141,9 +141,9 @@ def test_steps_are_those_of_pytorch():
     optimizer = torch.optim.Adam(parameters.values(), lr=1.2e-3)
     for step in range(3):
         chosen = order[60 * step : 60 * (step + 1)]
-        images = np.asarray(problem.pipeline.normalise(jnp.asarray(problem.dataset.train.images[chosen])))
+        images = np.asarray(problem.pipeline.normalise(jnp.asarray(problem.dataset.train.inputs[chosen])))
         x = torch.tensor(images.reshape(60, -1))
-        y = torch.tensor(problem.dataset.train.labels[chosen].astype(np.int64))
+        y = torch.tensor(problem.dataset.train.targets[chosen].astype(np.int64))
         hidden = torch.relu(torch.relu(x @ parameters["dense1/kernel"]) @ parameters["dense2/kernel"])
         loss = torch.nn.functional.cross_entropy(hidden @ parameters["head/kernel"], y)
         optimizer.zero_grad()

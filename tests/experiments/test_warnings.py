@@ -25,7 +25,7 @@ def dataset(train, validation, test=(0, 1, 2)):
 
 
 def equal(part):
-    return replace(part, images=np.full_like(part.images, 7))
+    return replace(part, inputs=np.full_like(part.inputs, 7))
 
 
 def test_ordinary_data_are_not_told_of():
@@ -53,9 +53,9 @@ def test_equal_images():
     data = dataset([0, 1] * 300, [0, 1, 0])
     [text] = warnings.of_data(replace(data, train=equal(data.train)))
     assert "all 600 training images are equal" in text
-    images = equal(data.train).images.copy()
+    images = equal(data.train).inputs.copy()
     images[-1, 0, 0, 0] = 8
-    assert warnings.of_data(replace(data, train=Split(images, data.train.labels))) == []
+    assert warnings.of_data(replace(data, train=Split(images, data.train.targets))) == []
     data = dataset([0, 1, 2] * 300, [0, 1, 0])
     [text] = warnings.of_data(replace(data, test=equal(data.test)), "test")
     assert "all 3 test images are equal" in text

@@ -62,7 +62,7 @@ def test_the_network_of_the_page_gives_the_same_logits(tmp_path, monkeypatch):
     names = {}
     exec(example, names)
     problem = problem_of(config)
-    x = np.asarray(problem.pipeline.normalise(jnp.asarray(problem.dataset.test.images[:50])))
+    x = np.asarray(problem.pipeline.normalise(jnp.asarray(problem.dataset.test.inputs[:50])))
     ours = np.asarray(problem.model.apply(ticket.effective(), ticket.state, x, train=False, key=None)[0])
     with torch.no_grad():
         theirs = names["net"](torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).numpy()
