@@ -16,7 +16,7 @@ from supermask.config.checks import check_fields, check_weights
 from supermask.config.files import OPTIONAL, without_places
 from supermask.errors import UsageError
 
-OPTIMIZERS = ("sgd", "nesterov", "adam")
+OPTIMIZERS = ("sgd", "nesterov", "adam", "adamw")
 SCHEDULES = ("cosine", "constant", "staircase", "multistep")
 ACTIVATIONS = ("relu", "elu")
 NORMALISATIONS = ("dataset", "unit", "image")
@@ -73,7 +73,13 @@ class Config:
     optimizer: str | None = option(None, "Optimiser.", choices=OPTIMIZERS, group="training")
     learning_rate: float | None = option(None, "Peak learning rate.", alias="--lr", group="training")
     momentum: float | None = option(None, "Momentum (first-moment decay for adam).", group="training")
-    weight_decay: float | None = option(None, "L2 decay of scores, or of trained weights.", group="training")
+    weight_decay: float | None = option(
+        None, "Decay of scores, or of trained weights: L2, or apart from the gradient with adamw.", group="training"
+    )
+    clip: float | None = option(None, "Largest norm of a step's whole gradient.  [default: any]", group="training")
+    warmup: float | None = option(
+        None, "Epochs over which the learning rate rises to its schedule.  [default: 0]", group="training"
+    )
     schedule: str | None = option(
         None,
         "Learning-rate schedule; staircase: x 0.9 after each tenth, multistep: x 0.1 after 1/2 and 3/4.",
@@ -103,8 +109,8 @@ class Config:
         check_fields(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as JSON values."""
-        return asdict(self)
+        """All fields as JSON values, without those of `OPTIONAL` that are None."""
+        return {key: value for key, value in asdict(self).items() if value is not None or key not in OPTIONAL}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -186,10 +192,6 @@ class SearchConfig(Config):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_weights(self)
-
-    def to_dict(self) -> dict[str, Any]:
-        """All fields as JSON values, without given weights and an outer ticket where there are none."""
-        return {key: value for key, value in super().to_dict().items() if value is not None or key not in OPTIONAL}
 
     @classmethod
     def inside(cls, ticket: str | Path, found: SearchConfig) -> Self:

@@ -23,6 +23,8 @@ _RANGES = (
     ("learning_rate", _TINY, 1e9, "above 0 and at most 1e9"),
     ("momentum", 0, 1 - 1e-9, "at least 0 and below 1"),
     ("weight_decay", 0, 1e9, "from 0 to 1e9"),
+    ("clip", _TINY, 1e9, "above 0 and at most 1e9"),
+    ("warmup", 0, 1e9, "from 0 to 1e9"),
     ("seed", 0, 2**32 - 1, "from 0 to 4294967295"),
     ("seeds", 1, 10**6, "from 1 to 1e6"),
 )

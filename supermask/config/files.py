@@ -17,8 +17,8 @@ FILES = {
 }
 """Field of a config -> what the file should be."""
 
-OPTIONAL = ("weights", "weights_sha256", "within", "within_sha256")
-"""Fields that are not written while they are None, so that files of other searches are the same as before."""
+OPTIONAL = ("weights", "weights_sha256", "within", "within_sha256", "warmup", "clip")
+"""Fields that are not written while they are None, so that files of other runs are the same as before."""
 
 
 def located(config: Any) -> dict[str, str]:

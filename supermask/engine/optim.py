@@ -15,13 +15,30 @@ from supermask.types import Array
 
 
 def make_optimizer(config: Config, steps_per_epoch: int) -> optax.GradientTransformation:
-    """Return SGD with momentum (plain or Nesterov's) or Adam; weight decay is L2 in the gradient, as in PyTorch.
+    """Return SGD with momentum (plain or Nesterov's), Adam or AdamW.
+
+    Weight decay is L2 in the gradient, as in PyTorch; AdamW instead subtracts learning rate x decay x value in each
+    step (Loshchilov & Hutter 2019). A gradient whose norm over all arrays is above `clip` is scaled down to it first.
 
     The learning rate changes once per epoch, as in the published code. In epoch e of E, counted from 0, the cosine
     schedule multiplies it by (1 + cos(pi e / E)) / 2, so the last epoch still learns; the staircase schedule multiplies
     it by 0.9 after each tenth of the epochs (Koster et al. 2022: every ten epochs of a hundred), multistep by 0.1 after
-    one half and after three quarters of them (He et al. 2016). Beyond the last epoch its learning rate stays.
+    one half and after three quarters of them (He et al. 2016). Beyond the last epoch its learning rate stays. Over the
+    first `warmup` epochs it is multiplied by (step + 1) / steps as well (Goyal et al. 2017).
     """
+    momentum, decay = float(config.momentum or 0), optax.add_decayed_weights(float(config.weight_decay or 0))
+    inner = {
+        "sgd": lambda: (decay, optax.trace(momentum)),
+        "nesterov": lambda: (decay, optax.trace(momentum, nesterov=True)),
+        "adam": lambda: (decay, optax.scale_by_adam(b1=momentum)),
+        "adamw": lambda: (optax.scale_by_adam(b1=momentum), decay),
+    }[str(config.optimizer)]()
+    clip = () if config.clip is None else (optax.clip_by_global_norm(config.clip),)
+    return optax.chain(*clip, *inner, optax.scale_by_learning_rate(_learning_rate(config, steps_per_epoch)))
+
+
+def _learning_rate(config: Config, steps_per_epoch: int) -> float | Callable[[Array], Any]:
+    """The learning rate as a function of the step, or a number."""
     rate, epochs = float(config.learning_rate or 0), max(1, int(config.epochs or 0))
     of_epoch: dict[str, Callable[[Array], Any]] = {
         "constant": lambda epoch: rate,
@@ -29,20 +46,15 @@ def make_optimizer(config: Config, steps_per_epoch: int) -> optax.GradientTransf
         "staircase": lambda epoch: rate * jnp.float32(0.9) ** (10 * epoch // epochs),
         "multistep": lambda epoch: rate * jnp.float32(0.1) ** jnp.clip(4 * epoch // epochs - 1, 0, 2),
     }
-    by_epoch = of_epoch[str(config.schedule)]
-    momentum = float(config.momentum or 0)
-    inner = {
-        "sgd": lambda: optax.trace(momentum),
-        "nesterov": lambda: optax.trace(momentum, nesterov=True),
-        "adam": lambda: optax.scale_by_adam(b1=momentum),
-    }[str(config.optimizer)]()
-    return optax.chain(
-        optax.add_decayed_weights(float(config.weight_decay or 0)),
-        inner,
-        optax.scale_by_learning_rate(
-            rate if config.schedule == "constant" else lambda s: by_epoch(jnp.minimum(s // steps_per_epoch, epochs - 1))
-        ),
-    )
+    by_epoch, rising = of_epoch[str(config.schedule)], round((config.warmup or 0) * steps_per_epoch)
+    if config.schedule == "constant" and not rising:
+        return rate
+
+    def by_step(step: Array) -> Array:
+        found = by_epoch(jnp.minimum(step // steps_per_epoch, epochs - 1))
+        return found * jnp.minimum(1, (step + 1) / rising) if rising else found
+
+    return by_step
 
 
 def advanced(state: Any, step: int) -> Any:
