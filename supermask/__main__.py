@@ -2,7 +2,7 @@
 
 import sys
 
-RUNS = ("search", "train", "reproduce")
+RUNS = ("search", "train", "lottery", "forget", "reproduce")
 
 
 def main() -> None:

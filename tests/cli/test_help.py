@@ -5,6 +5,7 @@ import re
 import click
 import pytest
 
+from supermask.__main__ import RUNS
 from supermask.cli import group
 from supermask.cli._help import GROUPS
 
@@ -74,3 +75,13 @@ def test_explanations_stand_in_one_column(capsys):
     rows = [line for heading, lines in found.items() if heading for line in lines]
     beside = [re.match(r"  -.*?\S  +(?=\S)", line) for line in rows]
     assert {match.end() for match in beside if match} == {34}
+
+
+def test_signals_count_from_the_start_in_every_command_that_fills_run_folders():
+    context = click.Context(group)
+    filling = {
+        name
+        for name in group.list_commands(context)
+        if any(item.name == "resume" for item in group.get_command(context, name).params)
+    }
+    assert filling == set(RUNS) - {"reproduce"}  # which runs them

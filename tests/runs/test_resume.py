@@ -406,6 +406,8 @@ main()
         ("search", "optax", signal.SIGINT, 130),
         ("train", "click", signal.SIGTERM, 75),
         ("train", "jax", signal.SIGINT, 130),
+        ("lottery", "click", signal.SIGTERM, 75),
+        ("forget", "click", signal.SIGTERM, 75),
     ],
 )
 def test_a_signal_counts_from_the_first_import_on(here, command, module, number, code):
