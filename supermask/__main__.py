@@ -2,7 +2,7 @@
 
 import sys
 
-RUNS = ("search", "train", "lottery", "forget", "reproduce")
+RUNS = ("search", "train", "lottery", "forget", "reproduce", "sweep")
 
 
 def main() -> None:

@@ -20,9 +20,9 @@ FLOORS = [
     {"core"},
     {"engine"},
     {"experiments"},
-    {"trackers", "report", "cli", "__main__"},
+    {"trackers", "report", "launchers", "cli", "__main__"},
 ]
-PLUGINS = {"methods", "archs", "criteria", "datasets", "exporters", "recipes", "tasks", "trackers"}
+PLUGINS = {"methods", "archs", "criteria", "datasets", "exporters", "recipes", "tasks", "trackers", "launchers"}
 LOWEST = {"jax": 4, "flax": 5, "optax": 4, "torch": 10, "matplotlib": 10}
 MODULES = sorted(ROOT.rglob("*.py"))
 

@@ -1,0 +1,42 @@
+"""The options of `sweep` for the axes: all options of the commands that it calls which take one value."""
+
+from __future__ import annotations
+
+import click
+
+from supermask.cli import _options as opt
+from supermask.cli import forget, lottery, search, train
+from supermask.cli._help import GroupedOption
+
+CALLED = {"search": search, "train": train, "lottery": lottery, "forget": forget}
+OWN = ("config_file", "out", "runs_dir", "resume", "device", "devices", "seeds", "data_dir")
+"""Options of the commands that are no axes."""
+
+
+def axis_options(command: opt.F) -> opt.F:
+    """Add an option for every option of the commands that takes one value; a sweep takes several."""
+    found: dict[str, GroupedOption] = {}
+    for module in CALLED.values():
+        for item in module.command.params:
+            if isinstance(item, GroupedOption) and not (item.is_flag or item.multiple or item.name in OWN):
+                found.setdefault(_long(item), item)
+    for name, item in reversed(found.items()):
+        if item.group != "run" or name in ("seed", "recipe"):
+            flags = ["--seed", "--seeds"] if name == "seed" else [f"--{name}", *_other(item, name)]
+            command = click.option(
+                *flags,
+                f"axis_{name.replace('-', '_')}",
+                cls=GroupedOption,
+                group=item.group,
+                metavar="VALUES",
+                help=(item.help or "").partition("  [default")[0],
+            )(command)
+    return command
+
+
+def _long(item: click.Option) -> str:
+    return max(item.opts, key=len).lstrip("-")
+
+
+def _other(item: click.Option, name: str) -> list[str]:
+    return [text for text in item.opts if text != f"--{name}"]

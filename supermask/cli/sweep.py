@@ -1,0 +1,226 @@
+"""supermask sweep: calls a command for every combination of values."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from supermask import registry
+from supermask.cli import _options as opt
+from supermask.cli._axes import CALLED, axis_options
+from supermask.cli._help import GroupedCommand, GroupedOption
+from supermask.cli._sweep import reporter
+from supermask.config.sweep import COMMANDS, Cell, Sweep, flag, merged
+from supermask.errors import UsageError
+from supermask.launchers.local import Local
+from supermask.launchers.slurm import submit
+from supermask.runtime.stopping import Stopping
+
+if TYPE_CHECKING:
+    from supermask.runs.sweep import SweepFolder
+
+EPILOG = """\b
+Examples:
+  supermask sweep --arch conv2,conv4 --density 0.1:0.9:0.2 --seeds 0-4
+  supermask sweep --method edge-popup,bernoulli --lr 0.1,0.01 -- --dataset mnist --epochs 3
+  supermask sweep --command train --arch lenet300,conv2 --devices 0,1,2,3
+  supermask sweep grid.toml --jobs 2 --retry 1
+  supermask sweep sweeps/NAME --only-failed
+  supermask results sweeps/NAME"""
+
+
+_BEHIND = "supermask.sweep.behind"
+
+
+class _Command(GroupedCommand):
+    """Keeps the words behind -- apart: they are options of the command that is called."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        at = args.index("--") if "--" in args else len(args)
+        ctx.meta[_BEHIND] = tuple(args[at + 1 :])
+        return super().parse_args(ctx, args[:at])
+
+
+@click.command(cls=_Command, epilog=EPILOG, options_metavar="[OPTIONS]")
+@click.argument("source", required=False, metavar="[FILE.toml | SWEEP] [-- OPTIONS]")
+@click.option("--command", "called", type=opt.Names(COMMANDS), help="The command to call.  [default: search]")
+@axis_options
+@click.option(
+    "-a",
+    "arch_pairs",
+    multiple=True,
+    metavar="KEY=VALUES",
+    cls=GroupedOption,
+    group="network",
+    help="Values for an option of the network; may be repeated.",
+)
+@click.option(
+    "-o",
+    "pairs",
+    multiple=True,
+    metavar="KEY=VALUES",
+    cls=GroupedOption,
+    group="method",
+    help="Values for an option of the method; may be repeated.",
+)
+@opt.option(
+    "--jobs",
+    type=click.IntRange(1),
+    help="Calls at a time.  [default: one per GPU of --devices, or 1]",
+    group="machine",
+)
+@opt.option("--devices", metavar="0,1,...", help="GPUs; each call gets one of them.", group="machine")
+@opt.option(
+    "--slurm",
+    type=click.IntRange(1),
+    metavar="TASKS",
+    help="Submit an array job of this many tasks, which share the cells, and stop.",
+    group="machine",
+)
+@click.option(
+    "--sbatch",
+    multiple=True,
+    metavar="OPTION",
+    cls=GroupedOption,
+    group="machine",
+    help="--slurm: an option of sbatch, as in --sbatch=--gres=gpu:1; may be repeated.",
+)
+@click.option("--fail-fast/--keep-going", default=False, show_default=True, help="Stop at the first cell that fails.")
+@click.option(
+    "--retry", type=click.IntRange(0), default=0, show_default=True, help="How often to call a cell that failed again."
+)
+@click.option("--only-failed", is_flag=True, help="Call only cells that failed before.")
+@click.option("--out", type=opt.PATH, help="Folder of the sweep.  [default: sweeps/COMMAND-HASH]")
+@click.option("--dry-run", is_flag=True, help="Print the cells and stop.")
+@opt.quiet_option
+@opt.json_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    source: str | None,
+    called: str | None,
+    pairs: tuple[str, ...],
+    arch_pairs: tuple[str, ...],
+    jobs: int | None,
+    devices: str | None,
+    slurm: int | None,
+    sbatch: tuple[str, ...],
+    fail_fast: bool,
+    retry: int,
+    only_failed: bool,
+    out: Path | None,
+    dry_run: bool,
+    quiet: bool,
+    as_json: bool,
+    **axes: str | None,
+) -> None:
+    """Call search, train, lottery or forget for every combination of values, one run folder each.
+
+    VALUES are separated by commas; FIRST:LAST:STEP is a range with both ends, and 0-4 one of seeds. What follows -- is
+    handed on to every call; values that hold commas themselves go there. Calling it again skips cells that are
+    finished, goes on with those that were stopped and tries those again that failed; so do other processes at the same
+    time, on this or another machine that shares the folder.
+    """
+    from supermask.runs.sweep import SweepFolder
+
+    fixed = ctx.meta[_BEHIND]
+    typed = {name.removeprefix("axis_").replace("_", "-"): text for name, text in axes.items() if text is not None}
+    for short, given in ("-o", pairs), ("-a", arch_pairs):
+        typed |= {f"{short} {key}": str(text) for key, text in opt.parse_options(given, short).items()}
+    base, folder = _source(source)
+    sweep = merged(base, called, typed, fixed)
+    if folder and (typed or fixed or called):
+        raise UsageError(
+            f"{source} says what its cells are: leave out {flag(next(iter(typed), 'command'))} and the like"
+        )
+    _check(sweep)
+    there = SweepFolder(out or folder or _default_path(sweep))
+    if dry_run:
+        _show_cells(sweep, there, as_json, quiet)
+        return
+    if sbatch and not slurm:
+        raise UsageError("--sbatch is about --slurm TASKS: give both")
+    if slurm:
+        words = _words(
+            jobs=jobs, devices=devices, retry=retry, fail_fast=fail_fast, only_failed=only_failed, quiet=quiet
+        )
+        there.begin(sweep)
+        click.echo(submit(there.path, slurm, words, sbatch), err=True)
+        return
+    from supermask.experiments.sweep import Policy, failed, run_sweep
+
+    gpus = [name.strip() for name in (devices or "").split(",") if name.strip()]
+    launcher = Local(jobs or max(1, len(gpus)), gpus)
+    with Stopping() as stopping:
+        begun = there.begin(sweep)
+        whole = begun if folder else sweep
+        with reporter(len(whole), there, as_json, quiet) as watcher:
+            outcome = run_sweep(whole, there, launcher, Policy(fail_fast, retry, only_failed), watcher, stopping)
+    if error := failed(outcome):
+        raise error
+
+
+def _words(**options: Any) -> list[str]:
+    """The words for options of this command that are neither None, 0 nor False."""
+    named = {name.replace("_", "-"): value for name, value in options.items() if value}
+    return [f"--{name}" if value is True else f"--{name}={value}" for name, value in named.items()]
+
+
+def _source(source: str | None) -> tuple[Sweep | None, Path | None]:
+    """Return (what the file or folder says, the folder)."""
+    if source is None:
+        return None, None
+    from supermask.runs.sweep import FILE, SweepFolder
+
+    path = opt.expand(source)
+    if path.is_dir():
+        found = SweepFolder(path).read()
+        if found is None:
+            raise UsageError(f"{path} is not the folder of a sweep: it has no {FILE}")
+        return found, path
+    return Sweep.read(path), None
+
+
+def _check(sweep: Sweep) -> None:
+    """Check every value of every axis as the command itself does, before anything is called."""
+    if not sweep.axes:
+        raise UsageError("a sweep needs an axis, such as --density 0.1:0.9:0.2")
+    first = {name: values[0] for name, values in sweep.axes.items()}
+    for name, values in sweep.axes.items():
+        for value in values:
+            if name in ("arch", "method", "dataset"):
+                registry.check_name(f"{name}s", value)
+            called, *arguments = sweep.arguments(first | {name: value})
+            with CALLED[called].command.make_context(f"supermask {called}", arguments):
+                pass
+
+
+def _default_path(sweep: Sweep) -> Path:
+    digest = hashlib.sha256(json.dumps(sweep.to_dict()).encode()).hexdigest()[:8]
+    return Path("sweeps") / f"{sweep.command}-{digest}"
+
+
+def _show_cells(sweep: Sweep, folder: SweepFolder, as_json: bool, quiet: bool) -> None:
+    states: dict[str, int] = {}
+    for cell in sweep.cells():
+        state = _state(folder, cell)
+        states[state] = states.get(state, 0) + 1
+        if as_json:
+            opt.print_json({"cell": cell.name, **dict(cell.values), "run": str(folder.run(cell)), "state": state})
+        else:
+            click.echo(f"{cell.name}  {state}")
+    if not quiet:
+        counts = ", ".join(f"{count:,} {state}" for state, count in states.items())
+        click.echo(f"{len(sweep):,} cells in {folder.path}: {counts}", err=True)
+
+
+def _state(folder: SweepFolder, cell: Cell) -> str:
+    if folder.results(cell) is not None:
+        return "finished"
+    if folder.failure(cell):
+        return "failed"
+    return "stopped" if folder.begun(cell) else "new"
