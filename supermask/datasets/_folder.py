@@ -15,15 +15,15 @@ from supermask.datasets._stats import mean_std
 from supermask.errors import BadFileError
 from supermask.types import Dataset, Split
 
-Classes = Mapping[str, Sequence[Source]]
-"""Class name -> its images."""
+Labelled = tuple[Sequence[Source], np.ndarray]
+"""Images, and their labels as int32."""
 
 
 def read_images(
     root: Path,
-    parts: Mapping[str, Classes],
+    parts: Mapping[str, Labelled],
+    classes: Sequence[str],
     image_size: int | None,
-    names: Sequence[str] | None = None,
     grey: bool = True,
 ) -> Dataset:
     """Decode the images of all splits; lines on stderr say what was turned, resized or not read.
@@ -32,27 +32,34 @@ def read_images(
 
     Args:
         root: for the messages.
-        parts: train, test and, if there is one, validation -> the images of each class; all have the same classes.
+        parts: train, test and, if there is one, validation.
+        classes: what the labels 0, 1, ... are called.
         image_size: height and width of the images, if theirs differ. Images of one size keep it.
-        names: what the classes are called, where that is not what `parts` calls them.
         grey: whether images become grey if all of them are; otherwise they are RGB.
 
     Raises:
         BadFileError: an image is unreadable, or sizes differ and `image_size` is None.
     """
-    paths = {part: [path for files in classes.values() for path in files] for part, classes in parts.items()}
-    found = survey([path for files in paths.values() for path in files])
+    found = survey([path for paths, _ in parts.values() for path in paths])
     found.grey = found.grey and grey
     size = found.common_size(image_size)
-    splits = {part: Split(decode(files, size, found), _labels(parts[part])) for part, files in paths.items()}
-    train, test, classes = splits["train"], splits["test"], tuple(names or parts["train"])
-    dataset = check(Dataset(train, test, classes, *mean_std(train.inputs), splits.get("validation")), root)
+    splits = {part: Split(decode(paths, size, found), labels) for part, (paths, labels) in parts.items()}
+    train, test = splits["train"], splits["test"]
+    dataset = check(Dataset(train, test, tuple(classes), *mean_std(train.inputs), splits.get("validation")), root)
     for remark, count in found.remarks.items():
         if count:
             note(f"{root}: {counted(count, 'image')}: {remark}")
     if len(found.sizes) > 1:
         note(f"{root}: images of {len(found.sizes):,} sizes are resized to {image_size}x{image_size}")
     return dataset
+
+
+def by_class(classes: Mapping[str, Sequence[Path]]) -> Labelled:
+    """The images of all classes with their labels, class by class."""
+    counts = [len(files) for files in classes.values()]
+    return [path for files in classes.values() for path in files], np.repeat(
+        np.arange(len(classes), dtype=np.int32), counts
+    )
 
 
 @dataclass
@@ -124,7 +131,3 @@ def entries_of(folder: Path) -> list[Path]:
 
 def is_hidden(path: Path) -> bool:
     return path.name.startswith(".") or path.name == "__MACOSX"  # that one holds hidden files of the same names
-
-
-def _labels(classes: Classes) -> np.ndarray:
-    return np.repeat(np.arange(len(classes), dtype=np.int32), [len(files) for files in classes.values()])

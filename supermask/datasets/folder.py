@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from supermask.datasets._check import reading
-from supermask.datasets._folder import LeftOut, class_files, entries_of, is_hidden, read_images
+from supermask.datasets._folder import LeftOut, by_class, class_files, entries_of, is_hidden, read_images
 from supermask.datasets._parts import PARTS, with_test
 from supermask.errors import BadFileError, UsageError
 from supermask.runtime.places import expand
@@ -49,7 +49,8 @@ def load(data_dir: Path, argument: str = "", image_size: int | None = None) -> D
     folders = _parts(root, left_out)
     parts = {part: class_files(folder, left_out) for part, folder in folders.items()}
     _check_classes(root, folders, parts)
-    dataset = read_images(root, parts, image_size)
+    labelled = {part: by_class(classes) for part, classes in parts.items()}
+    dataset = read_images(root, labelled, tuple(parts["train"]), image_size)
     left_out.say(root)
     return dataset
 
