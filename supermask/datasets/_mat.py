@@ -67,6 +67,11 @@ class MatSource:
             train = Split(*(np.concatenate(both) for both in zip(*map(_pair, (train, *extra)), strict=True)))
         return check(Dataset(train, test, self.classes, *mean_std(train.inputs)), paths[0].parent)
 
+    @property
+    def official(self) -> tuple[Remote, ...]:
+        """The files whose SHA-256 is known."""
+        return (*self.files, self.more)
+
     def where(self, data_dir: Path, argument: str = "") -> list[Path]:
         """The files that are read, train and test first; [] if one has to be fetched.
 
