@@ -34,10 +34,13 @@ def shards_of(root: Path) -> dict[str, list[Path]]:
     with reading(root):
         if not root.is_dir():
             raise BadFileError(f"{root} {'is not a folder' if root.exists() else 'does not exist'}")
-        files = sorted(path for path in root.rglob("*.parquet") if not _is_hidden(path.relative_to(root)))
+        everything = sorted(root.rglob("*.parquet"))
+    files = [path for path in everything if not _is_hidden(path.relative_to(root))]
     if not files:
         raise BadFileError(f"{root} has no Parquet files (.parquet)")
     found: dict[str, dict[Path, list[Path]]] = {}
+    if len(files) < len(everything):
+        note(f"{root}: left out {counted(len(everything) - len(files), 'hidden Parquet file')}")
     odd = []
     for path in files:
         part, place = _split_of(path, root)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from supermask.datasets._check import counted, note, reading
@@ -19,9 +19,22 @@ def read_lines(path: Path) -> list[str]:
     """
     with reading(path):
         try:
-            return [line for line in path.read_text("utf-8").splitlines() if line.strip()]
+            return [line for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
         except UnicodeDecodeError as error:
             raise BadFileError(f"{path} is not a text file in UTF-8") from error
+
+
+def answers_of(pairs: Iterable[tuple[str, str]], source: Path) -> dict[str, str]:
+    """Image -> its class, from the lines of a file.
+
+    Raises:
+        BadFileError: an image is there twice, with different classes.
+    """
+    found: dict[str, str] = {}
+    for image, number in pairs:
+        if found.setdefault(image, number) != number:
+            raise BadFileError(f"{source} has two classes for {image}: {found[image]} and {number}")
+    return found
 
 
 def class_names(path: Path, numbers: Sequence[str], separator: str | None) -> list[str]:

@@ -7,12 +7,13 @@ Vision 115, 2015; https://image-net.org.
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
 from pathlib import Path
 
 from supermask.datasets._check import no_argument, note, reading
 from supermask.datasets._folder import LeftOut, by_class, entries_of, read_images
 from supermask.datasets._missing import missing
-from supermask.datasets._synsets import check_same, class_names, flat_classes, read_lines, train_classes
+from supermask.datasets._synsets import answers_of, check_same, class_names, flat_classes, read_lines, train_classes
 from supermask.errors import BadFileError, one_line
 from supermask.types import Dataset
 
@@ -87,22 +88,20 @@ def _validation(root: Path, folder: Path, classes: list[str], left_out: LeftOut)
     path = root / _ANSWERS
     if not path.is_file():
         raise BadFileError(f"{folder} has no class folders, and {path} does not exist; one of them is needed")
-    return flat_classes(folder, _answers(path), path, classes, left_out)
+    return flat_classes(folder, answers_of(_answers(path), path), path, classes, left_out)
 
 
-def _answers(path: Path) -> dict[str, str]:
-    """Image -> class; the file has the box around each thing in the image, all of one class."""
+def _answers(path: Path) -> Iterator[tuple[str, str]]:
+    """Each image and its class; the file has the boxes around the things in the image, all of one class."""
     try:
         header, *lines = [*csv.reader(read_lines(path))] or [[]]
     except csv.Error as error:
         raise BadFileError(f"{path} is not a CSV file: {one_line(error)}") from error
     if header != ["ImageId", "PredictionString"]:
         raise BadFileError(f"{path} begins with {','.join(header)[:60]!r}; it must be 'ImageId,PredictionString'")
-    found = {}
     for line in lines:
         if len(line) != 2 or not line[1].split():
             raise BadFileError(
-                f"{path} has the line {','.join(line)[:60]!r}; it must be an image, and a class with a box"
+                f"{path} has the line {','.join(line)[:60]!r}; it must be an image, and its class and box"
             )
-        found[line[0]] = line[1].split()[0]
-    return found
+        yield line[0], line[1].split()[0]

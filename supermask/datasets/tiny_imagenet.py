@@ -6,12 +6,13 @@ Source: Stanford CS231n, "Tiny ImageNet visual recognition challenge", 2015; the
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from supermask.datasets._check import counted, no_argument, note, reading
 from supermask.datasets._folder import LeftOut, by_class, entries_of, read_images
 from supermask.datasets._missing import missing
-from supermask.datasets._synsets import check_same, class_names, flat_classes, read_lines, train_classes
+from supermask.datasets._synsets import answers_of, check_same, class_names, flat_classes, read_lines, train_classes
 from supermask.errors import BadFileError
 from supermask.types import Dataset
 
@@ -52,8 +53,9 @@ def load(data_dir: Path, argument: str = "", image_size: int | None = None) -> D
     train = train_classes(root / "train", left_out)
     numbers = [line.strip() for line in read_lines(root / _NUMBERS)]
     check_same(sorted(train), numbers, root / "train", root / _NUMBERS)
-    answers = _answers(root / "val" / _ANSWERS)
-    test = flat_classes(root / "val" / _IMAGES, answers, root / "val" / _ANSWERS, list(train), left_out)
+    source = root / "val" / _ANSWERS
+    answers = answers_of(_answers(source), source)
+    test = flat_classes(root / "val" / _IMAGES, answers, source, list(train), left_out)
     names = class_names(root / _WORDS, list(train), "\t")
     dataset = read_images(root, {"train": by_class(train), "test": by_class(test)}, names, image_size, grey=False)
     unlabelled = root / "test" / _IMAGES
@@ -75,14 +77,12 @@ def where(data_dir: Path, argument: str = "") -> list[Path]:
         return [path for path in places if (path / _NUMBERS).is_file() and (path / "train").is_dir()][:1]
 
 
-def _answers(path: Path) -> dict[str, str]:
-    """Image, without its suffix -> class."""
-    found = {}
+def _answers(path: Path) -> Iterator[tuple[str, str]]:
+    """Each image, without its suffix, and its class."""
     for line in read_lines(path):
         name, *rest = line.split("\t")
         if not rest:
             raise BadFileError(
-                f"{path} has the line {line[:60]!r}; it must be a file, a class and a box, with tabs between"
+                f"{path} has the line {line[:60]!r}; it must be a file, its class and box, with tabs between"
             )
-        found[Path(name).stem] = rest[0].strip()
-    return found
+        yield Path(name).stem, rest[0].strip()

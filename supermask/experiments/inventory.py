@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -157,10 +158,13 @@ def verify(name: str, data_dir: Path | None = None, image_size: int | None = Non
     """Read all of a dataset with every check; compare official files with their SHA-256. Nothing is downloaded.
 
     Raises:
+        UsageError: a size for a dataset whose images all have the same.
         BadFileError: it is missing or damaged.
     """
     registry.check_name("datasets", name)
     is_own = registry.is_own("datasets", name)
+    if image_size and not getattr(registry.load("datasets", name), "RESIZES", False):
+        raise UsageError(f"images of {name} are not read at another size: leave out --image-size")
     has_files = not is_own and (_lookup(name) or where(name, data_dir))
     paths = found(name, data_dir) if has_files else []
     with offline():
@@ -186,7 +190,8 @@ def size_of(paths: Iterable[Path]) -> int | None:
             count += 1
             if count > _MANY:
                 return None
-            total += os.path.getsize(os.path.join(folder, name))
+            with suppress(OSError):  # a link that leads nowhere
+                total += os.path.getsize(os.path.join(folder, name))
     return total if count else None
 
 

@@ -229,6 +229,7 @@ def test_fetch_of_what_is_not_fetched_says_where_it_comes_from(tmp_path, call):
         (["where", "npz"], "npz:PATH"),
         (["where", "own.module:load"], "only the code of own.module:load knows"),
         (["verify", "digits", "--image-size", "0"], "--image-size"),
+        (["verify", "digits", "--image-size", "8"], "leave out --image-size"),
     ],
 )
 def test_wrong_words_are_refused(words, say, call):

@@ -132,6 +132,7 @@ def test_splits_that_are_missing_or_without_labels(tmp_path: Path, capsys: pytes
     write_parts(tmp_path)
     write(tmp_path / "test-00000-of-00001.parquet", table("test", label=pa.array([-1, -1, -1])))
     write(tmp_path / "more.parquet", table("test"))
+    write(tmp_path / ".cache" / "test.parquet", table("test"))
     dataset = hf.load(tmp_path, str(tmp_path))
     np.testing.assert_array_equal(dataset.test.inputs, PIXELS["validation"])
     assert dataset.validation is None
@@ -139,6 +140,7 @@ def test_splits_that_are_missing_or_without_labels(tmp_path: Path, capsys: pytes
     assert "left out test, 3 images without labels (-1)" in said
     assert "validation is the test split" in said
     assert "left out 1 Parquet file of no split: more.parquet" in said
+    assert "left out 1 hidden Parquet file" in said
     (tmp_path / "validation-00000-of-00001.parquet").unlink()
     with pytest.raises(BadFileError, match="has only files of train"):
         hf.load(tmp_path, str(tmp_path))

@@ -86,6 +86,9 @@ def break_tiny(root: Path, case: str) -> str:
     if case == "layout":
         annotations.write_text(text.replace("\t", ","))
         return "val_annotations.txt has the line 'val_2.JPEG,n0.*with tabs between"
+    if case == "twice":
+        annotations.write_text(text + f"val_0.JPEG\t{NUMBERS[0]}\t{BOX}\n")
+        return f"val_annotations.txt has two classes for val_0: {NUMBERS[2]} and {NUMBERS[0]}"
     if case == "folder":
         (root / "train" / NUMBERS[1]).rename(root / "train" / "wrong")
         return "wnids.txt lacks wrong, which .*train has"
@@ -100,7 +103,7 @@ def break_tiny(root: Path, case: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "case", ["image", "lost", "unanswered", "class", "layout", "folder", "empty", "no val", "binary"]
+    "case", ["image", "lost", "unanswered", "class", "layout", "twice", "folder", "empty", "no val", "binary"]
 )
 def test_a_damaged_tiny_imagenet_is_named(tmp_path: Path, case: str) -> None:
     words = break_tiny(write_tiny(tmp_path), case)
@@ -161,6 +164,7 @@ def test_imagenet_without_names_or_a_size(tmp_path: Path, capsys: pytest.Capture
         (None, r"val has no class folders, and .*LOC_val_solution.csv does not exist"),
         ("", r"begins with ''; it must be 'ImageId,PredictionString'"),
         ("Image,Class\n", "begins with 'Image,Class'"),
+        ("ImageId,PredictionString\na,n01443537 1 2 3 4\na,n02124075 1 2 3 4\n", "has two classes for a: n01443537"),
         ("ImageId,PredictionString\nILSVRC2012_val_00000001,\n", "has the line 'ILSVRC2012_val_00000001,'"),
         ("ImageId,PredictionString\nILSVRC2012_val_00000001,n01443537 1 2 3 4\n", "has no class for 2 images"),
     ],
