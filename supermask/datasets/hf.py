@@ -1,6 +1,6 @@
 """Parquet files of images in a folder, as Hugging Face has them: `hf:PATH` with train-*.parquet, test-*.parquet etc.
 
-Source: your own copy of a dataset, as `huggingface-cli download --repo-type dataset` or `Dataset.to_parquet` writes it.
+Source: your own copy of a dataset, as `hf download --repo-type dataset` or `Dataset.to_parquet` writes it.
 Needs the extra `parquet` (pyarrow).
 """
 
