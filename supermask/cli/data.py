@@ -32,7 +32,10 @@ def command() -> None:
 @opt.data_dir_option
 @opt.json_option
 def list_command(data_dir: Path | None, as_json: bool) -> None:
-    """List all datasets: what the official files hold, and which of them are here."""
+    """List all datasets and where they lie.
+
+    Numbers are those of the official files.
+    """
     from supermask import registry
     from supermask.cli._tables import table
     from supermask.experiments.inventory import entry
@@ -51,7 +54,10 @@ def list_command(data_dir: Path | None, as_json: bool) -> None:
 @opt.data_dir_option
 @opt.json_option
 def fetch(names: tuple[str, ...], data_dir: Path | None, as_json: bool) -> None:
-    """Download the official files of datasets that are not here, and print where they lie."""
+    """Download what is missing.
+
+    Prints where the files lie.
+    """
     from supermask.experiments import inventory
 
     for name in names:
@@ -69,9 +75,10 @@ def fetch(names: tuple[str, ...], data_dir: Path | None, as_json: bool) -> None:
 @opt.data_dir_option
 @opt.json_option
 def verify(name: str, image_size: int | None, data_dir: Path | None, as_json: bool) -> None:
-    """Read all of a dataset with every check; exit with code 3 if it is missing or damaged.
+    """Read everything with every check.
 
-    Files with the size of the official ones must have their SHA-256 too.
+    Ends with exit code 3 if something is missing or damaged. Nothing is downloaded. Files with the size of the official
+    ones must have their SHA-256 too.
     """
     from supermask.experiments.inventory import verify as verified
 
@@ -94,7 +101,10 @@ def verify(name: str, image_size: int | None, data_dir: Path | None, as_json: bo
 @click.argument("name", metavar="NAME")
 @opt.data_dir_option
 def where(name: str, data_dir: Path | None) -> None:
-    """Print the file or folder that a dataset is read from; exit with code 3 if it is not here."""
+    """Print the file or folder that is read.
+
+    Ends with exit code 3 if it is not here.
+    """
     from supermask.experiments.inventory import found
 
     _print_places(found(name, data_dir))
