@@ -85,7 +85,7 @@ json_option = option("--json", "as_json", is_flag=True, help="Print only JSON, o
 data_dir_option = option(
     "--data-dir",
     type=PATH,
-    help="Folder of datasets, and of relative npz: and folder: paths.  [default: the user's cache folder]",
+    help="Folder of datasets, and of relative paths in npz:, folder: and hf:.  [default: the user's cache folder]",
     group="data",
 )
 force_option = option("--force", is_flag=True, help="Overwrite.")

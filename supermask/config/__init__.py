@@ -52,7 +52,7 @@ class Config:
     arch_options: Mapping[str, Any] = field(default_factory=dict)
     dataset: str = option(
         "digits",
-        "Dataset: a name from `supermask list datasets`, npz:PATH, folder:PATH or pkg.module:load.",
+        "Dataset: a name from `supermask list datasets`, npz:PATH, folder:PATH, hf:PATH or pkg.module:load.",
         group="data",
     )
     init: str | None = option(None, "Distribution of the random weights.", group="network")

@@ -98,7 +98,7 @@ class CifarSource:
         no_argument(self.name, argument)
         with reading(data_dir):
             found = self._find(Path(data_dir))
-        layout, path = found or (self.layouts[0], self._fetch(Path(data_dir)))
+        layout, path = found or (self.layouts[0], self._fetched(Path(data_dir)))
         archived = _members(layout, path) if path.is_file() else None
         if archived is None:
             self._check_complete(layout, path)
@@ -119,6 +119,29 @@ class CifarSource:
         note_shape(f"{path}: the train split", "split", train.inputs.shape, self.train)
         note_shape(f"{path}: the test split", "split", dataset.test.inputs.shape, self.test)
         return dataset
+
+    @property
+    def official(self) -> tuple[Remote, ...]:
+        """The file whose SHA-256 is known."""
+        return (self.remote,)
+
+    def where(self, data_dir: Path, argument: str = "") -> list[Path]:
+        """The files that are read, or the archive; [] if they have to be fetched."""
+        no_argument(self.name, argument)
+        with reading(data_dir):
+            found = self._find(Path(data_dir))
+        if found is None:
+            return []
+        layout, path = found
+        if path.is_file():
+            return [path]
+        self._check_complete(layout, path)
+        return [path / name for name in layout.files]
+
+    def fetch(self, data_dir: Path, argument: str = "") -> list[Path]:
+        """Download the archive, which is nowhere, and unpack it."""
+        self._fetched(Path(data_dir))
+        return self.where(data_dir, argument)
 
     def _find(self, data_dir: Path) -> tuple[Layout, Path] | None:
         """The first archive, or folder with any of the files, else the first folder, whose lack is then reported."""
@@ -148,7 +171,7 @@ class CifarSource:
         ]
         return next(iter(holding + existing), None)
 
-    def _fetch(self, data_dir: Path) -> Path:
+    def _fetched(self, data_dir: Path) -> Path:
         layout = self.layouts[0]
 
         def unpack(folder: Path) -> None:

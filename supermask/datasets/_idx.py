@@ -72,7 +72,7 @@ class IdxSource:
             found = self._find(Path(data_dir))
         if found is None:
             found = Path(data_dir) / self.name
-            fetch(self.name, self.mirrors, self.files, found, into=found)
+            self.fetch(data_dir)
         files = None if found.suffix == ".npz" else self._paths(found)
         splits = _read(files, len(self.classes)) if files else read_npz(found)[0]
         train, test = splits["train"], splits["test"]
@@ -84,6 +84,24 @@ class IdxSource:
             where, noun = (str(files[path]), "file") if files else (f"{found}: the {part} split", "split")
             note_shape(where, noun, splits[part].inputs.shape, official)
         return dataset
+
+    @property
+    def official(self) -> tuple[Remote, ...]:
+        """The files whose SHA-256 is known."""
+        return self.files
+
+    def where(self, data_dir: Path, argument: str = "") -> list[Path]:
+        """The files that are read; [] if they have to be fetched."""
+        no_argument(self.name, argument)
+        with reading(data_dir):
+            found = self._find(Path(data_dir))
+        return [] if found is None else [found] if found.suffix == ".npz" else self._paths(found)
+
+    def fetch(self, data_dir: Path, argument: str = "") -> list[Path]:
+        """Download the four files, which are nowhere."""
+        target = Path(data_dir) / self.name
+        fetch(self.name, self.mirrors, self.files, target, into=target)
+        return self.where(data_dir, argument)
 
     def _find(self, data_dir: Path) -> Path | None:
         """The first folder with any of the files, or the .npz file, or an empty folder: `_paths` says what it lacks."""

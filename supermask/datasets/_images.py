@@ -32,6 +32,24 @@ _ORIENTED = (b"eXIf", b"XML:com.adobe.xmp", b"Raw profile type exif")  # where a
 _METADATA = 1 << 26  # bytes of one unpacked text or colour profile of a PNG
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """An image file in memory, such as a cell of a table; `name` says where it is from."""
+
+    name: str
+    data: bytes
+
+    def __str__(self) -> str:
+        return self.name
+
+    def read_bytes(self) -> bytes:
+        return self.data
+
+
+Source = Path | Encoded
+"""Where the bytes of an image are."""
+
+
 @dataclass
 class Survey:
     """What is known of images before their pixels are decoded.
@@ -42,7 +60,7 @@ class Survey:
         remarks: what is not read, or not as it is stored -> the number of images.
     """
 
-    sizes: dict[tuple[int, int], Path] = field(default_factory=dict)
+    sizes: dict[tuple[int, int], Source] = field(default_factory=dict)
     grey: bool = True
     remarks: Counter[str] = field(default_factory=Counter)
 
@@ -64,7 +82,7 @@ class Survey:
         return image_size, image_size
 
 
-def survey(paths: Sequence[Path]) -> Survey:
+def survey(paths: Sequence[Source]) -> Survey:
     """Look at all images; the checksums of PNG files, which decoding skips, are verified.
 
     Raises:
@@ -87,7 +105,7 @@ def survey(paths: Sequence[Path]) -> Survey:
     return found
 
 
-def decode(paths: Sequence[Path], size: tuple[int, int], found: Survey) -> np.ndarray:
+def decode(paths: Sequence[Source], size: tuple[int, int], found: Survey) -> np.ndarray:
     """The pixels of images, uint8 (n, height, width, 1 or 3), resized bilinearly if their sizes differ.
 
     Transparent pixels are put on white, as a page shows them; `found.remarks` counts the images that have them.
@@ -111,7 +129,7 @@ def decode(paths: Sequence[Path], size: tuple[int, int], found: Survey) -> np.nd
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _opened(path: Source) -> Iterator[Any]:
     """Open an image; whatever goes wrong inside of the block is reported as a bad file."""
     from PIL import Image, PngImagePlugin
 
@@ -122,7 +140,7 @@ def _opened(path: Path) -> Iterator[Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about odd metadata
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as image:
+            with Image.open(io.BytesIO(path.data) if isinstance(path, Encoded) else path, formats=FORMATS) as image:
                 yield image
     except SupermaskError:
         raise
@@ -132,7 +150,7 @@ def _opened(path: Path) -> Iterator[Any]:
         PngImagePlugin.MAX_TEXT_CHUNK = usual
 
 
-def _reason(error: Exception, path: Path) -> str:
+def _reason(error: Exception, path: Source) -> str:
     from PIL import UnidentifiedImageError
 
     if isinstance(error, UnidentifiedImageError):
@@ -142,7 +160,7 @@ def _reason(error: Exception, path: Path) -> str:
     return one_line(error).replace(f": {str(path)!r}", "")[:200]
 
 
-def _orientation(image: Any, path: Path) -> int:
+def _orientation(image: Any, path: Source) -> int:
     """How the image is stored, 1 to 8 as in EXIF; 1 is upright. A damaged tag is none."""
     from PIL import Image
 

@@ -7,7 +7,8 @@ import re
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -42,14 +43,9 @@ def read_npz(path: Path) -> tuple[dict[str, Split], tuple[str, ...]]:
     Raises:
         BadFileError: the file is missing or damaged, lacks an array, or has one of another type or shape.
     """
-    with reading(path), path.open("rb") as file:
-        try:
-            with zipfile.ZipFile(file) as archive:
-                names = _find(archive.namelist(), path)
-                arrays = {name: _array(archive, path, name) for pair in names.values() for name in pair}
-        # RuntimeError: an encrypted member. NotImplementedError: a compression that Python lacks, derived from it.
-        except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, MemoryError) as error:
-            raise BadFileError(f"{path} is not an .npz file that can be read: {one_line(error)[:200]}") from error
+    with _opened(path) as archive:
+        names = _find(archive.namelist(), path)
+        arrays = {name: _array(archive, path, name) for pair in names.values() for name in pair}
     images = images_of({x: arrays[x] for x, _ in names.values()}, path)
     labels, classes = labels_of({y: arrays[y] for _, y in names.values()}, path)
     for x, y in names.values():
@@ -58,6 +54,33 @@ def read_npz(path: Path) -> tuple[dict[str, Split], tuple[str, ...]]:
                 f"{path}: {x} has {len(images[x])} images and {y} {len(labels[y])} labels; the counts must agree"
             )
     return {part: Split(images[x], labels[y]) for part, (x, y) in names.items()}, classes
+
+
+def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes that the arrays of an .npz file announce, by name.
+
+    Raises:
+        BadFileError: the file is missing or damaged.
+    """
+    found = {}
+    with _opened(path) as archive:
+        for member in archive.namelist():
+            if member.endswith(".npy"):
+                name = member.removesuffix(".npy")
+                with archive.open(member) as stream:
+                    found[name], _ = _header(stream, f"{path}: {name}")
+    return found
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    with reading(path), path.open("rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                yield archive
+        # RuntimeError: an encrypted member. NotImplementedError: a compression that Python lacks, derived from it.
+        except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, MemoryError) as error:
+            raise BadFileError(f"{path} is not an .npz file that can be read: {one_line(error)[:200]}") from error
 
 
 def _find(members: Iterable[str], path: Path) -> dict[str, tuple[str, str]]:

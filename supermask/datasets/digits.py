@@ -18,7 +18,9 @@ from supermask.types import Dataset, Split
 EPOCHS = 20
 AUGMENT = "none"
 
-_TEST = 360
+TRAIN = (1_437, 8, 8, 1)
+TEST = (360, 8, 8, 1)
+NUM_CLASSES = 10
 
 
 def load(data_dir: Path, argument: str = "") -> Dataset:
@@ -40,13 +42,18 @@ def load(data_dir: Path, argument: str = "") -> Dataset:
     return check(Dataset(train, test, tuple("0123456789"), *mean_std(train.inputs)), "scikit-learn's digits")
 
 
+def where(data_dir: Path, argument: str = "") -> list[Path]:
+    """The file of the installed scikit-learn; [] if it keeps the digits elsewhere."""
+    no_argument("digits", argument)
+    spec = importlib.util.find_spec("sklearn")
+    folders = (spec and spec.submodule_search_locations) or ()
+    return [path for folder in folders if (path := Path(folder, "datasets", "data", "digits.csv.gz")).is_file()][:1]
+
+
 def _table() -> np.ndarray:
     """Pixels and label, (1797, 65), read from scikit-learn's own file, because importing scikit-learn takes seconds."""
-    spec = importlib.util.find_spec("sklearn")
-    for folder in (spec and spec.submodule_search_locations) or ():
-        path = Path(folder, "datasets", "data", "digits.csv.gz")
-        if path.is_file():
-            return np.loadtxt(path, delimiter=",")
+    for path in where(Path()):
+        return np.loadtxt(path, delimiter=",")
     from sklearn.datasets import load_digits  # a release that keeps its files elsewhere
 
     bunch = load_digits()
@@ -60,8 +67,8 @@ def _held_out(labels: np.ndarray) -> np.ndarray:
     stay the same, but not what `Generator.permutation` makes of them.
     """
     counts = np.bincount(labels)
-    quota, rest = np.divmod(counts * _TEST, len(labels))
-    quota[np.argsort(-rest, kind="stable")[: _TEST - quota.sum()]] += 1
+    quota, rest = np.divmod(counts * TEST[0], len(labels))
+    quota[np.argsort(-rest, kind="stable")[: TEST[0] - quota.sum()]] += 1
     draws = np.random.Philox(key=0).random_raw(len(labels))
     held_out = np.zeros(len(labels), bool)
     for label, share in enumerate(quota):

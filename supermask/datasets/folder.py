@@ -5,20 +5,14 @@ Source: your own folder, in the layout of torchvision's ImageFolder and Keras' i
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
-from supermask.datasets._check import check, counted, note, reading
-from supermask.datasets._images import SUFFIXES, decode, survey
+from supermask.datasets._check import reading
+from supermask.datasets._folder import LeftOut, by_class, class_files, entries_of, is_hidden, read_images
 from supermask.datasets._parts import PARTS, with_test
-from supermask.datasets._stats import mean_std
 from supermask.errors import BadFileError, UsageError
 from supermask.runtime.places import expand
-from supermask.types import Dataset, Split
+from supermask.types import Dataset
 
 EPOCHS = 30
 AUGMENT = "none"
@@ -51,62 +45,19 @@ def load(data_dir: Path, argument: str = "", image_size: int | None = None) -> D
     with reading(root):
         if not root.is_dir():
             raise BadFileError(f"{root} {'is not a folder' if root.exists() else 'does not exist'}")
-    left_out = _LeftOut()
+    left_out = LeftOut()
     folders = _parts(root, left_out)
-    parts = {part: _classes(folder, left_out) for part, folder in folders.items()}
+    parts = {part: class_files(folder, left_out) for part, folder in folders.items()}
     _check_classes(root, folders, parts)
-    paths = {part: [path for files in classes.values() for path in files] for part, classes in parts.items()}
-    found = survey([path for files in paths.values() for path in files])
-    size = found.common_size(image_size)
-    splits = {part: Split(decode(files, size, found), _labels(parts[part])) for part, files in paths.items()}
-    train, test, classes = splits["train"], splits["test"], tuple(parts["train"])
-    dataset = check(Dataset(train, test, classes, *mean_std(train.inputs), splits.get("validation")), root)
+    labelled = {part: by_class(classes) for part, classes in parts.items()}
+    dataset = read_images(root, labelled, tuple(parts["train"]), image_size)
     left_out.say(root)
-    for remark, count in found.remarks.items():
-        if count:
-            note(f"{root}: {counted(count, 'image')}: {remark}")
-    if len(found.sizes) > 1:
-        note(f"{root}: images of {len(found.sizes):,} sizes are resized to {image_size}x{image_size}")
     return dataset
 
 
-@dataclass
-class _LeftOut:
-    """Counts what is not read.
-
-    Attributes:
-        counts: (noun, where it lies) -> number.
-        suffixes: those of the files that are no images.
-    """
-
-    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
-    suffixes: set[str] = field(default_factory=set)
-
-    def add(self, path: Path) -> None:
-        """Count a file or folder that is not looked into."""
-        kind = "folder" if path.is_dir() else "file"
-        if _is_hidden(path):
-            self.counts[f"hidden {kind}", ""] += 1
-        elif kind == "folder":
-            self.counts["other folder", ""] += 1
-        elif path.suffix.lower() in SUFFIXES:
-            self.counts["image", " outside of the class folders"] += 1
-        else:
-            self.counts["other file", ""] += 1
-            self.suffixes.add(path.suffix.lower() or "no suffix")
-
-    def say(self, root: Path) -> None:
-        """Write one line on stderr, if anything was left out."""
-        parts = [counted(count, noun) + where for (noun, where), count in sorted(self.counts.items())]
-        kinds = sorted(self.suffixes)
-        more = f" ({', '.join(kinds[:8])}{', ...' * (len(kinds) > 8)})" if kinds else ""
-        if parts:
-            note(f"{root}: left out {', '.join(parts)}{more}")
-
-
-def _parts(root: Path, left_out: _LeftOut) -> dict[str, Path]:
+def _parts(root: Path, left_out: LeftOut) -> dict[str, Path]:
     """Split -> its folder, in the order of PARTS."""
-    entries = _entries(root)
+    entries = entries_of(root)
     found = {}
     for part, names in PARTS.items():
         folders = [path for path in entries if path.is_dir() and path.name.lower() in names]
@@ -119,49 +70,12 @@ def _parts(root: Path, left_out: _LeftOut) -> dict[str, Path]:
             left_out.add(path)
     for part in ("train", "test"):
         if part not in found and not (part == "test" and "validation" in found):
-            others = [path.name for path in entries if path.is_dir() and not _is_hidden(path)][:5]
+            others = [path.name for path in entries if path.is_dir() and not is_hidden(path)][:5]
             has = f"it has {', '.join(others)}; " if others else ""
             raise BadFileError(
                 f"{root / part} is missing; {has}the folders train and test are needed, each with a folder per class"
             )
     return with_test(found, root, found["validation"].name if "validation" in found else "")
-
-
-def _classes(folder: Path, left_out: _LeftOut) -> dict[str, list[Path]]:
-    """Class name -> images, both sorted."""
-    entries = _entries(folder)
-    classes = [path for path in entries if path.is_dir() and not _is_hidden(path)]
-    if not classes:
-        raise BadFileError(f"{folder} has no class folders; images belong in {folder / 'CLASS'}")
-    for path in entries:
-        if path not in classes:
-            left_out.add(path)
-    found = {path.name: sorted(_images(path, left_out, ())) for path in classes}
-    for path in classes:
-        if not found[path.name]:
-            raise BadFileError(f"{path} has no images; {', '.join(sorted(SUFFIXES))} are read")
-    return found
-
-
-def _images(folder: Path, left_out: _LeftOut, above: tuple[Path, ...]) -> Iterator[Path]:
-    """The images in a folder and in all folders below."""
-    above = (*above, folder.resolve())
-    for path in _entries(folder):
-        if path.is_dir() and not _is_hidden(path) and path.resolve() not in above:  # a link may lead back
-            yield from _images(path, left_out, above)
-        elif path.suffix.lower() in SUFFIXES and not path.is_dir() and not _is_hidden(path):
-            yield path
-        else:
-            left_out.add(path)
-
-
-def _entries(folder: Path) -> list[Path]:
-    with reading(folder):
-        return sorted(folder.iterdir())
-
-
-def _is_hidden(path: Path) -> bool:
-    return path.name.startswith(".") or path.name == "__MACOSX"  # that one holds hidden files of the same names
 
 
 def _check_classes(root: Path, folders: dict[str, Path], parts: dict[str, dict[str, list[Path]]]) -> None:
@@ -174,7 +88,3 @@ def _check_classes(root: Path, folders: dict[str, Path], parts: dict[str, dict[s
                     f"{root} has the class {lacking[0]} in {folders[one].name} but not in {folders[other].name}"
                     f"{more * (len(lacking) > 1)}; all splits need the same classes"
                 )
-
-
-def _labels(classes: dict[str, list[Path]]) -> np.ndarray:
-    return np.repeat(np.arange(len(classes), dtype=np.int32), [len(files) for files in classes.values()])

@@ -8,7 +8,6 @@ import fcntl
 import functools
 import gzip
 import hashlib
-import http.server
 import io
 import os
 import pickle
@@ -26,10 +25,25 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
+from loopback import Server, remote
 
 from supermask import registry
-from supermask.datasets import cifar10, cifar100, digits, fashion_mnist, folder, kmnist, mnist, npz
-from supermask.datasets._fetch import Remote, fetch
+from supermask.datasets import (
+    cifar10,
+    cifar100,
+    digits,
+    fashion_mnist,
+    folder,
+    hf,
+    imagenet,
+    kmnist,
+    mnist,
+    npz,
+    stl10,
+    svhn,
+    tiny_imagenet,
+)
+from supermask.datasets._fetch import fetch
 from supermask.datasets._idx import read_idx
 from supermask.datasets._pickle import load_dict
 from supermask.datasets._stats import mean_std
@@ -146,29 +160,35 @@ def write_folder(root: Path, mode: str = "L") -> Path:
 def test_every_dataset_file_has_the_contract() -> None:
     expected = {"digits": 20, "npz": 30, "folder": 30, "mnist": 20, "fashion-mnist": 20, "kmnist": 20}
     expected |= {"cifar10": 100, "cifar100": 100}
+    expected |= {"svhn": 20, "stl10": 100, "tiny-imagenet": 100, "imagenet": 90, "medmnist": 20, "hf": 30}
+    assert set(expected) == set(registry.names("datasets"))
+    crops = {"cifar10", "cifar100", "stl10", "tiny-imagenet"}
     for name, epochs in expected.items():
         entry = registry.describe("datasets", name)
         assert entry.constants["EPOCHS"] == epochs
-        assert entry.constants["AUGMENT"] == ("crop-flip" if name.startswith("cifar") else "none")
+        assert entry.constants["AUGMENT"] == ("crop-flip" if name in crops else "none")
         assert len(entry.summary) > 20
         assert callable(registry.load("datasets", name).load)
 
 
 def test_importing_the_files_loads_no_heavy_library() -> None:
     code = (
-        "import sys; from supermask.datasets import cifar10, cifar100, digits, folder, mnist, npz; "
-        "print([name for name in ('jax', 'sklearn', 'PIL', 'pooch', 'requests') if name in sys.modules])"
+        "import sys; from supermask.datasets import cifar10, digits, folder, hf, imagenet, mnist, npz, svhn; "
+        "heavy = ('jax', 'sklearn', 'PIL', 'pooch', 'requests', 'scipy', 'pyarrow'); "
+        "print([name for name in heavy if name in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=600)
     assert result.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("module", [digits, mnist, fashion_mnist, kmnist, cifar10, cifar100])
+@pytest.mark.parametrize(
+    "module", [digits, mnist, fashion_mnist, kmnist, cifar10, cifar100, svhn, stl10, tiny_imagenet, imagenet]
+)
 def test_argument_where_none_is_taken(module: Any, tmp_path: Path) -> None:
-    fails(lambda: module.load(tmp_path, "x"), "takes nothing after a colon", error=UsageError)
+    fails(lambda: module.load(tmp_path, "x"), "after a colon", error=UsageError)
 
 
-@pytest.mark.parametrize("module", [npz, folder])
+@pytest.mark.parametrize("module", [npz, folder, hf])
 def test_no_argument_where_one_is_needed(module: Any, tmp_path: Path) -> None:
     name = module.__name__.rpartition(".")[2]
     fails(lambda: module.load(tmp_path), f"{name}:PATH", error=UsageError)
@@ -792,61 +812,6 @@ def test_random_damage_ends_in_our_error_or_a_valid_dataset(tmp_path: Path) -> N
 
 
 # --- fetching -------------------------------------------------------------------------------------------------------
-
-
-class Server(http.server.ThreadingHTTPServer):
-    """A mirror on the loopback interface: path -> bytes, and what was asked for."""
-
-    def __init__(self, files: dict[str, bytes]) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.files, self.asked, self.closing = files, list[str](), threading.Event()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/"
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    server: Server
-
-    def do_GET(self) -> None:
-        self.server.asked.append(self.path)
-        if self.path.startswith("/slow/"):
-            time.sleep(0.5)
-        if self.path.startswith("/stall/"):
-            self.server.closing.wait()
-        data = self.server.files.get(self.path)
-        self.send_response(200 if data is not None else 404)
-        # /short/ promises more than it sends.
-        self.send_header("Content-Length", str(len(data or b"") + 10 * self.path.startswith("/short/")))
-        self.end_headers()
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the client may have given up
-            self.wfile.write(data or b"")
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-@pytest.fixture
-def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[dict[str, bytes]], Server]]:
-    monkeypatch.delenv("SUPERMASK_OFFLINE")
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    servers: list[Server] = []
-
-    def start(files: dict[str, bytes]) -> Server:
-        servers.append(Server(files))
-        threading.Thread(target=servers[-1].serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.closing.set()
-        server.shutdown()
-        server.server_close()
-
-
-def remote(name: str, data: bytes) -> Remote:
-    return Remote(name, len(data), hashlib.sha256(data).hexdigest())
 
 
 def test_mnist_is_fetched_once_from_the_first_good_mirror(
