@@ -20,6 +20,8 @@ from supermask.types import Dataset
 
 _CHUNK = 1 << 20
 _OFFLINE = "SUPERMASK_OFFLINE"
+_DATA = ".parquet"
+"""The ending of files that are data even where no folder lies around them."""
 
 
 class Source:
@@ -116,7 +118,8 @@ def _of_array(array: np.ndarray) -> str:
 def of_files(path: Path) -> str:
     """The fingerprint of a file, or of the folders in a folder: relative paths and contents, not dates.
 
-    Left out are hidden files and folders, run folders, and what lies directly in the folder, beside its splits.
+    Left out are hidden files and folders, run folders, and what lies directly in the folder, beside its splits, unless
+    it is a split itself.
     """
     digest = hashlib.sha256()
     for name, file in sorted(_below(path)) if path.is_dir() else [("", str(path))]:
@@ -135,8 +138,8 @@ def _below(root: Path) -> Iterator[tuple[str, str]]:
         seen.add(real)
         folders[:] = [name for name in folders if not name.startswith(".")]
         relative = Path(folder).relative_to(root).as_posix()
-        for name in files if relative != "." else ():
-            if not name.startswith("."):
+        for name in files:
+            if not name.startswith(".") and (relative != "." or name.endswith(_DATA)):
                 yield f"{relative}/{name}", os.path.join(folder, name)
 
 

@@ -158,7 +158,8 @@ def load_problem(config: Config, data: Path | Source | None = None) -> Problem:
 
 def outline(config: Config, data_dir: Path | None = None) -> Problem:
     """Build the problem of a resolved config on blank images if the dataset's shape is known, so nothing is fetched."""
-    source: Any = None if ":" in config.dataset else registry.load("datasets", config.dataset).load
+    own = registry.is_own("datasets", config.dataset)
+    source: Any = None if own else registry.load("datasets", config.dataset).load
     if not hasattr(source, "train"):
         return load_problem(config, data_dir)
     size = (config.image_size,) * 2 if config.image_size else source.train[1:3]

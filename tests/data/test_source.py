@@ -106,6 +106,7 @@ def test_a_folder_is_known_by_names_and_contents(here):
         "name": lambda root: (root / "train/a/1.png").rename(root / "train/a/2.png"),
         "class": lambda root: (root / "train/a").rename(root / "train/c"),
         "one less": lambda root: (root / "train/a/1.png").unlink(),
+        "a split without a folder": lambda root: (root / "train-00000-of-00001.parquet").write_text("x"),
     }.items():
         other(folder(here / change))
         assert of_files(here / change) != found, change
