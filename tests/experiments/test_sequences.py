@@ -10,6 +10,7 @@ from helpers import problem_of, watch
 import supermask
 from supermask.cli import group
 from supermask.engine.evaluator import Evaluator
+from supermask.engine.layer_order import layers_of
 from supermask.engine.saliency import Saliency
 from supermask.errors import BadFileError, UsageError
 from supermask.experiments import warnings
@@ -75,7 +76,7 @@ def test_floors_are_beside_what_the_commands_print(ticket, capsys, monkeypatch):
 
 
 def test_other_tokens_do_not_fit(ticket):
-    with pytest.raises(BadFileError, match=r"recall:2 has sequences of 5; those of .* are 3"):
+    with pytest.raises(BadFileError, match=r"recall:2 has sequences of 6; those of .* are 3"):
         supermask.evaluate(ticket[0], dataset="recall:2")
     with pytest.raises(BadFileError, match=r"modadd:11 has 12 tokens; .* has 8"):
         supermask.evaluate(ticket[0], dataset="modadd:11")
@@ -241,3 +242,23 @@ def test_a_network_and_tokens_of_your_own(tmp_path, monkeypatch):
     sys.modules.pop("token_nets")
     assert set(found.mask) == {"embed/embedding", "head/kernel"}
     assert not [note for note in notes if "outputs" in note or "images" in note]
+
+
+def test_criteria_stand_beside_the_highest_floor(tmp_path):
+    asked = supermask.TrainConfig(**{**SMALL, "arch_options": ONE, "epochs": 1})
+    supermask.train(asked, run=tmp_path / "run")
+    sweep = supermask.CriteriaSweep(criteria=("snip",), densities=(0.5,), values=("initial",))
+    found = supermask.compare_criteria(tmp_path / "run", sweep)
+    assert [row["criterion"] for row in found.rows] == ["snip"]
+    assert found.guess == "the floor `swapped` of the test sequences"
+    assert found.chance > 0.3
+
+
+def test_the_layers_of_a_transformer_are_in_order():
+    layers = layers_of(problem_of(config()))
+    assert [name.split("/", 2)[-1] for name in layers][-4:] == [
+        "attn/proj/kernel",
+        "mlp/fc1/kernel",
+        "mlp/fc2/kernel",
+        "kernel",
+    ]
