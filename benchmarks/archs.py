@@ -15,6 +15,7 @@ import sys
 from typing import Any
 
 from supermask import SearchConfig, registry
+from supermask.config.inputs import inputs_of
 from supermask.resolve import arch_options
 
 
@@ -58,7 +59,7 @@ def row(found: dict[str, Any]) -> str:
 def main() -> None:
     """Measure the networks one after the other."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("archs", nargs="*", help="names; all by default")
+    parser.add_argument("archs", nargs="*", help="names; all for images by default")
     parser.add_argument("--shape", default="32x32x3")
     parser.add_argument("--classes", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=5)
@@ -71,7 +72,8 @@ def main() -> None:
         return
     print("| arch | weights | norm | images/s | compile time | memory |\n|---|---|---|---|---|---|")
     results = []
-    for name in args.archs or registry.names("archs"):
+    of_images = [name for name in registry.names("archs") if inputs_of("archs", name) == "images"]
+    for name in args.archs or of_images:
         words = [sys.executable, __file__, name, "--here", "--shape", args.shape]
         for option in ("classes", "rounds", "batch-size"):
             words += [f"--{option}", str(getattr(args, option.replace("-", "_")))]

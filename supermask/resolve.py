@@ -18,6 +18,7 @@ from typing import Any, TypeVar, Union
 from supermask import registry
 from supermask.config import Config, SearchConfig
 from supermask.config.files import located
+from supermask.config.inputs import TOKENS, check_inputs, inputs_of
 from supermask.config.network import activation_of, check_norms
 from supermask.errors import UsageError, require
 from supermask.types import Method, Recipe, Spec
@@ -48,8 +49,9 @@ def resolve(config: AnyConfig) -> AnyConfig:
     """Replace every None for which the method's recipe or the dataset has a value.
 
     `devices` may stay None, since it depends on the machine; so may `micro_batch` and `image_size`, where None has a
-    meaning. `activation` becomes None for a network that takes none. The result lists all options of the method, after
-    the method's own `__post_init__`. For a method that is not trained, epochs become 0.
+    meaning. `activation` becomes None for a network that takes none, and `normalise` stays None for tokens. The result
+    lists all options of the method, after the method's own `__post_init__`. For a method that is not trained, epochs
+    become 0 unless `train` names what is.
 
     Raises:
         UsageError: a name is unknown, an option is unknown or of the wrong type, or the network has no use for a word.
@@ -57,13 +59,14 @@ def resolve(config: AnyConfig) -> AnyConfig:
     """
     registry.check_name("archs", config.arch)
     registry.check_name("datasets", config.dataset)
-    dataset = _facts_of_dataset(config.dataset)
+    dataset, inputs = _facts_of_dataset(config.dataset), inputs_of("datasets", config.dataset)
+    check_inputs(config, inputs)
     changes: dict[str, Any] = {}
     if isinstance(config, SearchConfig):
         method = facts_of(config.method)
         recipe = method.recipe
         changes["options"] = _typed(Spec(config.method, config.options), method.options, "-o")
-        if not method.learned:
+        if not (method.learned or config.train):
             changes["epochs"] = 0
         if registry.is_own("methods", config.method):
             settled = make_method(config)
@@ -81,8 +84,16 @@ def resolve(config: AnyConfig) -> AnyConfig:
     found = asdict(recipe) | {key.lower(): dataset.get(key, default) for key, default in _OF_DATASET.items()}
     if getattr(config, "weights", None) or getattr(config, "ticket", None):
         del found["init"]  # nothing is drawn: a file brings the weights
+    if inputs == TOKENS:
+        del found["normalise"]
     open_fields = {key: value for key, value in found.items() if getattr(config, key) is None}
     return config.replace(**open_fields | changes)
+
+
+def check_dataset(config: Config, inputs: str) -> None:
+    """Check that the network and the options of a resolved config suit what its dataset holds, see `check_inputs`."""
+    recipe = facts_of(config.method).recipe if isinstance(config, SearchConfig) else TRAINING
+    check_inputs(config, inputs, recipe.normalise)
 
 
 _OF_DATASET = {"EPOCHS": EPOCHS, "AUGMENT": AUGMENT}

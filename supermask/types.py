@@ -98,7 +98,7 @@ class Method(abc.ABC):
     Attributes:
         density: fraction of maskable weights kept; at the start, if the method does not enforce it.
         keeps_density: whether the hardened mask keeps round(density * n) weights, per layer or over all layers.
-        learned: False if the mask is fixed before training (a baseline); no epoch is run then.
+        learned: False if the mask is fixed before training (a baseline); no epoch is run then, unless `train` says so.
         paper: the publication of the method.
         recipe: the published training recipe.
     """
@@ -201,7 +201,7 @@ class Arch(Protocol):
     def build(self, example: Any, outputs: int, rngs: Any) -> Any:
         """Return a `flax.nnx.Module` or a Model, from `flax.nnx.Rngs`; traced, so no weight is computed.
 
-        `example` is the `jax.ShapeDtypeStruct` of a batch of two inputs, such as float32 (2, height, width, channels);
+        `example` is the `jax.ShapeDtypeStruct` of two inputs: float32 (2, height, width, channels), int32 (2, length);
         `outputs` is the number of classes, or of tokens.
         """
 
@@ -226,7 +226,7 @@ class Task(Protocol):
 
 @dataclass(frozen=True)
 class Split:
-    """Inputs: images, uint8 (n, height, width, channels). Targets: labels, int32 (n,); those below 0 are ignored."""
+    """Images, uint8 (n, height, width, channels), or tokens, int32 (n, length); int32 targets (n,) or (n, length)."""
 
     inputs: np.ndarray
     targets: np.ndarray
@@ -237,7 +237,8 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """The splits of a dataset. `mean` and `std` are per channel, of pixels in [0, 1]; `task` is a file of `tasks/`."""
+    """The splits of a dataset; `task` is a file of `tasks/`. `mean` and `std` are per channel, of pixels in [0, 1]; of
+    tokens, which are the classes then, there are none. `floors`: (split) -> accuracies of guesses, by name."""
 
     train: Split
     test: Split
@@ -246,3 +247,4 @@ class Dataset:
     std: tuple[float, ...]
     validation: Split | None = None  # held out of train by `supermask.data.splits`
     task: str = "classification"
+    floors: Callable[[Split], Mapping[str, float]] | None = None

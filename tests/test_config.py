@@ -8,6 +8,7 @@ import pytest
 
 from supermask import registry
 from supermask.config import SearchConfig
+from supermask.config.inputs import inputs_of
 from supermask.errors import SupermaskError, UsageError
 from supermask.resolve import facts_of, make_method, resolve
 from supermask.types import Method
@@ -148,7 +149,8 @@ def test_options_of_a_method_of_ones_own():
 
 @pytest.mark.parametrize("name", registry.names("datasets"))
 def test_what_is_read_of_a_dataset_is_what_its_module_says(name):
-    real, found = registry.load("datasets", name), resolve(SearchConfig(dataset=name))
+    arch = "transformer" if inputs_of("datasets", name) == "tokens" else "conv4"
+    real, found = registry.load("datasets", name), resolve(SearchConfig(arch=arch, dataset=name))
     assert (found.epochs, found.augment) == (real.EPOCHS, real.AUGMENT)
 
 

@@ -27,8 +27,11 @@ ALIASES = {
     "classes": ("num_classes", "n_classes", "num_labels", "num_outputs", "out_features"),
     "channels": ("in_channels", "num_channels", "in_chans", "input_channels"),
     "size": ("img_size", "image_size", "input_size"),
+    "tokens": ("vocab", "vocab_size", "num_tokens", "num_embeddings"),
+    "length": ("length", "seq_len", "context_length", "block_size", "max_len", "max_length"),
 }
-"""Usual other names of the number of classes, of the channels of an image, and of its height, if it is square."""
+"""Usual other names of the number of classes; of the channels of an image, and of its height, if it is square; of the
+number of tokens, which are the classes of sequences, and of the length of a sequence."""
 
 Rngs = Callable[[nnx.Rngs], Any]
 
@@ -204,8 +207,12 @@ def _arguments(make: Any, name: str, offered: dict[str, Any], options: Mapping[s
 
 
 def _aliases(image_shape: tuple[int, ...], classes: int) -> dict[str, Any]:
-    """The values of ALIASES for images and classes like these."""
-    values: dict[str, Any] = {"classes": classes, "channels": image_shape[-1]}
-    if image_shape[0] == image_shape[1]:
-        values["size"] = image_shape[0]
+    """The values of ALIASES for images, or sequences, and classes like these."""
+    values: dict[str, Any] = {"classes": classes}
+    if len(image_shape) == 1:
+        values |= {"tokens": classes, "length": image_shape[0]}
+    else:
+        values["channels"] = image_shape[-1]
+        if image_shape[0] == image_shape[1]:
+            values["size"] = image_shape[0]
     return {alias: value for key, value in values.items() for alias in ALIASES[key]}

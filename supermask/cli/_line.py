@@ -15,6 +15,8 @@ BAR = (10, 40)
 CONCESSIONS = ("rate", "density", "epoch", "seed", "loss", "rate", "val", "epoch", "val")
 """What is shortened as the terminal gets narrower, first to last; each entry switches to its next shorter form."""
 
+SHORT = {"images": "img", "sequences": "seq"}
+
 
 def forms(values: Mapping[str, Any]) -> dict[str, list[str]]:
     """Return the texts for each number on the line, in order: from the fullest form to "".
@@ -29,10 +31,10 @@ def forms(values: Mapping[str, Any]) -> dict[str, list[str]]:
         "loss": [f"loss {values['loss']:.4f}"],
     }
     if "val_accuracy" in values:
-        rate = values["images_per_second"]
+        rate, noun = values["images_per_second"], values.get("noun", "images")
         found["val"] = [f"val {values['val_accuracy']:.4f}", f"val {values['val_accuracy']:.2f}"]
         found["density"] = [f"density {values['density']:.3f}"]
-        found["rate"] = [f"{rate:,.0f} images/s", f"{_short(rate)} img/s"]
+        found["rate"] = [f"{rate:,.0f} {noun}/s", f"{_short(rate)} {SHORT[noun]}/s"]
     return {name: [*texts, ""] for name, texts in found.items()}
 
 

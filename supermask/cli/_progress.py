@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from supermask.config import Config
+from supermask.config.inputs import TOKENS, inputs_of
 from supermask.engine.callbacks import Callback, Metrics
 
 
@@ -18,9 +19,10 @@ class Lines(Callback):
 
     def __init__(self) -> None:
         self._epochs = 0
+        self._noun = "images"
 
     def on_begin(self, folder: Path, config: Config) -> None:
-        self._epochs = int(config.epochs or 0)
+        self._epochs, self._noun = int(config.epochs or 0), noun_of(config)
 
     def on_note(self, text: str) -> None:
         click.echo(text, err=True)
@@ -28,7 +30,7 @@ class Lines(Callback):
     def on_epoch(self, metrics: Metrics) -> None:
         epochs = metrics.epochs or self._epochs
         for row in metrics.rows():
-            click.echo(f"seed {row['seed']}  epoch {row['epoch']}/{epochs}  {describe(row)}", err=True)
+            click.echo(f"seed {row['seed']}  epoch {row['epoch']}/{epochs}  {describe(row, self._noun)}", err=True)
 
 
 class WarningLines(Callback):
@@ -54,11 +56,12 @@ class Bar(Callback):
 
         self._epochs = self._total = 0
         self._seeds: tuple[int, ...] = ()
+        self._noun = "images"
         self._progress = Progress(Line(), console=Console(stderr=True))
         self._task: Any = None
 
     def on_begin(self, folder: Path, config: Config) -> None:
-        self._epochs = int(config.epochs or 0)
+        self._epochs, self._noun = int(config.epochs or 0), noun_of(config)
         self._progress.start()
 
     def on_end(self) -> None:
@@ -82,7 +85,13 @@ class Bar(Callback):
             self._progress.remove_task(self._task)
         self._seeds = seeds
         named = f"{seeds[0]}-{seeds[-1]}" if len(seeds) > 1 else seeds[0]
-        fields: dict[str, Any] = {"seed": named, "epoch": epoch, "epochs": self._epochs, "loss": loss}
+        fields: dict[str, Any] = {
+            "seed": named,
+            "epoch": epoch,
+            "epochs": self._epochs,
+            "loss": loss,
+            "noun": self._noun,
+        }
         self._task = self._progress.add_task("", total=total, **fields)
 
     def on_epoch(self, metrics: Metrics) -> None:
@@ -92,11 +101,16 @@ class Bar(Callback):
             self._progress.update(self._task, epoch=metrics.epoch, **means)
 
 
-def describe(row: dict[str, Any]) -> str:
+def noun_of(config: Config) -> str:
+    """What the rate of a training counts: images, or sequences of tokens."""
+    return "sequences" if inputs_of("datasets", config.dataset) == TOKENS else "images"
+
+
+def describe(row: dict[str, Any], noun: str = "images") -> str:
     """Return the numbers of one epoch as text."""
     return (
         f"loss {row['loss']:.4f}  val {row['val_accuracy']:.4f}  density {row['density']:.3f}  "
-        f"{row['images_per_second']:,.0f} images/s"
+        f"{row['images_per_second']:,.0f} {noun}/s"
     )
 
 

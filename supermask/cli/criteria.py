@@ -104,7 +104,7 @@ def _print(found: Comparison) -> None:
     click.echo(table(cells, right={2, 3, 4, 5, 6, 7}))
     click.echo(
         "Each at the density of the best mean validation accuracy; +- is the standard deviation over seeds. "
-        f"Chance: {found.chance:.4f}, the largest class of the test images."
+        f"Chance: {found.chance:.4f}, {found.guess}."
     )
     if found.masks:
         click.echo("\n" + table(_of_masks(found.masks), right={1, 2, 3, 4, 5, 6, 7}))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     type=opt.Names(SPLITS),
     default="test",
     show_default=True,
-    help="Images to score on.",
+    help="Examples to score on.",
 )
 @opt.option("--samples", type=int, default=10, show_default=True, help="Number of draws of a sampled mask.")
 @opt.option("--control", type=opt.Names(CONTROLS), help="Sanity check: replace the mask or the weights first.")
@@ -65,6 +65,10 @@ def command(
         click.echo(note, err=True)
     if not found.other_data and not (found.reproduced and quiet):
         click.echo(_reproduction(found), err=True)
+    if found.floor:
+        from supermask.experiments.floors import said
+
+        click.echo(f"floors of {found.split}: {said(found.floor)}", err=True)
     for text in found.warnings:
         click.echo(f"warning: {text}", err=True)
     if as_json:
@@ -84,7 +88,7 @@ def _reproduction(found: Evaluation) -> str:
 
 def _as_dict(path: Path, found: Evaluation) -> dict[str, object]:
     keys = ["dataset", "split", "examples", "accuracy", "loss", "density", "layers"]
-    keys += [key for key in ("control", "other_data") if getattr(found, key)]
+    keys += [key for key in ("control", "other_data", "floor") if getattr(found, key)]
     if found.samples > 1:
         keys += ["accuracy_std", "samples"]
     keys.append("warnings")
@@ -95,7 +99,7 @@ def _print(found: Evaluation) -> None:
     from supermask.cli._tables import layer_table
 
     spread = f" +- {found.accuracy_std:.4f} over {found.samples} draws" if found.samples > 1 else ""
-    what = f"{found.dataset} {found.split}, {found.examples:,} images"
+    what = f"{found.dataset} {found.split}, {found.examples:,} {found.noun}"
     what += f", {found.control}" if found.control else ""
     click.echo(f"{what}: accuracy {found.accuracy:.4f}{spread}, loss {found.loss:.4f}")
     click.echo(layer_table(found.layers))

@@ -115,7 +115,7 @@ def _search() -> Experiment:
 def _note(ctx: click.Context, config: SearchConfig, call: Call) -> None:
     """Note options that were given but have no effect with this method."""
     facts = facts_of(config.method)
-    if config.epochs and not facts.learned:
+    if config.epochs and not (facts.learned or config.train):
         call.note(f"note: {config.method} is not trained, so there are no epochs")
     if opt.typed(ctx) & {"density", "sparsity"} and not facts.keeps_density:
         call.note(f"note: {config.method} does not enforce a density; it is at most the density at the start")
@@ -165,6 +165,8 @@ def _embedded(row: dict[str, Any]) -> dict[str, Any]:
 
 def show_tickets(results: list[dict[str, Any]], as_json: bool) -> None:
     """Print one line per seed on stdout."""
+    from supermask.experiments.floors import beside
+
     for row in results:
         if as_json:
             opt.print_json(row)
@@ -172,4 +174,5 @@ def show_tickets(results: list[dict[str, Any]], as_json: bool) -> None:
             click.echo(
                 f"{row['ticket']}  val {row['val_accuracy']:.4f}  train {row['train_accuracy']:.4f}  "
                 f"density {row['density']:.4f}  epochs {row['epochs']}  {row['ticket_bytes']:,} bytes"
+                + beside(row.get("floor", {}))
             )

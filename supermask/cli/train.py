@@ -57,6 +57,8 @@ def command(ctx: click.Context, call: Call, arch_pairs: tuple[str, ...], ticket:
         return opt.read_config(ctx, {}, file, values, of_ticket | given, TrainConfig)
 
     def show(result: RunResult) -> None:
+        from supermask.experiments.floors import beside
+
         for row in result.rows:
             if call.as_json:
                 opt.print_json(row)
@@ -64,6 +66,7 @@ def command(ctx: click.Context, call: Call, arch_pairs: tuple[str, ...], ticket:
                 click.echo(
                     f"{row['weights']}  val {row['val_accuracy']:.4f}  train {row['train_accuracy']:.4f}  "
                     f"density {row['density']:.4f}  epochs {row['epochs']}  {row['weights_bytes']:,} bytes"
+                    + beside(row.get("floor", {}))
                 )
 
     run(_train, call, ctx, read, show)

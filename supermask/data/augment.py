@@ -8,13 +8,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from supermask.data.splits import noun_of
 from supermask.types import Array, Dataset
 
 PAD = 4
 
 
 def normalisation(kind: str, dataset: Dataset) -> Callable[[Array], Array]:
-    """Return the function that turns uint8 images into the network's inputs; `kind` is one of NORMALISATIONS."""
+    """Return the function that turns uint8 images into the network's inputs; `kind` is one of NORMALISATIONS.
+
+    Tokens are the network's inputs as they are.
+    """
+    if noun_of(dataset) != "images":
+        return lambda tokens: tokens
     channels = dataset.train.inputs.shape[-1]
     return {
         "dataset": lambda x: normalise(x, dataset.mean, dataset.std),

@@ -13,6 +13,12 @@ from jax import lax
 from supermask.types import Array, Split
 
 
+def example_of(split: Split, count: int = 2) -> jax.ShapeDtypeStruct:
+    """The shape and type of `count` inputs as a network gets them: images as float32, tokens as int32."""
+    shape = split.inputs.shape[1:]
+    return jax.ShapeDtypeStruct((count, *shape), jnp.float32 if len(shape) > 1 else jnp.int32)
+
+
 class Chunk(NamedTuple):
     """The data of steps start..stop-1, all in one epoch.
 
@@ -65,7 +71,7 @@ class Pipeline:
         batch_size, steps_per_epoch: examples left over after the last full batch are not used in that epoch.
         order: (key, epoch) -> order of the examples in the epoch, int32 (at least steps * batch,).
         augment: (key, uint8 images) -> uint8 images, or None.
-        normalise: uint8 images -> float32.
+        normalise: uint8 images -> float32; tokens stay as they are.
     """
 
     batch_size: int
@@ -75,12 +81,12 @@ class Pipeline:
     normalise: Callable[[Array], Array]
 
     def inputs(self, images: Array, key: Array, local_shard: Callable[[Array], Array]) -> Array:
-        """Return the network's inputs in training for a batch of uint8 images, or for this device's part; traced."""
+        """Return the network's inputs in training for a batch as it lies there, or for this device's part; traced."""
         return self.normalise(local_shard(images if self.augment is None else self.augment(key, images)))
 
 
 class Resident:
-    """Keeps a whole split on the devices, as uint8; an epoch is one chunk."""
+    """Keeps a whole split on the devices, as uint8 or tokens; an epoch is one chunk."""
 
     def __init__(self, split: Split, pipeline: Pipeline, placement: Placement) -> None:
         self.pipeline = pipeline

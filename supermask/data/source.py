@@ -101,7 +101,7 @@ def of_dataset(dataset: Dataset) -> Content:
 
 def numbers(text: str) -> tuple[float, ...]:
     """The means or deviations that a fingerprint holds."""
-    return tuple(map(float, text.split(",")))
+    return tuple(map(float, text.split(","))) if text else ()
 
 
 def _numbers(values: Sequence[float]) -> str:

@@ -17,6 +17,11 @@ from supermask.runtime.places import NO_HOME, cache_folder, expand
 from supermask.types import Dataset, Split
 
 
+def noun_of(dataset: Dataset) -> str:
+    """What the examples of a dataset are: images, or sequences (of tokens)."""
+    return "sequences" if len(dataset.train.inputs.shape) == 2 else "images"
+
+
 def load_dataset(config: Config, data_dir: Path | None = None) -> Dataset:
     """Read the dataset of a config and split it, see `read_dataset` and `split_dataset`."""
     return split_dataset(config, read_dataset(config, data_dir))
@@ -61,17 +66,17 @@ def find_path(dataset: str, data_dir: Path | None = None) -> Path | None:
 def split_dataset(config: Config, dataset: Dataset) -> Dataset:
     """Resize the images if the config says so, and hold a validation split out of train if there is none.
 
-    The split depends only on the number of images, not on the seed, so accuracies of different seeds are measured on
-    the same images.
+    The split depends only on the number of examples, not on the seed, so accuracies of different seeds are measured on
+    the same examples.
 
     Raises:
-        UsageError: train or validation would have no images.
+        UsageError: train or validation would have no examples.
     """
-    if config.image_size is not None:
+    if config.image_size is not None and noun_of(dataset) == "images":
         dataset = _resized(dataset, config.image_size)
     if dataset.validation is not None:
         print(
-            f"note: {config.dataset} has its own validation split, of {len(dataset.validation):,} images; "
+            f"note: {config.dataset} has its own validation split, of {len(dataset.validation):,} {noun_of(dataset)}; "
             f"validation {config.validation:g} is not used",
             file=sys.stderr,
         )
@@ -80,7 +85,8 @@ def split_dataset(config: Config, dataset: Dataset) -> Dataset:
     held_out = round(config.validation * count)
     if not 0 < held_out < count:
         raise UsageError(
-            f"validation {config.validation} holds out {held_out} of {count} training images; both parts need one"
+            f"validation {config.validation} holds out {held_out} of {count} training {noun_of(dataset)}; both parts "
+            "need one"
         )
     order = np.argsort(np.random.Philox(key=count).random_raw(count), kind="stable")
     chosen, rest = np.sort(order[:held_out]), np.sort(order[held_out:])
@@ -98,15 +104,15 @@ def _resized(dataset: Dataset, size: int) -> Dataset:
 
 
 def _part(split: Split, index: np.ndarray) -> Split:
-    """The examples at `index`, with images aligned to 64 bytes so that CPU devices can use them without a copy."""
-    shape = (len(index), *split.inputs.shape[1:])
-    size = math.prod(shape)
+    """The examples at `index`, with inputs aligned to 64 bytes so that CPU devices can use them without a copy."""
+    shape, dtype = (len(index), *split.inputs.shape[1:]), split.inputs.dtype
+    size = math.prod(shape) * dtype.itemsize
     buffer = np.empty(size + 64, np.uint8)
     start = -buffer.ctypes.data % 64
-    images = buffer[start : start + size].reshape(shape)
-    np.take(split.inputs, index, axis=0, out=images, mode="clip")  # any other mode makes a copy first
-    images.flags.writeable = False
-    return Split(images, split.targets[index])
+    inputs = buffer[start : start + size].view(dtype).reshape(shape)
+    np.take(split.inputs, index, axis=0, out=inputs, mode="clip")  # any other mode makes a copy first
+    inputs.flags.writeable = False
+    return Split(inputs, split.targets[index])
 
 
 def default_data_dir() -> Path:

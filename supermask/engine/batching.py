@@ -31,7 +31,7 @@ def num_shards(batch: int, model: Model, config: Config) -> int:
     if batch < int(config.batch_size or 1):  # there are fewer images than a batch
         return max(d for d in range(1, count + 1) if batch % d == 0)
     if batch % count:
-        raise UsageError(f"a batch of {batch} images cannot be shared evenly by {count} devices")
+        raise UsageError(f"a batch of {batch} examples cannot be shared evenly by {count} devices")
     return count
 
 
@@ -47,31 +47,29 @@ class Batching(NamedTuple):
     in_stages: bool
 
 
-def find(shards: int, batch: int, shape: tuple[int, ...], model: Model, config: Config) -> Batching:
+def find(example: jax.ShapeDtypeStruct, batch: int, model: Model, config: Config) -> Batching:
     """Return how a device processes its shard of a batch; deep networks with batch statistics are traced for seconds.
 
     On a CPU, convolutions are faster if their activations stay in the cache. XLA's own are not cut: in a loop they are
     slow there. A network with batch statistics is processed in stages or else at once.
 
     Args:
-        shards: number of shards of the batch.
-        shape: shape of an image (height, width, channels).
+        example: of a device's shard of the batch, see `data.feed.example_of`.
 
     Raises:
         UsageError: the requested micro-batch does not divide the shard, or the network cannot be split so.
     """
-    shard, asked = batch // shards, config.micro_batch
+    shard, asked, area = example.shape[0], config.micro_batch, math.prod(example.shape[1:3])
     if asked is not None and shard % asked:
-        raise UsageError(f"micro-batches of {asked} do not divide a device's {shard} images")
+        raise UsageError(f"micro-batches of {asked} do not divide a device's {shard} examples")
     pays = _convolutional(model) and jax.default_backend() == "cpu" and config.conv != "xla"
     if not model.changes:
-        size = asked or (_size(shard, _PIXELS_IN_CACHE // math.prod(shape[:2]), 1) if pays else shard)
+        size = asked or (_size(shard, _PIXELS_IN_CACHE // area, 1) if pays else shard)
         return Batching(shard // size, False)
     if asked == 1:
-        raise UsageError(f"{config.arch} has batch statistics: a micro-batch must have 2 images or more")
-    size = asked or _size(shard, _PIXELS_IN_STAGE // math.prod(shape[:2]), 2)
-    images = jax.ShapeDtypeStruct((shard, *shape), "float32")
-    if pays and shard > 1 and can_split(model, state_of(model), images, size, batch):
+        raise UsageError(f"{config.arch} has batch statistics: a micro-batch must have 2 examples or more")
+    size = asked or _size(shard, _PIXELS_IN_STAGE // area, 2)
+    if pays and shard > 1 and can_split(model, state_of(model), example, size, batch):
         return Batching(shard // size, True)
     if asked is not None and asked < shard:
         raise UsageError(

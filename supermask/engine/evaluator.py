@@ -136,7 +136,8 @@ class Evaluator:
             there, place = place < count, jnp.minimum(place, count - 1)
             inputs = problem.pipeline.normalise(images[place])
             outputs = problem.model.apply(weights, model_state, inputs, train=False, key=None)[0]
-            found = problem.task.loss(outputs, jnp.where(there, labels[place], -1))
+            counted = there.reshape(-1, *[1] * (labels.ndim - 1))  # an example may have a target at each token
+            found = problem.task.loss(outputs, jnp.where(counted, labels[place], -1))
             return Sums(*(total.at[batch].set(value) for total, value in zip(sums, found, strict=True)))
 
         zeros = Sums(*(jnp.zeros(self._batches, dtype) for dtype in (jnp.float32, jnp.int32, jnp.int32)))

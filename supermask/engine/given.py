@@ -54,7 +54,7 @@ def _inside(config: SearchConfig, parameters: Mapping[str, Any], image_shape: tu
     shapes = masked_shapes(dict(parameters))
     if {name: mask.shape for name, mask in ticket.mask.items()} != shapes:
         raise BadFileError(
-            f"{config.within} is of {ticket.config.arch} on images of {ticket.image_shape}, not of {config.arch} on "
+            f"{config.within} is of {ticket.config.arch} on inputs of {ticket.image_shape}, not of {config.arch} on "
             f"{tuple(image_shape)} with the same parameters masked: leave out what differs"
         )
     return {name: np.asarray(ticket.mask[name] != 0) for name in shapes}

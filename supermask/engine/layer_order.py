@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import jax
-
 from supermask.archs._pure import state_of
 from supermask.archs._usage import trace
+from supermask.data.feed import example_of
 from supermask.engine.problem import Problem
 from supermask.weights.parameters import masked_shapes
 
@@ -17,6 +16,6 @@ def layers_of(problem: Problem) -> dict[str, tuple[int, ...]]:
     Names do not tell the order (`fc` comes before `layer1`), so the network is traced once more.
     """
     model = problem.model
-    example = jax.ShapeDtypeStruct((2, *problem.dataset.train.inputs.shape[1:]), "float32")
+    example = example_of(problem.dataset.train)
     found, masked = trace(model.apply, model.weights, state_of(model), example), masked_shapes(problem.parameters)
     return {name: found.uses[name].flattened for name in found.order if name in masked}

@@ -1,4 +1,4 @@
-"""Looks at a user's own network before its first step: one forward and backward pass over a few training images."""
+"""Looks at a user's own network before its first step: one forward and backward pass over a few training examples."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import numpy as np
 from supermask import registry
 from supermask.config.advice import fitting
 from supermask.core import Parametrization
+from supermask.data.feed import example_of
+from supermask.data.splits import noun_of
 from supermask.engine.evaluator import seed_key
 from supermask.engine.problem import Problem
 from supermask.engine.programs import Start
@@ -21,7 +23,7 @@ from supermask.weights.parameters import is_closed_gate, masked_shapes
 
 IMAGES = 16
 SPREAD = (1e-6, 1e4)
-"""Standard deviation of the outputs over different images below which they vanish, and above which they explode."""
+"""Standard deviation of the outputs over different inputs below which they vanish, and above which they explode."""
 
 HELP = "try --scale-by-density, another --init or a higher --density"
 """What helps against all of this."""
@@ -39,7 +41,7 @@ def probe(problem: Problem, parametrization: Parametrization) -> Callable[[int, 
 
 
 class Probe:
-    """Warns of outputs that are the same for all images, vanish or explode, and of layers without a gradient."""
+    """Warns of outputs that are the same for all inputs, vanish or explode, and of layers without a gradient."""
 
     def __init__(self, problem: Problem, parametrization: Parametrization) -> None:
         self._problem, self._parametrization = problem, parametrization
@@ -56,8 +58,9 @@ class Probe:
             return []  # outputs that are the same say nothing then
         state = self._problem.initial(seed)[1]
         outputs, slopes, gains = jax.device_get(self._look(seed_key(seed), state, frozen, start, self._data))
-        told = [*_of_parameters(self._problem, seed), *_of_statistics(self._problem.model, state, images)]
-        told += [*_of_outputs(outputs, gains), *_of_slopes(slopes)]
+        example, noun = example_of(self._problem.dataset.train, len(images)), noun_of(self._problem.dataset)
+        told = [*_of_parameters(self._problem, seed), *_of_statistics(self._problem.model, state, example)]
+        told += [*_of_outputs(outputs, gains, noun), *_of_slopes(slopes)]
         return [fitting(text, self._problem.config) for text in told]
 
     def _measured(self, key: Array, state: Tree, frozen: Tree, start: Start, data: tuple[Array, Array]) -> Any:
@@ -93,7 +96,7 @@ def _of_parameters(problem: Problem, seed: int) -> list[str]:
     return texts
 
 
-def _of_statistics(model: Model, state: Tree, images: Array) -> list[str]:
+def _of_statistics(model: Model, state: Tree, example: jax.ShapeDtypeStruct) -> list[str]:
     """Warn of batch statistics that training leaves alone, or that evaluation changes, since it takes the batch's."""
     names = [name for name, kind in model.layers.items() if kind == "BatchStat"]
     if not names:
@@ -107,16 +110,16 @@ def _of_statistics(model: Model, state: Tree, images: Array) -> list[str]:
         return model.apply(weights, state, inputs, train=False, key=None)[1]
 
     weights = {name: jax.ShapeDtypeStruct(shape, "float32") for name, shape in model.weights.items()}
-    jaxpr = jax.make_jaxpr(evaluated)(state, weights, jax.ShapeDtypeStruct(images.shape, "float32")).jaxpr
+    jaxpr = jax.make_jaxpr(evaluated)(state, weights, example).jaxpr
     pairs = zip(sorted(state), jaxpr.invars, jaxpr.outvars, strict=False)
     if moved := [name for name, before, after in pairs if name in names and after is not before]:
         texts.append(f"evaluation changes {listed(moved)}, so it depends on what else is in a batch: {advice}")
     return texts
 
 
-def _of_outputs(outputs: np.ndarray, gains: dict[str, np.ndarray]) -> list[str]:
-    """Warn of outputs (batch, ...). The layer to blame is the one whose weights shrink, or amplify, their inputs most:
-    the root of the summed squares of the weights of one output, in the mean."""
+def _of_outputs(outputs: np.ndarray, gains: dict[str, np.ndarray], noun: str = "images") -> list[str]:
+    """Warn of outputs (batch, ...) for as many images or sequences. The layer to blame is the one whose weights shrink,
+    or amplify, their inputs most: the root of the summed squares of the weights of one output, in the mean."""
     low, high = SPREAD
     ranked = sorted(gains, key=lambda name: float(gains[name]))
     if not np.isfinite(outputs).all():
@@ -124,13 +127,13 @@ def _of_outputs(outputs: np.ndarray, gains: dict[str, np.ndarray]) -> list[str]:
     spread, level = float(outputs.std(axis=0).max()), float(np.abs(outputs).max())
     if spread > high:
         return [
-            f"before the first step the outputs explode: they vary by {spread:.2g} over images, more than {high:g}; "
+            f"before the first step the outputs explode: they vary by {spread:.2g} over {noun}, more than {high:g}; "
             f"{_blamed(ranked[-1], gains)}: {HELP}"
         ]
     if spread > low * max(1.0, level):  # float32 has no finer steps beside large outputs
         return []
     return [
-        f"before the first step the outputs are the same for {len(outputs)} different images: they vary by "
+        f"before the first step the outputs are the same for {len(outputs)} different {noun}: they vary by "
         f"{spread:.2g}, less than {low:g}; {_blamed(ranked[0], gains)}: {HELP}"
     ]
 

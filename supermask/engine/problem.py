@@ -16,9 +16,9 @@ from supermask import registry
 from supermask.archs._build import build_model, check_outputs
 from supermask.config import Config, SearchConfig
 from supermask.data import augment
-from supermask.data.feed import Pipeline
+from supermask.data.feed import Pipeline, example_of
 from supermask.data.source import Source
-from supermask.data.splits import split_dataset
+from supermask.data.splits import noun_of, split_dataset
 from supermask.engine import batching
 from supermask.engine.batching import Batching
 from supermask.engine.given import start_of
@@ -28,7 +28,7 @@ from supermask.errors import UsageError, require
 from supermask.nn.microbatches import in_microbatches
 from supermask.nn.precision import at_precision
 from supermask.nn.replace import with_convolution
-from supermask.resolve import make_arch, make_method
+from supermask.resolve import check_dataset, make_arch, make_method
 from supermask.runs.content import Content
 from supermask.runs.given import Given
 from supermask.runtime.devices import require_device
@@ -81,8 +81,8 @@ class Problem:
     @cached_property
     def batching(self) -> Batching:
         """How training batches are cut; found when asked, since that takes seconds for deep networks."""
-        shape, batch = self.dataset.train.inputs.shape[1:], self.pipeline.batch_size
-        return batching.find(self.sharding.num_shards, batch, shape, self.model, self.config)
+        example = example_of(self.dataset.train, self.pipeline.batch_size // self.sharding.num_shards)
+        return batching.find(example, self.pipeline.batch_size, self.model, self.config)
 
     def side_by_side(self, seeds: int | None = None) -> Sharding:
         """Return the sharding to train `seeds` seeds, or as many as suit the config and the devices."""
@@ -173,10 +173,11 @@ def build(config: Config, dataset: Dataset, content: Content | None = None) -> P
     """Build the problem of a config, see `on_this_machine`, on a given dataset.
 
     Raises:
-        UsageError: the network has nothing to mask, the batch cannot be cut as asked, or the ticket to search within
-            keeps too little.
+        UsageError: the network does not fit the dataset or has nothing to mask, the batch cannot be cut as asked, or
+            the ticket to search within keeps too little.
         BadFileError: given weights, or that ticket, cannot be read or do not fit.
     """
+    check_dataset(config, "images" if noun_of(dataset) == "images" else "tokens")
     shape, task = dataset.train.inputs.shape[1:], registry.load("tasks", dataset.task)()
     model = _model(config, dataset, task)
     parameters = dict(model.parameters)
@@ -213,7 +214,7 @@ def build(config: Config, dataset: Dataset, content: Content | None = None) -> P
 
 def _model(config: Config, dataset: Dataset, task: Task) -> Model:
     arch, options = make_arch(config)
-    example = jax.ShapeDtypeStruct((2, *dataset.train.inputs.shape[1:]), jnp.float32)
+    example = example_of(dataset.train)
     classes, activation = len(dataset.classes), getattr(jax.nn, config.activation or "relu")
     model = build_model(arch, options, example, classes, width=config.width, activation=activation)
     check_outputs(model, config.arch, example, task.output_shape(example.shape, classes))

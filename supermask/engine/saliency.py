@@ -10,9 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from supermask.data.splits import noun_of
 from supermask.engine.evaluator import seed_key
 from supermask.engine.problem import Problem
 from supermask.engine.programs import Start
+from supermask.errors import UsageError
 from supermask.types import Array, InitContext, Tree
 from supermask.weights.parameters import masked_shapes
 
@@ -72,10 +74,16 @@ class Saliency:
         return found
 
     def _images(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return PER_CLASS images of each class, or all if there are fewer, and their labels."""
+        """Return PER_CLASS images of each class, or all if there are fewer, and their labels.
+
+        Sequences with a target at each token are of no one class: there are PER_CLASS for each token.
+        """
         train = self._problem.dataset.train
         order = _order(seed, len(train))
         labels = train.targets[order]
+        if labels.ndim > 1:
+            some = order[: PER_CLASS * len(self._problem.dataset.classes)]
+            return train.inputs[some], train.targets[some]
         some = np.concatenate([order[labels == label][:PER_CLASS] for label in np.unique(labels)])
         return train.inputs[some], train.targets[some]
 
@@ -89,13 +97,16 @@ class Saliency:
         self, rest: Tree, state: Tree, images: Array, labels: Array, maskables: Tree, temperature: float
     ) -> Array:
         """Return the mean loss; as many images at once as in a training step, so it needs no more memory than one."""
-        problem, count = self._problem, len(labels)
+        problem, count, predictions = (
+            self._problem,
+            len(labels),
+            len(labels) if labels.ndim == 1 else (labels >= 0).sum(),
+        )
         shards = problem.sharding.num_shards * problem.batching.num_microbatches
         # Batch statistics are taken over all images at once, as in the first step.
         size = count if problem.model.changes else min(count, problem.pipeline.batch_size // shards)
         padding = -count % size
-        images = jnp.pad(images, ((0, padding), (0, 0), (0, 0), (0, 0))).reshape(-1, size, *images.shape[1:])
-        labels = jnp.pad(labels, (0, padding), constant_values=-1).reshape(-1, size)
+        images, labels = _cut(images, size, padding, 0), _cut(labels, size, padding, -1)
 
         @jax.checkpoint
         def add(total: Array, piece: tuple[Array, Array]) -> tuple[Array, None]:
@@ -103,11 +114,22 @@ class Saliency:
             scaled = self._outputs(rest | maskables, state, problem.pipeline.normalise(x), True) / temperature
             return total + problem.task.loss(scaled, y).loss, None
 
-        return lax.scan(add, jnp.float32(0), (images, labels))[0] / count
+        return lax.scan(add, jnp.float32(0), (images, labels))[0] / predictions
 
     def _summed_outputs(self, rest: Tree, state: Tree, maskables: Tree) -> Array:
+        if noun_of(self._problem.dataset) != "images":
+            raise UsageError(
+                f"{self._problem.config.arch} is asked for its response to an input of ones, and tokens have no such "
+                "input: take a --method that looks at the data, such as snip, or at neither, such as magnitude"
+            )
         ones = jnp.ones((1, *self._problem.dataset.train.inputs.shape[1:]), jnp.float32)
         return self._outputs(rest | maskables, state, ones, False).sum()
+
+
+def _cut(array: Array, size: int, padding: int, value: int) -> Array:
+    """Pad an array with `padding` rows of a value, and cut it into pieces of `size` rows."""
+    widths = [(0, padding), *[(0, 0)] * (array.ndim - 1)]
+    return jnp.pad(array, widths, constant_values=value).reshape(-1, size, *array.shape[1:])
 
 
 def _order(seed: int, count: int) -> np.ndarray:

@@ -68,16 +68,18 @@ class Comparison:
     Attributes:
         rows: one per criterion, values, density and seed: criterion, values, round (None without rounds), density (of
             all masked weights), seed, val_accuracy, val_loss, test_accuracy, test_loss.
-        chance: accuracy on the test images of a network that always names the largest class.
+        chance: accuracy on the test split of the best guess.
         masks: with diagnostics, a row per criterion and seed, at the density that `best` chose for the
             first of `values`.
         layers: with diagnostics, a row per seed and layer, see `diagnostics.of_layers`.
+        guess: what that is: always naming the largest class, or a floor of sequences.
     """
 
     rows: list[dict[str, Any]]
     chance: float
     masks: list[dict[str, Any]] = field(default_factory=list)
     layers: list[dict[str, Any]] = field(default_factory=list)
+    guess: str = "the largest class of the test images"
 
     def best(self) -> list[dict[str, Any]]:
         """One row per criterion and values, at the density of the highest mean validation accuracy over the seeds.

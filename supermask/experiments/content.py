@@ -8,7 +8,7 @@ from pathlib import Path
 
 from supermask.config import Config
 from supermask.data.source import Source, numbers, offline
-from supermask.data.splits import split_dataset
+from supermask.data.splits import noun_of, split_dataset
 from supermask.errors import BadFileError, SupermaskError, UsageError
 from supermask.experiments.options import RunOptions
 from supermask.runs import content
@@ -142,9 +142,10 @@ def _check_fit(dataset: Dataset, ticket: Found, name: str) -> None:
     shape, classes = dataset.train.inputs.shape[1:], ticket.content.get("classes", "").partition(" ")[0]
     if tuple(shape) != tuple(ticket.image_shape):
         here, there = ("x".join(map(str, lengths)) for lengths in (shape, ticket.image_shape))
-        raise BadFileError(f"{name} has images of {here}; those of {_name(ticket)} are {there}")
+        raise BadFileError(f"{name} has {noun_of(dataset)} of {here}; those of {_name(ticket)} are {there}")
     if classes and str(len(dataset.classes)) != classes:
-        raise BadFileError(f"{name} has {len(dataset.classes)} classes; {_name(ticket)} has {classes}")
+        kinds = "classes" if noun_of(dataset) == "images" else "tokens"
+        raise BadFileError(f"{name} has {len(dataset.classes)} {kinds}; {_name(ticket)} has {classes}")
 
 
 def _name(ticket: Found) -> str:

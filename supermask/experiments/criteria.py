@@ -17,6 +17,7 @@ from supermask.experiments.comparison import Comparison, CriteriaSweep
 from supermask.experiments.content import Origin
 from supermask.experiments.diagnostics import alignment, moving_to_zero, of_layers
 from supermask.experiments.evaluate import problem_of
+from supermask.experiments.floors import floors_of
 from supermask.experiments.one_shot import Ranked, random_like, signed_constants
 from supermask.experiments.warnings import Chance
 from supermask.masks.ranking import head_of, keep_fractions
@@ -60,6 +61,9 @@ def compare_criteria(
     if not sweep.densities:
         note(f"note: {head_of(problem.parameters)} is taken as the head, which keeps {sweep.keep['head']:g} a round")
     found = Comparison([], Chance.of(problem.dataset.test.targets).share)
+    if floors := floors_of(problem.dataset, "test"):
+        name, value = max(floors.items(), key=lambda item: item[1])
+        found = Comparison([], value, guess=f"the floor `{name}` of the test sequences")
     scorer, saliency, judged = MaskScorer(problem), Saliency(problem), []
     for network in networks:
         _check(network, scorer, problem, origin, note)

@@ -14,6 +14,7 @@ from supermask.config.advice import fitting
 from supermask.config.files import FILES
 from supermask.config.network import takes_activation
 from supermask.core import Parametrization, mask_search, weight_training
+from supermask.data.splits import noun_of
 from supermask.engine.batch_statistics import BatchStatistics
 from supermask.engine.constant import constant_class
 from supermask.engine.evaluator import SAMPLES, Evaluator
@@ -21,6 +22,7 @@ from supermask.engine.problem import AnyConfig, Problem, build, on_this_machine
 from supermask.errors import BadFileError, UsageError, require
 from supermask.experiments.content import Found, Origin
 from supermask.experiments.controls import control as control_of
+from supermask.experiments.floors import floors_of
 from supermask.experiments.outcome import class_name, of_result
 from supermask.experiments.warnings import Chance, of_data, of_predictions
 from supermask.resolve import resolve
@@ -35,7 +37,7 @@ class Evaluation:
     """The results of a ticket on one split; accuracies and densities are fractions in [0, 1].
 
     Attributes:
-        examples: number of images in the split; each is counted once.
+        examples: number of images, or sequences, in the split; each is counted once.
         accuracy: for a sampled mask, the mean over `samples` draws.
         accuracy_std: standard deviation over the draws (population); 0 for a mask that is not sampled.
         samples: number of draws; 1 for a mask that is not sampled.
@@ -48,6 +50,8 @@ class Evaluation:
         recorded_val_accuracy: the same accuracy as recorded in the ticket.
         warnings: what is degenerate about the mask, the split or the predictions; predictions under a control are not
             judged, for they are meant to be worse.
+        noun: what the examples are: images or sequences.
+        floor: for sequences, accuracies on this split that need no understanding, by name.
     """
 
     dataset: str
@@ -65,6 +69,8 @@ class Evaluation:
     other_data: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     warnings: list[str] = field(default_factory=list)
+    noun: str = "images"
+    floor: dict[str, float] = field(default_factory=dict)
 
     @property
     def reproduced(self) -> bool:
@@ -105,13 +111,11 @@ def evaluate(
     problem, origin = problem_of(ticket, dataset, expand(data_dir) if data_dir else None)
     validation, chosen = problem.dataset.validation, getattr(problem.dataset, split)
     assert validation is not None
-    draws = int(ticket.metrics.get("val_samples", SAMPLES))
-    scorer = _Scorer(problem, ticket, weights)
+    draws, scorer = int(ticket.metrics.get("val_samples", SAMPLES)), _Scorer(problem, ticket, weights)
     on_validation = scorer.score(validation, draws)
     val_accuracy = float(on_validation[1].mean())
     origin.check_code(ticket, reproduced=val_accuracy == ticket.metrics["val_accuracy"])
-    if control is not None:
-        assert isinstance(ticket, Ticket)
+    if control is not None and isinstance(ticket, Ticket):
         ticket = control_of(ticket, control)
         scorer = _Scorer(problem, ticket, ticket.weights()).with_own_statistics()
     same = split == "validation" and control is None and samples == draws
@@ -132,6 +136,8 @@ def evaluate(
         other_data=origin.other_data,
         notes=origin.notes,
         warnings=of_result(problem, ticket) if control else scorer.judged(ticket, split, float(accuracies.mean())),
+        noun=noun_of(problem.dataset),
+        floor=floors_of(problem.dataset, split),
     )
 
 
@@ -185,7 +191,7 @@ class _Scorer:
     def doubts(self, name: str, accuracy: float) -> list[str]:
         """Return the warnings about a split and about the accuracy on it."""
         data, split = self.problem.dataset, getattr(self.problem.dataset, name)
-        chance, always = Chance.of(split.targets), None
+        chance, always = Chance.of(split.targets, floors_of(data, name)), None
         if chance.may_be_constant(accuracy):
             problem, (rule, arguments) = self.problem, self._arguments()
             evaluator = Evaluator(problem, rule, split, problem.sharding)

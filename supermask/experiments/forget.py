@@ -24,7 +24,7 @@ from supermask.experiments.options import Rows, RunOptions
 from supermask.experiments.run import completed
 from supermask.experiments.scores import accuracies, placed
 from supermask.experiments.session import Session
-from supermask.experiments.targets import Targets, with_wrong_labels
+from supermask.experiments.targets import Targets, check_labels, with_wrong_labels
 from supermask.masks.ranking import keep_fractions, prune
 from supermask.types import Tree
 from supermask.weights import forgetting
@@ -62,6 +62,8 @@ class Forget:
     def run(self, session: Session, problem: Problem) -> Rows:
         """See `Experiment.run`."""
         operator = Operator.of(problem)
+        if operator.config.label_noise or operator.config.probe:
+            check_labels(problem.dataset)
         if operator.config.label_noise:
             problem = with_wrong_labels(problem, operator.config.label_noise)
         chain = Chain(session, problem)

@@ -10,6 +10,7 @@ from supermask.engine.callbacks import Callback
 from supermask.engine.constant import constant_class
 from supermask.engine.problem import Problem
 from supermask.experiments import warnings
+from supermask.experiments.floors import floors_of
 from supermask.experiments.warnings import Chance
 from supermask.ticket import Ticket
 from supermask.types import Dataset
@@ -38,7 +39,8 @@ def _of_group(group: SeedGroup, results: Sequence[Ticket | TrainedWeights]) -> l
     problem, state, chosen = group.trainer.problem, group.state, group.chosen
     split = problem.dataset.validation
     assert split is not None
-    chance, scores = Chance.of(split.targets), [found.metrics["val_accuracy"] for found in results]
+    chance = Chance.of(split.targets, floors_of(problem.dataset, "validation"))
+    scores = [found.metrics["val_accuracy"] for found in results]
     always: list[int | None] = [None] * len(chosen)
     if not state.interrupted and any(map(chance.may_be_constant, scores)):
         stack = group.trainer.sharding.stack_seeds

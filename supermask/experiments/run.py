@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from supermask.config import Config
 from supermask.data.source import Source
+from supermask.data.splits import noun_of
 from supermask.engine.callbacks import Callbacks
 from supermask.errors import DiskError, DivergedError, StoppedError
 from supermask.experiments.content import check_finished, check_moved
@@ -146,7 +147,8 @@ def _run_in(
     options.note(f"{config.label} on {config.dataset}, {config.arch}: run folder {folder.path}")
     if problem.pipeline.batch_size != config.batch_size:
         options.note(
-            f"note: there are {problem.pipeline.batch_size} training images, fewer than a batch of {config.batch_size}"
+            f"note: there are {problem.pipeline.batch_size} training {noun_of(problem.dataset)}, fewer than a batch of "
+            f"{config.batch_size}"
         )
     for complaint in folder.complaints:
         options.note(f"warning: {complaint}; the checkpoint before it is used")

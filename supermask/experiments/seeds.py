@@ -15,6 +15,7 @@ from supermask.engine.problem import Problem
 from supermask.engine.programs import Start
 from supermask.engine.state import Candidate, FitState
 from supermask.engine.trainer import Trainer
+from supermask.experiments.floors import floors_of, said
 from supermask.experiments.options import Rows
 from supermask.experiments.outcome import judged
 from supermask.experiments.session import Session
@@ -148,7 +149,11 @@ class SeedExperiment(abc.ABC):
                     f"seed {found.config.seed}: {group.compile_seconds:.1f} s compiling, "
                     f"{group.state.seconds:.1f} s {self.doing}"
                 )
-                own.append(self._write(session, found, group) | {"warnings": warnings})
+                floors = floors_of(problem.dataset, "validation")
+                if floors:
+                    session.options.note(f"floors of validation: {said(floors)}")
+                more: dict[str, Any] = {"floor": floors} if floors else {}
+                own.append(self._write(session, found, group) | more | {"warnings": warnings})
             rows += own
             session.finish(group, own)
         return rows

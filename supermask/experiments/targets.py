@@ -12,13 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from supermask.data.splits import noun_of
 from supermask.engine.margins import Margins
 from supermask.engine.problem import Problem
 from supermask.engine.pruned import pruned_training
+from supermask.errors import UsageError
 from supermask.experiments.chain import Chain
 from supermask.experiments.scores import Placed, placed
 from supermask.masks.ranking import keep_fractions, prune
-from supermask.types import Split, Tree
+from supermask.types import Dataset, Split, Tree
 from supermask.weights import forgetting
 from supermask.weights.actions import Action
 from supermask.weights.parameters import masked_shapes
@@ -29,6 +31,16 @@ HARD = 0.1
 """Share of the examples that are called hard: those with the lowest margins."""
 RANDOM, LARGEST = 0.5, 0.3
 """Fraction of each layer that the two probes keep."""
+
+
+def check_labels(dataset: Dataset) -> None:
+    """Check that examples are images with one label each, whose labels can be wrong and whose margins can be ranked.
+
+    Raises:
+        UsageError: they are sequences.
+    """
+    if noun_of(dataset) != "images":
+        raise UsageError("--probe and --label-noise are about images with a label each, not tokens: leave them out")
 
 
 def mislabelled(labels: np.ndarray, fraction: float) -> np.ndarray:

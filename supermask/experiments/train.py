@@ -94,7 +94,7 @@ def _beginning(
         raise BadFileError(f"{config.ticket} has been replaced since this call began: call again")
     if ticket.shapes != problem.model.weights:
         raise BadFileError(
-            f"{config.ticket} is of {ticket.config.arch} on images of {ticket.image_shape}, not of {config.arch} on "
+            f"{config.ticket} is of {ticket.config.arch} on inputs of {ticket.image_shape}, not of {config.arch} on "
             f"{problem.dataset.train.inputs.shape[1:]}: leave out what differs"
         )
     if other := differences(ticket.content, problem.content):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from supermask.data.splits import noun_of
 from supermask.engine.callbacks import Callback
 from supermask.errors import listed
 from supermask.ticket import Ticket
@@ -28,20 +29,34 @@ class Chance:
     Attributes:
         examples: number of labels.
         share: share of the largest class, the best accuracy of a network that ignores its inputs.
-        bound: accuracies up to here are within ERRORS standard errors of `share`; 1 or more if there are too few
+        bound: accuracies up to here are within ERRORS standard errors of the best guess; 1 or more if there are too few
             examples to tell.
+        floor: (name, accuracy) of the best guess, if that is one of the dataset's floors.
     """
 
     examples: int
     share: float
     bound: float
+    floor: tuple[str, float] | None = None
 
     @classmethod
-    def of(cls, labels: np.ndarray) -> Chance:
+    def of(cls, labels: np.ndarray, floors: Mapping[str, float] | None = None) -> Chance:
         counts = np.bincount(_known(labels))
         examples = int(counts.sum())
         share = float(counts.max() / examples) if examples else 1.0
-        return cls(examples, share, share + ERRORS * math.sqrt(share * (1 - share) / max(1, examples)))
+        floor = max(floors.items(), key=lambda item: item[1]) if floors else None
+        best = max(share, floor[1]) if floor else share
+        return cls(examples, share, best + ERRORS * math.sqrt(best * (1 - best) / max(1, examples)), floor)
+
+    @property
+    def one(self) -> str:
+        """What is predicted."""
+        return "token" if self.floor else "class"
+
+    @property
+    def noun(self) -> str:
+        """What `examples` is the number of."""
+        return "answers" if self.floor else "images"
 
     def may_be_constant(self, accuracy: float) -> bool:
         """Whether a network that always predicts the same class could have this accuracy, where there are others."""
@@ -62,24 +77,29 @@ def tell(callbacks: Iterable[Callback], texts: Iterable[str], seed: int | None =
 
 
 def of_data(dataset: Dataset, part: str = "validation") -> list[str]:
-    """Warn of training images, and of those of the split `part`, that nothing can be learned or measured from."""
-    found = []
+    """Warn of training examples, and of those of the split `part`, that nothing can be learned or measured from."""
+    found, noun = [], noun_of(dataset)
     for name in dict.fromkeys(("train", part)):
         split: Split = getattr(dataset, name)
-        images = f"all {len(split):,} {'training' if name == 'train' else name} images"
+        images = f"all {len(split):,} {'training' if name == 'train' else name} {noun}"
         classes = np.unique(_known(split.targets))
         if len(split) > 1 and len(classes) == 1:
             label = dataset.classes[classes[0]]
-            found.append(f"{images} are of one class, {label}: a network needs at least two to tell apart")
+            are = "are of one class" if noun == "images" else "have one answer"
+            found.append(f"{images} {are}, {label}: a network needs at least two to tell apart")
         if len(split) > 1 and _all_equal(split.inputs):
-            found.append(f"{images} are equal: look at how they were made (pixels are 0 to 255)")
+            pixels = " (pixels are 0 to 255)" if noun == "images" else ""
+            found.append(f"{images} are equal: look at how they were made{pixels}")
     labels, known = _known(getattr(dataset, part).targets), _known(dataset.train.targets)
     unseen = labels[~np.isin(labels, known)]
     if len(unseen):
         names = listed([dataset.classes[label] for label in np.unique(unseen)])
+        of_classes = "images are of classes without a training image"
+        if noun != "images":
+            of_classes = "answers are tokens that are no answer in a training sequence"
         found.append(
-            f"{len(unseen):,} of {len(labels):,} {part} images are of classes without a training image, so they "
-            f"cannot be right ({names}): give training images of them, or leave them out"
+            f"{len(unseen):,} of {len(labels):,} {part} {of_classes}, so they "
+            f"cannot be right ({names}): give training {noun} of them, or leave them out"
         )
     return found
 
@@ -128,15 +148,21 @@ def of_predictions(
     if always is not None:
         rate = "another --learning-rate, " if learned else ""
         return [
-            f"the network predicts class {always} for all {chance.examples:,} {part} images: try {rate}a higher "
-            "--density, --scale-by-density or another --init"
+            f"the network predicts {chance.one} {always} for all {chance.examples:,} {part} {chance.noun}: try {rate}a "
+            "higher --density, --scale-by-density or another --init"
         ]
     if not (learned and chance.explains(accuracy)):
         return []
+    advice = "try more --epochs, another --learning-rate or a higher --density"
+    if chance.floor:
+        name, floor = chance.floor
+        return [
+            f"{part} accuracy {accuracy:.4f} needs no understanding: the floor `{name}` of {chance.examples:,} "
+            f"{chance.noun} is {floor:.4f}; {advice}"
+        ]
     return [
         f"{part} accuracy {accuracy:.4f} is chance: within {ERRORS} standard errors of {chance.share:.4f}, the share "
-        f"of the largest class of {chance.examples:,} images; try more --epochs, another --learning-rate or a higher "
-        "--density"
+        f"of the largest class of {chance.examples:,} images; {advice}"
     ]
 
 

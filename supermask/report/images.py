@@ -32,6 +32,8 @@ def first_layer(mask: Tree, image_shape: tuple[int, ...], what: str) -> tuple[st
     Raises:
         BadFileError: there is none.
     """
+    if len(image_shape) == 1:
+        raise BadFileError(f"{what} is of sequences of tokens, so no mask of it can be drawn as an image")
     names = [name for name, array in mask.items() if _sees(array.shape, image_shape)]
     if not names:
         has = f"its masks are those of {listed(sorted(mask))}" if mask else "it was trained dense"

@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass
 
-import jax.numpy as jnp
-import optax
-
+from supermask.tasks._cross_entropy import cross_entropy
 from supermask.types import Array, Sums
 
 
@@ -16,11 +14,4 @@ class Classification:
         return inputs[0], outputs
 
     def loss(self, outputs: Array, targets: Array) -> Sums:
-        logits, counts = outputs.astype(jnp.float32), targets >= 0
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(targets, 0))
-        correct = counts & (logits.argmax(-1) == targets)
-        return Sums(
-            loss=jnp.sum(jnp.where(counts, losses, 0)),
-            correct=jnp.sum(correct, dtype=jnp.int32),
-            count=jnp.sum(counts, dtype=jnp.int32),
-        )
+        return cross_entropy(outputs, targets)

@@ -13,6 +13,7 @@ from helpers import built, problem_of
 import supermask
 from supermask import registry
 from supermask.archs._build import build_model
+from supermask.config.inputs import inputs_of
 from supermask.errors import SupermaskError, UsageError
 from supermask.types import Model
 from supermask.weights.inits import draw
@@ -26,9 +27,9 @@ DEEP = ("convnext-tiny", "mobilenet-v2", "resnet18", "vit-tiny")  # compiled for
 
 
 def members():
-    """All archs; those that are DEEP are slow, and of each family all but the first."""
+    """All archs for images; those that are DEEP are slow, and of each family all but the first."""
     seen = set()
-    for name in registry.names("archs"):
+    for name in (name for name in registry.names("archs") if inputs_of("archs", name) == "images"):
         family = registry.load("archs", name)
         yield pytest.param(name, marks=[pytest.mark.slow] if family in seen or name in DEEP else [])
         seen.add(family)

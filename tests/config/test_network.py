@@ -15,7 +15,7 @@ from supermask.resolve import resolve
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
-FIXED = {"mobilenet-v2", "vit-tiny", "vit-small", "vit-base", "convnext-tiny"}
+FIXED = {"mobilenet-v2", "transformer", "vit-tiny", "vit-small", "vit-base", "convnext-tiny"}
 """Built-in networks whose activation is their own."""
 
 OWN = """
@@ -107,12 +107,13 @@ def test_which_networks_take_an_activation(own):
 
 @pytest.mark.parametrize("arch", [*sorted(FIXED), *(f"actpkg:{name}" for name in OWN_FIXED)])
 def test_an_activation_that_the_network_does_not_take_is_refused(own, arch):
+    names = {"arch": arch, "dataset": "modadd" if arch == "transformer" else "digits"}
     with pytest.raises(UsageError, match=f"^{arch} has an activation of its own: leave out --activation$"):
-        resolve(SearchConfig(arch=arch, activation="elu"))
+        resolve(SearchConfig(**names, activation="elu"))
     with pytest.raises(UsageError, match="leave out --activation"):
-        resolve(TrainConfig(arch=arch, activation="elu"))
-    assert resolve(SearchConfig(arch=arch)).activation is None
-    assert resolve(TrainConfig(arch=arch)).activation is None
+        resolve(TrainConfig(**names, activation="elu"))
+    assert resolve(SearchConfig(**names)).activation is None
+    assert resolve(TrainConfig(**names)).activation is None
 
 
 @pytest.mark.parametrize("value", ["relu", "elu"])

@@ -69,3 +69,22 @@ def test_classification_is_cross_entropy():
     sums = task.loss(outputs, targets)
     assert float(sums.loss) == pytest.approx(-np.log(p[np.arange(len(targets)), np.asarray(targets)]).sum(), rel=1e-5)
     assert int(sums.correct) == int((logits.argmax(-1) == np.asarray(targets)).sum())
+
+
+def test_next_token_is_classification_at_every_token():
+    task, every = task_of("next-token"), task_of("classification")
+    random = np.random.default_rng(1)
+    outputs = jnp.asarray(random.normal(size=task.output_shape((4, 6), CLASSES)), jnp.float32)
+    assert outputs.shape == (4, 6, CLASSES)
+    targets = jnp.asarray(random.integers(-1, CLASSES, (4, 6)), jnp.int32)
+    found, flat = task.loss(outputs, targets), every.loss(outputs.reshape(-1, CLASSES), targets.reshape(-1))
+    assert float(found.loss) == pytest.approx(float(flat.loss), rel=1e-6)
+    assert (int(found.correct), int(found.count)) == (int(flat.correct), int((targets >= 0).sum()))
+
+
+def test_one_target_for_a_sequence_follows_its_last_token():
+    task, every = task_of("next-token"), task_of("classification")
+    random = np.random.default_rng(2)
+    outputs = jnp.asarray(random.normal(size=(4, 6, CLASSES)), jnp.float32)
+    targets = jnp.asarray([0, 1, -1, 2], jnp.int32)
+    assert task.loss(outputs, targets) == every.loss(outputs[:, -1], targets)
