@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(items):
 def pytest_collection_finish():
     """Let Python look for garbage seldom, and never among what stays: thousands of tests and all of JAX.
 
-    Tracing makes so many objects that this search was a quarter of the time of a test.
+    Tracing makes many objects, and each of these searches takes the longer the more there is in memory.
     """
     gc.collect()
     gc.freeze()

@@ -16,8 +16,6 @@ from supermask import registry
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
 
 class Conv(nn.Module):
     def __init__(self, state):

@@ -14,8 +14,6 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
 
 def exported(ticket):
     state = load(registry.load("exporters", "torch").encode(ticket))
