@@ -1,5 +1,6 @@
 """What all tests share: a CPU, no network, and strictness."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -30,6 +31,16 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(items):
     """Begin with the longest files, so that no worker of `--dist loadfile` is left with one of them at the end."""
     items.sort(key=lambda item: item.location[0] not in LONGEST)
+
+
+def pytest_collection_finish():
+    """Let Python look for garbage seldom, and never among what stays: thousands of tests and all of JAX.
+
+    Tracing makes many objects, and each of these searches takes the longer the more there is in memory.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000)
 
 
 def pytest_report_header():

@@ -19,12 +19,11 @@ def _checked(ctx: click.Context, param: click.Parameter, path: Path | None) -> P
     return path
 
 
-def plot_option(help: str) -> Any:
+def plot_option(help: str, name: str = "--plot") -> Any:
     """Make the option --plot; the parameter `plot` is a path that was checked, or None.
 
     Args:
         help: what is drawn.
+        name: of an option beside --plot, for another picture.
     """
-    return opt.option(
-        "--plot", type=opt.PATH, metavar="FILE.png|svg", callback=_checked, help=f"{help}  Needs matplotlib."
-    )
+    return opt.option(name, type=opt.PATH, metavar="FILE.png|svg", callback=_checked, help=f"{help}  Needs matplotlib.")

@@ -98,11 +98,15 @@ def _pairs(files: tuple[Path, ...]) -> list[tuple[TrainedWeights, TrainedWeights
     if len(files) > 2:
         raise UsageError(f"{len(files)} paths are given; give two, A and B, or one run of several seeds")
     if len(files) == 1:
+        if not files[0].exists():
+            raise BadFileError(f"{files[0]} does not exist; it should be a run folder of `supermask train`")
         found = Run.open(files[0]).weights if files[0].is_dir() else []
         if len(found) < 2:
-            raise UsageError(f"{files[0]} holds {len(found) or 'not several'} trained networks; a line needs two")
+            holds = f"holds {len(found)} trained networks" if files[0].is_dir() else "is one file"
+            raise UsageError(f"{files[0]} {holds}; a line needs two: give A and B, or a run of several seeds")
         return list(combinations(found, 2))
-    ends = [load_result(result_file(path)) for path in files]
+    what = "a weights file, or the run folder, of `supermask train`"
+    ends = [load_result(result_file(path, what), what) for path in files]
     for path, end in zip(files, ends, strict=True):
         if not isinstance(end, TrainedWeights):
             raise BadFileError(f"{path} is a ticket; a line joins trained weights of `supermask train`")

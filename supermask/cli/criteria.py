@@ -9,6 +9,7 @@ import click
 
 from supermask.cli import _options as opt
 from supermask.cli._help import GroupedCommand
+from supermask.cli._plot import plot_option
 from supermask.errors import UsageError
 from supermask.runtime.devices import choose_device, require_device
 
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     group="method",
 )
 @opt.option("--diagnostics", is_flag=True, help="Also compare what masking does with what training did.")
+@plot_option("Draw test accuracy against density.")
+@plot_option("Draw where the weights of each layer began and ended; implies --diagnostics.", "--plot-weights")
 @opt.option("--dataset", help="Where the data lies now.  [default: the dataset of RUN]", group="data")
 @opt.data_dir_option
 @opt.device_option
@@ -51,6 +54,8 @@ def command(ctx: click.Context, run: Path, device: str, quiet: bool, as_json: bo
     """
     if values["densities"] and opt.typed(ctx) & {"keep", "rounds"}:
         raise UsageError("--densities are in place of rounds: leave out --keep and --rounds")
+    if values["plot"] and values["plot"] == values["plot_weights"]:
+        raise UsageError("--plot and --plot-weights are two pictures: give them two files")
     choose_device(device)
     require_device(device)
     from supermask.experiments.criteria import CriteriaSweep, compare_criteria
@@ -61,7 +66,7 @@ def command(ctx: click.Context, run: Path, device: str, quiet: bool, as_json: bo
         rounds=values["rounds"],
         densities=tuple(_numbers("--densities", {word: word for word in _words(values["densities"])}).values()),
         values=_words(values["values"]),
-        diagnostics=values["diagnostics"],
+        diagnostics=values["diagnostics"] or values["plot_weights"] is not None,
     )
     found = compare_criteria(
         run,
@@ -75,6 +80,28 @@ def command(ctx: click.Context, run: Path, device: str, quiet: bool, as_json: bo
         _print_rows([*found.masks, *found.layers])
     else:
         _print(found)
+    _draw(found, run, values["plot"], values["plot_weights"])
+
+
+def _draw(found: Comparison, run: Path, plot: Path | None, plot_weights: Path | None) -> None:
+    from supermask.report.curves import curves
+    from supermask.report.images import joint_histogram
+
+    name = run.absolute().name
+    if plot:
+        curves(
+            found.rows,
+            plot,
+            x="density",
+            y="test_accuracy",
+            label="criterion",
+            title=f"Masks on the weights of {name}, without training",
+            log_x=True,
+            chance=found.chance,
+            panel="values" if len({row["values"] for row in found.rows}) > 1 else None,
+        )
+    if plot_weights:
+        joint_histogram(found.layers, plot_weights, f"Weights of {name}, before and after training")
 
 
 def _print_rows(rows: list[dict[str, Any]]) -> None:

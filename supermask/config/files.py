@@ -51,8 +51,10 @@ def hash_of(path: Path, what: str = FILES["ticket"]) -> str:
         raise BadFileError(f"cannot read {path}: {error.strerror}; it should be {what}") from error
 
 
-def result_file(path: Path) -> Path:
+def result_file(path: Path, what: str = FILES["weights"]) -> Path:
     """Return the one result in a run folder; any other path is returned as it is.
+
+    `what` tells the error message what the path should be.
 
     Raises:
         BadFileError: the folder holds no result, or that of a run that was stopped.
@@ -62,7 +64,7 @@ def result_file(path: Path) -> Path:
         return path
     found = sorted([*path.glob("weights-s*.safetensors"), *path.glob("ticket-s*.safetensors")])
     if not found:
-        raise BadFileError(f"{path} holds no result of `supermask train` or `search`; it should be {FILES['weights']}")
+        raise BadFileError(f"{path} holds no result of `supermask train` or `search`; it should be {what}")
     if len(found) > 1:
         raise UsageError(f"{path} holds the results of {len(found)} seeds: give one of them, such as {found[0]}")
     try:

@@ -117,7 +117,7 @@ def read_networks(path: Path) -> list[TrainedWeights]:
         dense = [row for row in run.results if row.get("round", 0) == 0 and row.get("branch", "ticket") == "ticket"]
         networks = [TrainedWeights.load(row["weights"]) for row in dense if "weights" in row]
     else:
-        found = load_result(path)
+        found = load_result(path, "the run folder, or a weights file, of a dense `supermask train`")
         networks = [found] if isinstance(found, TrainedWeights) else []
     if not networks:
         raise BadFileError(f"{path} is a search, which trains no weights; give the run of a `supermask train`")

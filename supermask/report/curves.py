@@ -14,6 +14,7 @@ from supermask.report.figure import drawn
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Row = Mapping[str, Any]
 Points = dict[Any, list[tuple[float, float]]]
@@ -48,6 +49,7 @@ class Wanted(TypedDict):
     title: str
     log_x: NotRequired[bool]
     chance: NotRequired[float | None]
+    panel: NotRequired[str | None]
 
 
 def curves(rows: Sequence[Row], path: Path, **wanted: Unpack[Wanted]) -> None:
@@ -65,47 +67,66 @@ def curves(rows: Sequence[Row], path: Path, **wanted: Unpack[Wanted]) -> None:
         title: of the picture.
         log_x: whether the x axis is logarithmic.
         chance: value of y for guesses, a dotted line; None for none.
+        panel: column whose values have a panel each, side by side; None for one panel.
 
     Raises:
         UsageError: another ending, or no folder to write in.
         SupermaskError: matplotlib is missing.
     """
-    log_x, chance = wanted.get("log_x", False), wanted.get("chance")
-    found = _grouped(rows, wanted, log_x)
-    seeds = {seed for points in found.values() for seed in points}
-    beside = len(found) > INSIDE
-    with drawn(path, 8.2 if beside else 6.0, max(3.8, 0.19 * len(found) + 0.6 if beside else 0)) as figure:
-        axes = figure.add_subplot()
-        for number, (name, points) in enumerate(found.items()):
-            _curve(axes, str(name), points, number)
-        if chance is not None:
-            axes.axhline(chance, color="0.4", linestyle=":", linewidth=1.2, label="chance")
-        _axes(axes, wanted, sorted({x for points in found.values() for own in points.values() for x, _ in own}))
-        text = wanted["title"]
-        if len(seeds) > 1:
-            text += f"\nmean of {len(seeds)} seeds, shaded from lowest to highest"
-        axes.set_title(text, loc="left", fontsize=9)
-        if len(found) > 1 or chance is not None:
+    chance, found = wanted.get("chance"), _grouped(rows, wanted)
+    numbers = {name: i for i, name in enumerate(dict.fromkeys(name for own in found.values() for name in own))}
+    every = [points for own in found.values() for points in own.values()]
+    seeds, beside = {seed for points in every for seed in points}, len(numbers) > INSIDE
+    places = sorted({x for points in every for own in points.values() for x, _ in own})
+    width = (6.0 if len(found) == 1 else 4.5 * len(found)) + (2.2 if beside else 0)
+    with drawn(path, width, max(3.8, 0.19 * len(numbers) + 0.6 if beside else 0)) as figure:
+        panels = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
+        for axes, (panel, curves_of) in zip(panels, found.items(), strict=True):
+            for name, points in curves_of.items():
+                _curve(axes, str(name), points, numbers[name])
+            if chance is not None:
+                axes.axhline(chance, color="0.4", linestyle=":", linewidth=1.2, label="chance")
+            _axes(axes, wanted, places)
+            if wanted.get("panel"):
+                axes.set_title(str(panel), fontsize=9)
+                axes.label_outer()
+        _title(figure, panels, wanted["title"], len(seeds))
+        if len(numbers) > 1 or chance is not None:
             place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0)} if beside else {"loc": "best"}
-            axes.legend(frameon=False, **place)
+            handles = {line.get_label(): line for axes in panels for line in axes.get_legend_handles_labels()[0]}
+            panels[-1].legend(handles=list(handles.values()), frameon=False, **place)
 
 
-def _grouped(rows: Sequence[Row], wanted: Wanted, log_x: bool) -> dict[Any, Points]:
-    """The points of each curve, in the order in which curves first appear."""
-    found: dict[Any, Points] = {}
-    left_out = 0
+def _title(figure: Figure, panels: Sequence[Axes], text: str, seeds: int) -> None:
+    """Above the one panel, or above all of them."""
+    if seeds > 1:
+        text += f"\nmean of {seeds} seeds, shaded from lowest to highest"
+    if len(panels) == 1:
+        panels[0].set_title(text, loc="left", fontsize=9)
+    else:
+        figure.suptitle(text, x=0.01, ha="left", fontsize=9)
+
+
+def _grouped(rows: Sequence[Row], wanted: Wanted) -> dict[Any, dict[Any, Points]]:
+    """The points of each curve of each panel, in the order in which they first appear; one panel at least."""
+    found: dict[Any, dict[Any, Points]] = {}
+    log_x, left_out = wanted.get("log_x", False), 0
     for row in rows:
         place, value = row.get(wanted["x"]), row.get(wanted["y"])
         if place is None or value is None or not _fits(place, value, log_x):
             left_out += 1
             continue
-        own = found.setdefault(row.get(wanted["label"], ""), {}).setdefault(row.get("seed", 0), [])
+        panel = found.setdefault(row.get(wanted.get("panel") or "", ""), {})
+        own = panel.setdefault(row.get(wanted["label"], ""), {}).setdefault(row.get("seed", 0), [])
         own.append((float(place), float(value)))
     if left_out:
         log = " above 0" if log_x else ""
         what = f"a finite {wanted['y']} at a {wanted['x']}{log}"
         click.echo(f"note: {left_out} of {len(rows)} rows are not in the picture: they have not {what}", err=True)
-    return {name: {seed: sorted(own) for seed, own in points.items()} for name, points in found.items()}
+    return {
+        panel: {name: {seed: sorted(own) for seed, own in points.items()} for name, points in curves_of.items()}
+        for panel, curves_of in (found or {"": {}}).items()
+    }
 
 
 def _fits(place: float, value: float, log_x: bool) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,10 +14,11 @@ from supermask.report.figure import drawn
 from supermask.types import Array, Tree
 from supermask.weights.layers import as_factors
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 COLUMNS = 6
 """Panels in a row."""
-BINS = 101
-"""Of a histogram, along each axis; an odd number, so that 0 has a bin of its own."""
 
 
 def first_layer(mask: Tree, image_shape: tuple[int, ...], what: str) -> tuple[str, str]:
@@ -102,55 +104,42 @@ def mask_image(mask: Array, shape: tuple[int, ...], path: Path, title: str = "")
         figure.colorbar(shown, ax=list(axes), shrink=0.8, label=f"weights kept, of {total} {what}")
 
 
-def joint_histogram(
-    initial: Mapping[str, Array],
-    final: Mapping[str, Array],
-    path: Path,
-    *,
-    mask: Mapping[str, Array] | None = None,
-    title: str = "",
-) -> None:
+def joint_histogram(layers: Sequence[Mapping[str, Any]], path: Path, title: str = "") -> None:
     """Draw where the weights of each layer began and where they ended: how many lie at each (w_init, w_final).
 
     Zhou et al. 2019 (arXiv 1905.01067) draw mask criteria as regions of this plane.
 
     Args:
-        initial, final: weights of the layers before and after training, under the same names.
-        mask: what is kept; kept and removed weights then have panels of their own, side by side.
+        layers: rows of `Comparison.layers`.
+        path: a PNG or SVG, by its ending.
+        title: of the picture.
 
     Raises:
         UsageError, SupermaskError, DiskError: see `figure.drawn`.
     """
-    panels = []
-    for name, array in initial.items():
-        before, after = np.ravel(array), np.ravel(final[name])
-        if mask is None or name not in mask:
-            panels.append((name, before, after))
-        else:
-            stays = np.ravel(mask[name]) != 0
-            panels.append((f"{name}, kept", before[stays], after[stays]))
-            panels.append((f"{name}, removed", before[~stays], after[~stays]))
-    columns = min(len(panels), COLUMNS)
-    rows = math.ceil(len(panels) / columns)
+    seeds = list(dict.fromkeys(row["seed"] for row in layers))
+    columns = min(math.ceil(len(layers) / len(seeds)), COLUMNS)
+    rows = math.ceil(len(layers) / columns)
     with drawn(path, 2.4 * columns + 0.8, 2.6 * rows + 0.4) as figure:
         figure.suptitle(title, fontsize=9)
-        grid = np.atleast_1d(figure.subplots(rows, columns)).ravel()
-        for ax in grid[len(panels) :]:
+        grid = figure.subplots(rows, columns, squeeze=False).ravel()
+        for ax in grid[len(layers) :]:
             ax.set_axis_off()
-        for ax, (name, before, after) in zip(grid, panels, strict=False):
-            _histogram(ax, before, after)
-            ax.set_title(f"{name} ({len(before):,})", fontsize=7)
+        for ax, row in zip(grid, layers, strict=False):
+            counts = np.array(row["histogram"])
+            _histogram(ax, counts, row["limit"])
+            of_seed = f"seed {row['seed']}, " if len(seeds) > 1 else ""
+            ax.set_title(f"{of_seed}{row['layer']} ({counts.sum():,})", fontsize=7)
         figure.supxlabel("initial weight", fontsize=9)
         figure.supylabel("final weight", fontsize=9)
 
 
-def _histogram(ax, before: np.ndarray, after: np.ndarray) -> None:  # type: ignore[no-untyped-def]
+def _histogram(ax: Axes, counts: np.ndarray, edge: float) -> None:
+    """`counts` of equal bins from -edge to edge, initial values first."""
     from matplotlib.colors import LogNorm
 
-    edge = max((float(np.abs(array).max()) for array in (before, after) if array.size), default=0) or 1.0
-    edges = np.linspace(-edge, edge, BINS + 1)
-    counts = np.histogram2d(before, after, (edges, edges))[0].T
-    ax.pcolormesh(edges, edges, np.ma.masked_equal(counts, 0), cmap="cividis", norm=LogNorm(1, max(counts.max(), 2)))
+    edges, shown = np.linspace(-edge, edge, len(counts) + 1), np.ma.masked_equal(counts.T, 0)
+    ax.pcolormesh(edges, edges, shown, cmap="cividis", norm=LogNorm(1, max(counts.max(), 2)))
     ax.plot((-edge, edge), (-edge, edge), color="0.5", linewidth=0.7, linestyle=":")
     ax.axhline(0, color="0.8", linewidth=0.6, zorder=0)
     ax.axvline(0, color="0.8", linewidth=0.6, zorder=0)

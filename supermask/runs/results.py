@@ -14,13 +14,13 @@ from supermask.config import Config
 from supermask.config.kinds import config_class
 from supermask.errors import BadFileError, UsageError, one_line
 from supermask.storage.atomic import read_bytes
-from supermask.storage.container import unseal
+from supermask.storage.container import is_sealed, unseal
 from supermask.ticket import FORMAT, Ticket
 from supermask.weights.trained import KIND, TrainedWeights
 
 
-def load_result(path: str | Path) -> Ticket | TrainedWeights:
-    """Load a ticket or trained weights, whichever the file holds.
+def load_result(path: str | Path, what: str = "a ticket or trained weights of supermask") -> Ticket | TrainedWeights:
+    """Load a ticket or trained weights, whichever the file holds; `what` tells the error message what it should be.
 
     Raises:
         BadFileError: the file is missing, truncated, altered, of another kind or of a newer format.
@@ -28,11 +28,16 @@ def load_result(path: str | Path) -> Ticket | TrainedWeights:
     path = Path(path)
     if path.is_dir() and (inside := sorted(path.glob("weights-s*.safetensors"))):
         raise BadFileError(f"{path} is a run folder; give one of its weights files, such as {inside[0]}")
-    if not path.is_file():
-        return Ticket.load(path)
-    document, tensors = unseal(read_bytes(path, "a ticket of supermask"), path, FORMAT)
-    if document.get("kind") == KIND:
+    if path.is_dir() and list(path.glob("ticket-s*.safetensors")):
+        return Ticket.load(path)  # which names one
+    data = read_bytes(path, what)
+    if not is_sealed(data):
+        raise BadFileError(f"{path} was not written by supermask, or its header is damaged; it should be {what}")
+    document, tensors = unseal(data, path, FORMAT)
+    if (kind := document.get("kind")) == KIND:
         return TrainedWeights.unpack(document, tensors, path)
+    if kind:
+        raise BadFileError(f"{path} holds {kind}; it should be {what}")
     return Ticket.unpack(document, tensors, path)
 
 

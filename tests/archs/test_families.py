@@ -14,6 +14,8 @@ from supermask.archs._build import build_model
 from supermask.archs.vit import Vit
 from supermask.errors import UsageError
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 CIFAR, IMAGENET = (32, 32, 3), (224, 224, 3)
 
 

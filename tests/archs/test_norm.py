@@ -9,6 +9,8 @@ from flax import nnx
 from supermask.archs._norm import NORMS, BatchNorm, norm
 from supermask.errors import UsageError
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 X = np.float32(2 + 3 * np.random.default_rng(0).standard_normal((4, 5, 3, 8)))
 
 

@@ -12,6 +12,8 @@ from supermask.errors import UsageError
 from supermask.resolve import make_arch
 from supermask.weights.inits import draw
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 CIFAR, IMAGENET = (32, 32, 3), (224, 224, 3)
 
 

@@ -9,6 +9,8 @@ from flax import linen, nnx
 
 from supermask.archs._build import build_model
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 EXAMPLE = jax.ShapeDtypeStruct((2, 1, 1, 16), "float32")
 X = np.float32(np.random.default_rng(0).standard_normal((8, 1, 1, 16)))
 

@@ -11,6 +11,8 @@ import pytest
 from supermask import Run
 from supermask.cli import main
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 EMPTY = "the mask keeps no weight of dense2/kernel, head/kernel,"
 SEARCH = ("search", "--arch", "lenet300", "--epochs", "1", "--density", "0.001", "-o", "allocation=global", "--json")
 

@@ -1,11 +1,14 @@
 """Whether a network predicts one class only, by the program that scores it."""
 
 import numpy as np
+import pytest
 from helpers import problem_of
 
 from supermask.core import mask_search
 from supermask.engine.constant import constant_class
 from supermask.engine.evaluator import Evaluator
+
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 
 def test_the_class_that_a_network_always_predicts():

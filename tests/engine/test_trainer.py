@@ -10,7 +10,9 @@ from supermask.core import mask_search, weight_training
 from supermask.engine.saliency import first_scores
 from supermask.engine.trainer import Trainer
 
-SMALL = {"arch": "lenet300", "width": 0.2, "epochs": 4}
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
+SMALL = {"arch": "lenet300", "width": 0.1, "epochs": 4}
 
 
 def begun(kind):

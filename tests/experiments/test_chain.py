@@ -37,12 +37,12 @@ def files(folder):
         (
             supermask.lottery,
             supermask.LotteryConfig(**SMALL, seeds=2, rewind_step=3, control="noise,redraw", transfer="mask", rounds=3),
-            (2, 7, 1, 12, 9),
+            (2, 12, 9),
         ),
         (
             supermask.forget,
             supermask.ForgetConfig(**SMALL, generations=3, op="kels", long=True, probe=True, label_noise=0.2),
-            (1, 4, 3, 4),
+            (1, 4, 3),
         ),
     ],
     ids=["lottery", "forget"],

@@ -2,18 +2,19 @@
 
 import json
 import math
-import subprocess
-import sys
 from dataclasses import replace
+from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from flax import nnx
-from helpers import problem_of
+from helpers import problem_of, random_ticket
 
 import supermask
+from supermask.cli import main
 from supermask.errors import BadFileError, UsageError
-from supermask.experiments.connect import STABLE, connect
+from supermask.experiments.connect import STABLE, Line, connect
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -107,14 +108,66 @@ def test_what_no_line_joins_is_named(pair):
     assert found.notes[-1].startswith("note: the masks of")
 
 
-def test_the_command(pair, tmp_path):
-    paths = [str(found.save(tmp_path / f"{i}.safetensors")) for i, found in enumerate(pair)]
-    words = [sys.executable, "-m", "supermask", "connect"]
-    done = subprocess.run([*words, *paths, "--points", "3", "--json"], capture_output=True, text=True, check=True)
-    *rows, last = map(json.loads, done.stdout.splitlines())
+def call(capsys, *words):
+    """(exit code, what it printed, stderr) of the command."""
+    with pytest.raises(SystemExit) as end:
+        main(["connect", *map(str, words)])
+    return end.value.code or 0, *capsys.readouterr()
+
+
+def test_the_command(pair, tmp_path, capsys):
+    paths = [found.save(tmp_path / f"{i}.safetensors") for i, found in enumerate(pair)]
+    code, out, _ = call(capsys, *paths, "--points", 3, "--json")
+    assert code == 0
+    *rows, last = map(json.loads, out.splitlines())
     expected = connect(*pair, points=3)
     assert [row["accuracy"] for row in rows] == [row["accuracy"] for row in expected.points]
     assert (last["error_barrier"], last["stable"]) == (expected.error_barrier, expected.stable)
-    alone = subprocess.run([*words, paths[0]], capture_output=True, text=True, check=False)
-    assert alone.returncode == 2
-    assert "a line needs two" in alone.stderr
+    code, _, err = call(capsys, paths[0])
+    assert (code, "is one file; a line needs two" in err) == (2, True)
+
+
+def test_all_pairs_of_a_run_are_joined_and_drawn(tmp_path, capsys, monkeypatch):
+    figure = pytest.importorskip("matplotlib.figure")
+    seen, save = [], figure.Figure.savefig
+    monkeypatch.setattr(figure.Figure, "savefig", lambda self, *a, **k: (seen.append(self), save(self, *a, **k)))
+    supermask.train(CONFIG.replace(seeds=3, epochs=1), run=tmp_path / "run")
+    code, out, err = call(capsys, tmp_path / "run", "--points", 3, "--json", "--plot", tmp_path / "a.png")
+    assert code == 0, err
+    rows = [json.loads(line) for line in out.splitlines()]
+    names = ["weights-s0 to run/weights-s1", "weights-s0 to run/weights-s2", "weights-s1 to run/weights-s2"]
+    assert [f"{Path(row['a']).stem} to run/{Path(row['b']).stem}" for row in rows if "stable" in row] == names
+    lines = [line for line in seen[0].axes[0].lines if not line.get_label().startswith("_")]
+    assert [line.get_label() for line in lines] == [f"run/{name}" for name in names]
+    errors = [row["error"] for row in rows if "alpha" in row]
+    np.testing.assert_allclose(np.concatenate([line.get_ydata() for line in lines]), errors)
+    assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_second_line_compiles_nothing(pair):
+    a, b = (found.effective() for found in pair)
+    line, compiled = Line(problem_of(CONFIG), points=3), []
+    line(a, b)
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda name, seconds, **more: compiled.append(name) if "backend_compile" in name else None
+    )
+    try:
+        line(b, permuted(pair[0]).effective())
+    finally:
+        jax.monitoring.clear_event_listeners()
+    assert compiled == []
+
+
+@pytest.mark.parametrize("two", [True, False], ids=["A B", "RUN"])
+def test_what_is_no_training_is_told_what_would_be(pair, tmp_path, two, capsys):
+    ticket, _ = random_ticket("lenet300", (8, 8, 1), width=0.1)
+    replace(ticket, metrics={"val_accuracy": 0.5}).save(tmp_path / "ticket.safetensors")
+    (tmp_path / "text").write_text("no weights")
+    (tmp_path / "empty").mkdir()
+    good = pair[0].save(tmp_path / "good.safetensors")
+    wrong = ("nothing", "text", "empty", "ticket.safetensors") if two else ("nothing",)
+    for name in wrong:
+        code, _, err = call(capsys, *([good] if two else []), tmp_path / name)
+        assert code == 3, name
+        assert name in err
+        assert "of `supermask train`" in err

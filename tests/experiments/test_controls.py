@@ -10,6 +10,8 @@ from supermask.config import CONTROLS
 from supermask.errors import UsageError
 from supermask.experiments.controls import control
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 
 @pytest.fixture(scope="module")
 def ticket():

@@ -17,6 +17,7 @@ from supermask.experiments.comparison import Comparison
 from supermask.experiments.diagnostics import BINS, alignment, moving_to_zero, of_layers
 from supermask.experiments.one_shot import Ranked, random_like, signed_constants
 from supermask.masks.ranking import removed_count
+from supermask.runs import checkpoints
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -218,8 +219,41 @@ def test_only_a_finished_dense_training_will_do(run, tmp_path):
     for there, message in ((path, "is a search, which trains no weights"), (masked, "under the mask of a ticket")):
         with pytest.raises(BadFileError, match=message):
             supermask.compare_criteria(there)
-    with pytest.raises(BadFileError, match="nothing"):
-        supermask.compare_criteria(tmp_path / "nothing")
+    (tmp_path / "text").write_text("no weights")
+    checkpoint = checkpoints.save(tmp_path, 1, {"n": 1}, {"state": np.zeros(5, np.float32)})
+    for there in (tmp_path / "nothing", tmp_path / "text", checkpoint):
+        words = rf"{there.name}.*; it should be the run folder, or a weights file, of a dense `supermask train`"
+        with pytest.raises(BadFileError, match=words):
+            supermask.compare_criteria(there)
+
+
+def test_the_pictures(run, tmp_path, capsys, monkeypatch):
+    """Test accuracy by density, a panel for each kind of values and chance in it; and where weights began and ended."""
+    figure = pytest.importorskip("matplotlib.figure")
+    seen, save = [], figure.Figure.savefig
+    monkeypatch.setattr(figure.Figure, "savefig", lambda self, *a, **k: (seen.append(self), save(self, *a, **k)))
+    words = ["criteria", str(run), "--criterion", "large-final,random", "--densities", "0.5,0.25", "-q", "--json"]
+    with pytest.raises(SystemExit) as end:
+        main([*words, "--plot", str(tmp_path / "a.png"), "--plot-weights", str(tmp_path / "b.svg")])
+    out, err = capsys.readouterr()
+    assert (end.value.code, err) == (0, "")
+    rows = [json.loads(line) for line in out.splitlines()]
+    curves, layers = seen
+    assert [axes.get_title() for axes in curves.axes] == ["initial", "signed-constant"]
+    for axes in curves.axes:
+        lines = {line.get_label(): line.get_ydata() for line in axes.lines}
+        assert lines.keys() == {"large-final", "random", "chance"}
+        of = [r for r in rows if (r.get("criterion"), r.get("values")) == ("random", axes.get_title())]
+        means = [
+            np.mean([r["test_accuracy"] for r in of if r["density"] == d]) for d in sorted({r["density"] for r in of})
+        ]
+        np.testing.assert_allclose(lines["random"], means)
+    names = [f"seed {row['seed']}, {row['layer']}" for row in rows if "layer" in row]
+    assert len(names) == 2 * 3
+    assert [axes.get_title().rsplit(" (", 1)[0] for axes in layers.axes] == names
+    with pytest.raises(SystemExit) as end:
+        main([*words, "--plot", str(tmp_path / "a.png"), "--plot-weights", str(tmp_path / "a.png")])
+    assert (end.value.code, "give them two files" in capsys.readouterr().err) == (2, True)
 
 
 def test_the_command_prints_rows_or_a_table(run, found, capsys):

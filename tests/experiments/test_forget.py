@@ -21,6 +21,8 @@ from supermask.experiments.forget import Operator, forget
 from supermask.masks.ranking import removed_count
 from supermask.weights.trained import TrainedWeights
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 SMALL = {"arch": "lenet300", "width": 0.1, "epochs": 2, "generations": 3, "batch_size": 64, "devices": 1}
 
 

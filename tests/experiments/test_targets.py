@@ -13,6 +13,8 @@ from supermask.experiments.targets import Targets, mislabelled, with_wrong_label
 from supermask.masks.ranking import removed_count
 from supermask.weights.trained import TrainedWeights
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 SMALL = {"arch": "lenet300", "width": 0.1, "epochs": 4, "generations": 1, "batch_size": 64, "devices": 1}
 
 

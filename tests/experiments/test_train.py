@@ -15,7 +15,7 @@ from supermask.runs.results import load_result
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
-SMALL = {"arch": "lenet300", "width": 0.3, "epochs": 3}
+SMALL = {"arch": "lenet300", "width": 0.1, "epochs": 3}
 
 
 @pytest.fixture(scope="module")

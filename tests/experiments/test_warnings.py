@@ -11,6 +11,8 @@ from supermask.experiments import warnings
 from supermask.experiments.warnings import Chance
 from supermask.types import Dataset, Split
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 SMALL = {"arch": "lenet300", "width": 0.1, "epochs": 2}
 
 

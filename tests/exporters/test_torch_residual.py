@@ -15,6 +15,8 @@ from supermask.weights.trained import TrainedWeights
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 
 def exported(name, image_shape=(20, 17, 3), width=0.25, **options):
     """(the content of the export as PyTorch's tensors, images in NCHW, our logits), all values random."""

@@ -13,7 +13,7 @@ from supermask.types import Clock, InitContext
 from supermask.weights.inits import draw
 from supermask.weights.shapes import fans
 
-pytestmark = pytest.mark.usefixtures("strict")
+pytestmark = pytest.mark.usefixtures("compiled_quickly", "strict")
 
 SHAPES = {"conv1/kernel": (3, 3, 2, 4), "dense1/kernel": (20, 10)}
 KEY = jax.random.key(3)

@@ -12,7 +12,7 @@ from supermask.errors import UsageError
 from supermask.types import Clock, InitContext, Method
 from supermask.weights.inits import draw
 
-pytestmark = pytest.mark.usefixtures("strict")
+pytestmark = pytest.mark.usefixtures("compiled_quickly", "strict")
 
 SHAPES = {"conv1/kernel": (3, 3, 2, 4), "dense1/kernel": (20, 10), "one/kernel": (1, 1)}
 KEY = jax.random.key(3)

@@ -8,6 +8,8 @@ from jax import lax
 
 from supermask.nn.conv import conv_general_dilated, convolution
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 NHWC, NCHW = ("NHWC", "HWIO", "NHWC"), ("NCHW", "OIHW", "NCHW")
 ONE, THREE = ("NWC", "WIO", "NWC"), ("NDHWC", "DHWIO", "NDHWC")
 

@@ -12,6 +12,8 @@ from jax import lax
 from supermask.nn.conv import conv_general_dilated, convolution
 from supermask.nn.pooling import adaptive_mean, max_pool_2x2, max_pool_3x3
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 NHWC = ("NHWC", "HWIO", "NHWC")
 
 

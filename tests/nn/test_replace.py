@@ -12,6 +12,8 @@ from jax import lax
 from supermask.nn.replace import replaced, with_convolution
 from supermask.types import Model
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 KERNEL = np.float32(np.random.default_rng(1).standard_normal((3, 3, 4, 4)) / 8)
 X = np.float32(np.random.default_rng(0).standard_normal((2, 6, 5, 4)))
 

@@ -10,6 +10,7 @@ import pytest
 from helpers import random_ticket
 
 from supermask.errors import BadFileError, SupermaskError, UsageError
+from supermask.experiments.diagnostics import BINS, of_layers
 from supermask.report.curves import curves, short, ticks
 from supermask.report.figure import check_picture
 from supermask.report.images import first_layer, joint_histogram, mask_image, mask_panels
@@ -21,6 +22,15 @@ ROWS = [
     for i, how in enumerate(("rewound", "random"))
 ]
 AXES = {"x": "density", "y": "test_accuracy", "label": "how", "title": "rounds", "log_x": True}
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """The figures that are written."""
+    figure = pytest.importorskip("matplotlib.figure")
+    seen, save = [], figure.Figure.savefig
+    monkeypatch.setattr(figure.Figure, "savefig", lambda self, *a, **k: (seen.append(self), save(self, *a, **k)))
+    return seen
 
 
 def test_densities_are_marked_as_the_papers_mark_them():
@@ -38,12 +48,9 @@ def test_the_same_rows_give_the_same_bytes(tmp_path, ending):
     assert sorted(tmp_path.iterdir()) == [one, two]
 
 
-def test_a_curve_is_the_mean_over_seeds_and_densities_fall(tmp_path, monkeypatch):
-    figure = pytest.importorskip("matplotlib.figure")
-    seen, save = [], figure.Figure.savefig
-    monkeypatch.setattr(figure.Figure, "savefig", lambda self, *a, **k: (seen.append(self), save(self, *a, **k)))
+def test_a_curve_is_the_mean_over_seeds_and_densities_fall(tmp_path, figures):
     curves(ROWS, tmp_path / "a.png", **AXES, chance=0.1)
-    [axes] = seen[0].axes
+    [axes] = figures[0].axes
     line = next(line for line in axes.lines if line.get_label() == "random")
     np.testing.assert_allclose(line.get_xdata(), sorted(0.8**k for k in range(25)))
     np.testing.assert_allclose(line.get_ydata()[::-1], [0.901 - 0.01 * k for k in range(25)])
@@ -136,11 +143,38 @@ def test_images_are_drawn(tmp_path):
     generator = np.random.default_rng(0)
     mask_image(generator.random((3, 3, 3, 8)) < 0.5, (8, 8, 3), tmp_path / "a.png")
     mask_image(generator.random((12, 8)) < 0.5, (2, 2, 3), tmp_path / "b.svg", "dense")
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 2
+
+
+def test_panels_share_their_curves_and_one_legend(tmp_path, figures):
+    rows = [{**row, "on": on} for on in ("these", "those") for row in ROWS if (on, row["how"]) != ("those", "rewound")]
+    curves(rows, tmp_path / "a.png", **AXES, panel="on")
+    one, two = figures[0].axes
+    assert [axes.get_title() for axes in (one, two)] == ["these", "those"]
+    assert [line.get_label() for line in two.lines] == ["random"]
+    [same] = [line for line in one.lines if line.get_label() == "random"]
+    assert same.get_color() == two.lines[0].get_color()  # in both, though it is the only one there
+    assert one.get_legend() is None
+    assert [text.get_text() for text in two.get_legend().get_texts()] == ["rewound", "random"]
+
+
+def test_where_weights_began_and_ended_is_the_histogram_of_each_layer(tmp_path, figures):
+    generator = np.random.default_rng(0)
     before = {name: generator.normal(size=(9, 9)) for name in "ab"}
     after = {name: array * 2 for name, array in before.items()}
-    joint_histogram(before, after, tmp_path / "c.png", mask={"a": after["a"] > 0, "b": np.ones((9, 9), bool)})
-    joint_histogram(before, after, tmp_path / "d.png", title="all")
-    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 4
+    rows = [{"seed": seed, **row} for seed in (0, 1) for row in of_layers(before, after)]
+    joint_histogram(rows, tmp_path / "a.png", "before and after")
+    titles = [axes.get_title() for axes in figures[0].axes]
+    assert titles == [f"seed {seed}, {name} (81)" for seed in (0, 1) for name in "ab"]
+    [mesh] = figures[0].axes[0].collections
+    edge = np.abs(after["a"]).max()
+    assert mesh.get_coordinates()[-1, -1].tolist() == pytest.approx([edge, edge])
+    counts = mesh.get_array()
+    assert counts.sum() == 81
+    rows_, columns = np.nonzero(counts.filled(0))
+    assert (np.abs(rows_ - BINS // 2) >= np.abs(columns - BINS // 2)).all()  # final upward: twice as far from 0
+    joint_histogram(rows[:1], tmp_path / "b.png")
+    assert figures[1].axes[0].get_title() == "a (81)"
 
 
 def test_inspect_draws_a_ticket_and_says_what_is_wrong_first(tmp_path):

@@ -12,6 +12,8 @@ from supermask.runs import checkpoints, content
 from supermask.runs.index import default_path
 from supermask.runs.results import Run
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 CONFIG = resolve(SearchConfig(arch="lenet300"))
 ROOT = Path("runs")
 MADE_OF = {"train images": "9x8x8x1 aa", "means": "0.5", "classes": "3 bb", "arch code": "cc", "files": "dd"}

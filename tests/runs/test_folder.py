@@ -20,6 +20,8 @@ from supermask.ticket import Ticket
 from supermask.weights import inits
 from supermask.weights.shapes import fingerprint
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 DEFAULTS = SearchConfig(
     arch="lenet300",
     init="kaiming-normal",

@@ -21,6 +21,8 @@ from supermask.weights.parameters import by_rank
 from supermask.weights.shapes import fingerprint
 from supermask.weights.trained import TrainedWeights
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 SHAPES = {
     "conv1/kernel": (3, 3, 2, 4),
     "norm1/scale": (4,),

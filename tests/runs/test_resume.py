@@ -23,7 +23,7 @@ from supermask.storage.container import seal, unseal
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
-SMALL = {"arch": "lenet300", "width": 0.2, "epochs": 3, "batch_size": 64}
+SMALL = {"arch": "lenet300", "width": 0.1, "epochs": 3, "batch_size": 64}
 SEARCHES = {
     "edge-popup": {},
     "best epoch, adam": {"optimizer": "adam", "learning_rate": 0.01, "select": "best"},
@@ -58,12 +58,18 @@ def test_any_snapshot_goes_on_to_the_same_bytes(fields):
         assert found == {seed: data for seed, data in whole.items() if seed >= snapshot.first}
 
 
+@pytest.fixture(scope="module")
+def sampled():
+    """A problem whose last mask is scored by draws, and the tickets of its whole search."""
+    problem = problem_of(**SMALL | {"method": "bernoulli", "epochs": 1})
+    return problem, tickets_of(problem)
+
+
 @pytest.mark.parametrize("moment", ["the epoch's validation", "the draws of the last mask"])
-def test_a_search_stopped_while_it_scores_goes_on_to_the_same_bytes(moment, monkeypatch):
+def test_a_search_stopped_while_it_scores_goes_on_to_the_same_bytes(moment, sampled, monkeypatch):
     """Scoring a large split takes longer than a signal may wait."""
     monkeypatch.setattr("supermask.engine.evaluator.SECONDS_PER_CALL", 0)  # a call for each batch
-    problem = problem_of(**SMALL | {"method": "bernoulli", "epochs": 1})
-    whole, taken, steps, epochs, asked = tickets_of(problem), [], [0], [], []
+    (problem, whole), taken, steps, epochs, asked = sampled, [], [0], [], []
 
     def stop():
         if moment == "the epoch's validation":
@@ -100,12 +106,21 @@ def test_masks_that_are_not_trained_can_be_stopped_between_seeds():
     assert {ticket.config.seed: ticket.to_bytes() for ticket in found} | rest == whole
 
 
-def test_a_snapshot_of_another_search_is_refused():
-    taken = []
-    tickets_of(problem_of(**SMALL), watch(due=lambda epochs_done: not taken, save=taken.append))
-    other = problem_of(**SMALL | {"width": 0.3})
-    with pytest.raises(BadFileError, match="not that of this run"):
-        tickets_of(other, resume=taken[0])
+@pytest.mark.parametrize(
+    ("fields", "message"), [({"width": 0.2}, "not that of this run"), ({"validation": 0.11}, "other training images")]
+)
+def test_a_snapshot_of_another_search_is_refused(snapshot, fields, message):
+    with pytest.raises(BadFileError, match=message):
+        tickets_of(problem_of(**SMALL | fields), resume=snapshot)
+
+
+@pytest.fixture(scope="module")
+def snapshot():
+    """Of a search that is stopped after its first steps."""
+    done, taken = [], []
+    told = watch(steps=lambda *step: done.append(step), stop=lambda: bool(done), save=taken.append)
+    tickets_of(problem_of(**SMALL), told)
+    return taken[0]
 
 
 def test_divergence_names_the_step_and_the_layers_and_saves_nothing_bad():
@@ -152,8 +167,8 @@ def test_every_flipped_bit_and_every_truncation_is_found(tmp_path):
 
 # --- processes ------------------------------------------------------------------------------------------------------
 
-EPOCHS = 200  # twice the lines that a process can write before its reader, see `start`
-WORDS = ("search", "--arch", "lenet300", "--width", "0.2", "--epochs", str(EPOCHS), "--out", "run", "--json")
+EPOCHS = 130  # more than the lines that a process can write before its reader, see `start`
+WORDS = ("search", "--arch", "lenet300", "--width", "0.1", "--epochs", str(EPOCHS), "--out", "run", "--json")
 
 
 @pytest.fixture
@@ -163,7 +178,10 @@ def here(tmp_path, monkeypatch):
 
 
 def start(*words, program=None, **more):
-    """A process that waits for its reader after some 50 lines, so that it cannot end before a test has seen them."""
+    """A process that waits for its reader after some 50 lines, and after as many more once the reader has these.
+
+    So it cannot end before a test has seen them.
+    """
     return subprocess.Popen(
         [sys.executable, *(["-m", "supermask"] if program is None else ["-c", program]), *words],
         stdout=subprocess.PIPE,
@@ -229,7 +247,7 @@ def kill_and_resume(uninterrupted, kills):
 
 
 def test_killed_at_random_moments_it_ends_in_the_same_ticket(here, uninterrupted):
-    kill_and_resume(uninterrupted, 5)
+    kill_and_resume(uninterrupted, 3)
 
 
 @pytest.mark.slow
@@ -238,16 +256,16 @@ def test_killed_25_times_it_ends_in_the_same_ticket(here, uninterrupted):
 
 
 @pytest.mark.parametrize(
-    ("number", "code"),
+    ("number", "code", "again"),
     [
-        (signal.SIGTERM, 75),
-        pytest.param(signal.SIGUSR1, 75, marks=pytest.mark.slow),
-        pytest.param(signal.SIGHUP, 75, marks=pytest.mark.slow),
-        (signal.SIGINT, 130),
+        (signal.SIGTERM, 75, ("search", "--resume", "run", "--json")),
+        pytest.param(signal.SIGUSR1, 75, WORDS, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, 75, WORDS, marks=pytest.mark.slow),
+        (signal.SIGINT, 130, WORDS),
     ],
-    ids=lambda value: getattr(value, "name", value),
+    ids=lambda value: getattr(value, "name", None),
 )
-def test_a_signal_in_training_saves_and_the_same_command_goes_on(here, uninterrupted, number, code):
+def test_a_signal_in_training_saves_and_the_same_command_or_resume_goes_on(here, uninterrupted, number, code, again):
     process = start(*WORDS)
     until_training(process)
     process.send_signal(number)
@@ -259,7 +277,7 @@ def test_a_signal_in_training_saves_and_the_same_command_goes_on(here, uninterru
     best = json.loads(out)["ticket"]
     assert best in last
     assert Path(best).is_file()
-    code, out, err = finish(start(*WORDS))
+    code, out, err = finish(start(*again))
     assert code == 0, err
     assert "going on from step" in err
     assert ticket_of(out) == uninterrupted
@@ -304,26 +322,17 @@ def test_a_signal_does_not_wait_for_a_compilation(here):
     assert list(here.iterdir()) == []
 
 
-def test_resume_takes_the_config_from_the_run(here, uninterrupted):
-    process = start(*WORDS)
-    until_training(process)
-    process.send_signal(signal.SIGTERM)
-    code, _, err = finish(process)
-    assert code == 75, err
-    code, out, err = finish(start("search", "--resume", "run", "--json"))
-    assert code == 0, err
-    assert "going on from step" in err
-    assert ticket_of(out) == uninterrupted
-    code, _, err = finish(start("search", "--resume", "run", "--epochs", "3"))
-    assert code == 4
-    assert f"epochs {EPOCHS} there, 3 here" in err
+def test_resume_takes_the_config_from_the_run_and_no_other(here):
+    supermask.search(supermask.SearchConfig(**SMALL, method="random"), run="run")
     for words, code in (
+        (("--resume", "run", "--width", "0.5"), 4),
         (("--resume", "nowhere"), 3),
         (("--resume", "run", "--out", "x"), 2),
         (("--time-limit", "1"), 2),
     ):
         found, _, err = finish(start("search", *words))
         assert (found, len(err.splitlines())) == (code, 1), err
+        assert code != 4 or "width 0.1 there, 0.5 here" in err
 
 
 @pytest.mark.slow  # endless epochs until the limit
@@ -490,19 +499,11 @@ def test_signals_that_are_ignored_stay_ignored(here, uninterrupted):
     assert ticket_of(out) == uninterrupted
 
 
-def test_other_training_images_are_refused():
-    taken = []
-    tickets_of(problem_of(**SMALL), watch(due=lambda epochs_done: not taken, save=taken.append))
-    other = problem_of(**SMALL | {"validation": 0.11})
-    with pytest.raises(BadFileError, match="other training images"):
-        tickets_of(other, resume=taken[0])
-
-
 def test_tickets_stay_where_a_stranger_takes_the_folder_meanwhile(tmp_path):
     from supermask.errors import RunFolderError
     from supermask.runs.index import hidden_path
 
-    config, path = supermask.SearchConfig(**SMALL), tmp_path / "run"
+    config, path = supermask.SearchConfig(**SMALL, method="random"), tmp_path / "run"
     [ticket] = supermask.search(config)
     with open_run(path, config) as folder:
         folder.add_file("ticket-s0.safetensors", ticket.to_bytes())
