@@ -94,10 +94,25 @@ def test_list_says_what_is_incomplete_and_goes_on(tmp_path, call):
     assert f"{tmp_path / 'mnist'} lacks train-labels-idx1-ubyte.gz" in err
 
 
-@pytest.mark.parametrize("name", [name for name in registry.names("datasets") if name != "digits"])
+MADE = ("addition", "dyck", "induction", "modadd", "parity", "recall")
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_sequences_that_are_made_have_no_place_and_can_be_verified(name, call):
+    code, out, err = call("where", name)
+    assert (out, err.endswith("it is made when it is used\n")) == ("", True)
+    assert code in (2, 3)
+    code, out, err = call("verify", {"modadd": "modadd:7"}.get(name, name), "--json")
+    assert code == 0
+    assert json.loads(out)["splits"]["train"]["examples"] > 0
+
+
+@pytest.mark.parametrize("name", [name for name in registry.names("datasets") if name not in (*MADE, "digits")])
 def test_what_is_not_there_is_said_by_every_dataset(name, tmp_path, call, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    argument = {"npz": ":none.npz", "folder": ":none", "hf": ":none", "medmnist": ":none"}.get(name, "")
+    argument = {"npz": ":none.npz", "folder": ":none", "hf": ":none", "medmnist": ":none", "tokens": ":none"}.get(
+        name, ""
+    )
     for action in ("where", "verify"):
         code, out, err = call(action, name + argument, "--data-dir", tmp_path)
         assert (code, out, len(err.splitlines())) == (3, "", 1), err
