@@ -22,8 +22,8 @@ AUGMENT = "none"
 def load(data_dir: Path, argument: str = "") -> Dataset:
     """Sequences of 3N tokens: N different keys out of 2N, each before a value out of 2N others, and the keys once more.
 
-    One query alone would teach as little in each sequence: networks of 64 features then take many times as long until
-    they recall anything. The floor `context` is what one of the values in the sequence gives, taken at random.
+    Answers are not among the inputs, where they would tell which values are left. The floor `context` is what one of
+    the values in the sequence gives, taken at random.
 
     Raises:
         UsageError: N is no whole number from 2 to 64.

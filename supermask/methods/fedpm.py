@@ -93,7 +93,7 @@ class Fedpm(Method):
     def steps_per_epoch(self, count: int, size: int) -> int:
         steps = count // self.clients // size
         if not steps:
-            raise UsageError(f"{count} images are less than a batch of {size} for each of {self.clients} clients")
+            raise UsageError(f"{count} examples are less than a batch of {size} for each of {self.clients} clients")
         return self.clients * steps
 
     def order(self, key: Array, epoch: Array, count: int, size: int) -> Array | None:
