@@ -126,6 +126,9 @@ def _print(table: str, rows: list[dict[str, Any]]) -> None:
     head = ["recipe", "epochs", "published"]
     for key in shown:
         head += [QUANTITIES[key], "published"]
+    with_floor = any("floor" in row for row in rows)
+    if with_floor:
+        head.insert(4, "floor")
     cells = [[*head, "source"]]
     for row in rows:
         line = [row["recipe"], str(row["epochs"]), str(row["published"]["epochs"])]
@@ -136,6 +139,8 @@ def _print(table: str, rows: list[dict[str, Any]]) -> None:
             std, published = row[f"{key}_std"], row["published"].get(key)
             line.append(f"{row[key]:.4f}" + ("" if std is None else f" +- {std:.4f}"))
             finding = row["published"].get("finding", "") if key == "test_accuracy" else ""
+            if with_floor and key == "test_accuracy":
+                line.append(f"{max(row['floor'].values()):.4f}" if row.get("floor") else "")
             line.append(finding if published is None else f"{published:g}")
         cells.append([*line, row["published"]["source"]])
     papers = "; ".join(dict.fromkeys(row["published"]["paper"] for row in rows))

@@ -21,9 +21,11 @@ from supermask.experiments.run import Experiment, run_experiment
 from supermask.experiments.search import Search
 from supermask.experiments.train import Train
 from supermask.recipes import PublishedRecipe
+from supermask.runs.results import load_result
 from supermask.runtime.stopping import Stopping
 from supermask.storage.atomic import write_atomic
 from supermask.ticket import Ticket
+from supermask.weights.trained import TrainedWeights
 
 
 def measure(cell: PublishedRecipe, config: Config, options: RunOptions, stopping: Stopping) -> dict[str, Any]:
@@ -36,7 +38,12 @@ def measure(cell: PublishedRecipe, config: Config, options: RunOptions, stopping
         InterruptionError, StoppedError: a signal arrived; the run folder holds what the experiment resumes from.
         SupermaskError: the experiment failed; the message starts with the recipe's name.
     """
-    kinds: dict[str, type[Experiment]] = {"search": Search, "lottery": Lottery, "criteria": Train}
+    kinds: dict[str, type[Experiment]] = {
+        "search": Search,
+        "train": Train,
+        "lottery": Lottery,
+        "criteria": Train,
+    }
     try:
         result = run_experiment(kinds[cell.experiment], config, options, stopping)
         if result.stopped or stopping.stop_requested():
@@ -46,8 +53,7 @@ def measure(cell: PublishedRecipe, config: Config, options: RunOptions, stopping
             return _of_criteria(cell, config, result, options)
         if isinstance(config, LotteryConfig):
             return _of_lottery(cell, config, result)
-        assert isinstance(config, SearchConfig)
-        return _of_search(config, result, options)
+        return _of_seeds(config, result, options)
     except SupermaskError as error:
         raise type(error)(f"{cell.name}: {error}") from error
 
@@ -57,17 +63,24 @@ def spread(key: str, values: list[float]) -> dict[str, float | None]:
     return {key: statistics.fmean(values), f"{key}_std": statistics.stdev(values) if len(values) > 1 else None}
 
 
-def _of_search(config: SearchConfig, result: RunResult, options: RunOptions) -> dict[str, Any]:
-    paths = [Path(row["ticket"]) for row in result.rows]
-    tickets = [Ticket.load(path) for path in paths]
-    accuracies = [_test_accuracy(ticket, path, options) for ticket, path in zip(tickets, paths, strict=True)]
-    row: dict[str, Any] = {key: getattr(config, key) for key in ("arch", "dataset", "method", "epochs")}
+def _of_seeds(config: Config, result: RunResult, options: RunOptions) -> dict[str, Any]:
+    """The results of a search, or of a training, one per seed."""
+    kind = "ticket" if isinstance(config, SearchConfig) else "weights"
+    paths = [Path(row[kind]) for row in result.rows]
+    tickets = [load_result(path) for path in paths]
+    tested = [_tested(ticket, path, options) for ticket, path in zip(tickets, paths, strict=True)]
+    accuracies = [accuracy for accuracy, _ in tested]
+    keys = ("arch", "dataset", "method", "epochs")
+    row: dict[str, Any] = {key: getattr(config, key) for key in keys if hasattr(config, key)}
     row["seeds"] = [ticket.config.seed for ticket in tickets]
     row["test_accuracies"] = accuracies
     row |= spread("test_accuracy", accuracies)
     row |= spread("density", [ticket.density for ticket in tickets])
-    row |= spread("bits_per_parameter", [ticket.bits_per_parameter for ticket in tickets])
-    return row | {"run": str(result.path), "tickets": [str(path) for path in paths]}
+    if bits := [ticket.bits_per_parameter for ticket in tickets if isinstance(ticket, Ticket)]:
+        row |= spread("bits_per_parameter", bits)
+    if floor := tested[0][1]:
+        row["floor"] = floor
+    return row | {"run": str(result.path), "tickets" if bits else "weights": [str(path) for path in paths]}
 
 
 def _of_lottery(cell: PublishedRecipe, config: LotteryConfig, result: RunResult) -> dict[str, Any]:
@@ -97,20 +110,21 @@ def _of_rows(rows: Rows) -> dict[str, Any]:
     return found | spread("test_accuracy", accuracies) | spread("density", [row["density"] for row in rows])
 
 
-def _test_accuracy(ticket: Ticket, path: Path, options: RunOptions) -> float:
-    """Evaluate a ticket on the test split; cache the accuracy in the run folder, keyed by the ticket's hash."""
+def _tested(ticket: Ticket | TrainedWeights, path: Path, options: RunOptions) -> tuple[float, dict[str, float]]:
+    """Return (accuracy, floors) on the test split; cached in the run folder, keyed by the hash of the ticket's file."""
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     kept = path.with_name(f".{path.stem}-test.json")
     try:
         known = json.loads(kept.read_bytes())
         if known["ticket"] == digest:
-            return float(known["accuracy"])
+            return float(known["accuracy"]), dict(known.get("floor", {}))
     except (OSError, ValueError, KeyError, TypeError):
         pass  # no cached accuracy yet, or not a file of ours: it is written below
     found = evaluate(ticket, data_dir=options.data_dir)
     if found.reproduced:
+        known = {"ticket": digest, "accuracy": found.accuracy, **({"floor": found.floor} if found.floor else {})}
         with suppress(SupermaskError):  # a folder without write permission is no reason to fail
-            write_atomic(kept, json.dumps({"ticket": digest, "accuracy": found.accuracy}).encode())
+            write_atomic(kept, json.dumps(known).encode())
     else:
         options.note(f"warning: {path}: the validation accuracy recorded by its search is not reproduced here")
-    return found.accuracy
+    return found.accuracy, found.floor

@@ -17,7 +17,12 @@ from supermask.errors import BadFileError, UsageError, require
 
 SOURCES = ("paper", "readme", "code", "third party", "figure", "memory (unverified)")
 QUANTITIES = ("test_accuracy", "density", "bits_per_parameter")
-EXPERIMENTS: dict[str, type[Config]] = {"search": SearchConfig, "lottery": LotteryConfig, "criteria": TrainConfig}
+EXPERIMENTS: dict[str, type[Config]] = {
+    "search": SearchConfig,
+    "train": TrainConfig,
+    "lottery": LotteryConfig,
+    "criteria": TrainConfig,
+}
 """What a recipe may stand for, and the config that it has; `criteria` compares masks after a dense training."""
 
 
