@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from supermask.datasets._check import check, counted, note, reading
-from supermask.datasets._images import SUFFIXES, decode, survey
+from supermask.datasets._files import images_of
+from supermask.datasets._images import SUFFIXES
 from supermask.datasets._parts import PARTS, with_test
-from supermask.datasets._stats import mean_std
 from supermask.errors import BadFileError, UsageError
 from supermask.runtime.places import expand
 from supermask.types import Dataset, Split
@@ -23,10 +23,11 @@ from supermask.types import Dataset, Split
 EPOCHS = 30
 AUGMENT = "none"
 RESIZES = True
+CROPS = True
 ARGUMENT = "path"
 
 
-def load(data_dir: Path, argument: str = "", image_size: int | None = None) -> Dataset:
+def load(data_dir: Path, argument: str = "", image_size: int | None = None, crops: bool = False) -> Dataset:
     """Read the folder at the path `argument`; `data_dir` is not used.
 
     Classes are the folders in train, sorted by name; the images of a class are those in its folder and in the folders
@@ -36,6 +37,8 @@ def load(data_dir: Path, argument: str = "", image_size: int | None = None) -> D
 
     Args:
         image_size: height and width of the images, if theirs differ. Images of one size keep it.
+        crops: whether training sees random crops; images are then decoded when they are needed, as they are where they
+            would not fit into memory.
 
     Returns:
         Images uint8 (n, height, width, 1 or 3), labels int32 (n,).
@@ -56,17 +59,17 @@ def load(data_dir: Path, argument: str = "", image_size: int | None = None) -> D
     parts = {part: _classes(folder, left_out) for part, folder in folders.items()}
     _check_classes(root, folders, parts)
     paths = {part: [path for files in classes.values() for path in files] for part, classes in parts.items()}
-    found = survey([path for files in paths.values() for path in files])
-    size = found.common_size(image_size)
-    splits = {part: Split(decode(files, size, found), _labels(parts[part])) for part, files in paths.items()}
+    inputs, found, moments = images_of(root, paths, image_size, crops)
+    splits = {part: Split(images, _labels(parts[part])) for part, images in inputs.items()}
     train, test, classes = splits["train"], splits["test"], tuple(parts["train"])
-    dataset = check(Dataset(train, test, classes, *mean_std(train.inputs), splits.get("validation")), root)
+    dataset = check(Dataset(train, test, classes, *moments, splits.get("validation")), root)
     left_out.say(root)
     for remark, count in found.remarks.items():
         if count:
             note(f"{root}: {counted(count, 'image')}: {remark}")
     if len(found.sizes) > 1:
-        note(f"{root}: images of {len(found.sizes):,} sizes are resized to {image_size}x{image_size}")
+        made = "cropped" if crops else "resized"
+        note(f"{root}: images of {len(found.sizes):,} sizes are {made} to {image_size}x{image_size}")
     return dataset
 
 
