@@ -19,6 +19,7 @@ from supermask.data import augment
 from supermask.data.feed import Pipeline
 from supermask.data.source import Source
 from supermask.data.splits import split_dataset
+from supermask.data.streaming import Streaming, cropped, plan
 from supermask.engine import batching
 from supermask.engine.batching import Batching
 from supermask.engine.given import start_of
@@ -52,6 +53,7 @@ class Problem:
         content: fingerprints of the data and of the user's own code, see `runs.content`.
         given: weights that are frozen in place of random ones.
         searcher: what searches: `method`, or that inside the mask of a ticket.
+        streaming: how data streams; None if it stays on the devices.
     """
 
     config: Config
@@ -66,6 +68,7 @@ class Problem:
     content: Content = field(default_factory=dict)
     given: Given | None = None
     searcher: Method | None = None
+    streaming: Streaming | None = None
     _initial: dict[int, tuple[Tree, Tree]] = field(default_factory=dict, repr=False)
 
     @property
@@ -149,8 +152,7 @@ def load_problem(config: Config, data: Path | Source | None = None) -> Problem:
     Args:
         data: folder of datasets, or where the dataset is read from.
 
-    Raises:
-        UsageError, BadFileError, SupermaskError: as raised by `read_dataset`, `split_dataset` and `build`.
+    Raises: what `read_dataset`, `split_dataset` and `build` raise.
     """
     source = data if isinstance(data, Source) else Source(config, data)
     return build(config, split_dataset(config, source.take()), source.content)
@@ -176,6 +178,7 @@ def build(config: Config, dataset: Dataset, content: Content | None = None) -> P
             keeps too little.
         BadFileError: given weights, or that ticket, cannot be read or do not fit.
     """
+    dataset = cropped(dataset, config.augment)
     shape, task = dataset.train.inputs.shape[1:], registry.load("tasks", dataset.task)()
     model = _model(config, dataset, task)
     parameters = dict(model.parameters)
@@ -204,6 +207,7 @@ def build(config: Config, dataset: Dataset, content: Content | None = None) -> P
         content=content or {},
         given=given,
         searcher=searcher,
+        streaming=plan(dataset, batch),
     )
     if config.micro_batch is not None:
         _ = problem.batching  # refused here rather than by the first step
