@@ -77,7 +77,7 @@ def plan(dataset: Dataset, batch_size: int) -> Streaming | None:
     if isinstance(train, Files):
         helpers = counted(train.workers, "worker") if train.workers else "decoded in threads"
     print(
-        f"streaming: {counted(sum(map(len, splits)), 'example')} of {times(train.shape[1:-1])}, "
+        f"streaming: {counted(sum(map(len, splits)), 'example')} of {times(train.shape[1:3])}, "
         f"{memory.shown(total)}, {why}; {chunks}, {helpers}",
         file=sys.stderr,
     )
