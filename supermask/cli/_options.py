@@ -14,6 +14,7 @@ import click
 from click.core import ParameterSource
 
 from supermask.cli._help import GroupedOption
+from supermask.cli._memory import memory_options
 from supermask.config import Config, SearchConfig
 from supermask.errors import BadFileError, UsageError, require
 from supermask.masks.allocation import ALLOCATIONS
@@ -82,12 +83,20 @@ arch_option = option(
     group="network",
 )
 json_option = option("--json", "as_json", is_flag=True, help="Print only JSON, one object per line.")
-data_dir_option = option(
+_data_dir_option = option(
     "--data-dir",
     type=PATH,
     help="Folder of datasets, and of relative paths in npz:, folder: and hf:.  [default: the user's cache folder]",
     group="data",
 )
+
+
+def data_dir_option(command: F) -> F:
+    """Add the options about where data lies and what of it fits into memory."""
+    decorated: F = _data_dir_option(memory_options(command))
+    return decorated
+
+
 force_option = option("--force", is_flag=True, help="Overwrite.")
 quiet_option = option("-q", "--quiet", is_flag=True, help="No progress and no notes on stderr; warnings stay.")
 device_option = option(

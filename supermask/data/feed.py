@@ -34,7 +34,16 @@ class Chunk(NamedTuple):
 
 
 class Feed(Protocol):
-    """Supplies the training examples of an epoch in chunks, and takes batches from them inside the compiled step."""
+    """Supplies the training examples of an epoch in chunks, and takes batches from them inside the compiled step.
+
+    Attributes:
+        waited: seconds that were spent waiting for chunks.
+    """
+
+    waited: float
+
+    def blank(self, keys: Array) -> Chunk:
+        """Return a chunk like all others, to compile for."""
 
     def chunks(self, keys: Array, epoch: int, step: int) -> Iterator[Chunk]:
         """Yield the chunks of an epoch from a given step on.
@@ -60,6 +69,8 @@ class Placement(Protocol):
 
     def replicate(self, tree: Any) -> Any: ...
 
+    def place_seeds(self, tree: Any) -> Any: ...
+
     def program(self, function: Callable[..., Any], own: int = 1) -> Callable[..., Any]: ...
 
 
@@ -84,14 +95,28 @@ class Pipeline:
         """Return the network's inputs in training for a batch as it lies there, or for this device's part; traced."""
         return self.normalise(local_shard(images if self.augment is None else self.augment(key, images)))
 
+    def batch(
+        self, order: Array, data: Any, number: Array, key: Array, local_shard: Callable[[Array], Array]
+    ) -> tuple[Array, Array]:
+        """Return (inputs, targets) of a batch, counted from the start of `order`, which says where its examples lie."""
+        (images, labels), size = data, self.batch_size
+        chosen = lax.dynamic_slice(order, (number * size,), (size,))
+        return self.inputs(images[chosen], key, local_shard), local_shard(labels[chosen])
+
 
 class Resident:
     """Keeps a whole split on the devices, as uint8 or tokens; an epoch is one chunk."""
+
+    waited = 0.0
 
     def __init__(self, split: Split, pipeline: Pipeline, placement: Placement) -> None:
         self.pipeline = pipeline
         self.data = placement.replicate((split.inputs, split.targets))
         self._order = jax.jit(placement.program(lambda key, epoch: pipeline.order(key, epoch)))
+
+    def blank(self, keys: Array) -> Chunk:
+        """See `Feed.blank`."""
+        return next(self.chunks(keys, 1, 0))
 
     def chunks(self, keys: Array, epoch: int, step: int) -> Iterator[Chunk]:
         """Yield one chunk that reaches to the end of the epoch."""
@@ -101,7 +126,4 @@ class Resident:
         self, per_seed: Any, shared: Any, step: Array, key: Array, local_shard: Callable[[Array], Array]
     ) -> tuple[Array, Array]:
         """See `Feed.take`."""
-        order, (images, labels), pipeline = per_seed, shared, self.pipeline
-        size = pipeline.batch_size
-        chosen = lax.dynamic_slice(order, ((step % pipeline.steps_per_epoch) * size,), (size,))
-        return pipeline.inputs(images[chosen], key, local_shard), local_shard(labels[chosen])
+        return self.pipeline.batch(per_seed, shared, step % self.pipeline.steps_per_epoch, key, local_shard)

@@ -5,18 +5,23 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from supermask import registry
 from supermask.config import Config
 from supermask.data.splits import find_path, read_dataset
+from supermask.datasets._lazy import Files, digest_of
 from supermask.runs import code
 from supermask.runs.content import FILES, Content, shortened
 from supermask.types import Dataset
+
+CONTENTS = 8 << 30
+"""Bytes of files up to which all of them are read for their fingerprint; above, names and sizes must do."""
 
 _CHUNK = 1 << 20
 _OFFLINE = "SUPERMASK_OFFLINE"
@@ -85,12 +90,20 @@ class Source:
 
 
 def of_dataset(dataset: Dataset) -> Content:
-    """Fingerprints of the splits, the classes, what images are normalised by, and the task. CIFAR-10 takes 0.1 s."""
+    """Fingerprints of the splits, the classes, what images are normalised by, and the task. CIFAR-10 takes 0.1 s.
+
+    Of images that were not all decoded, the names and sizes of their files count.
+    """
     found: Content = {}
     for name in ("train", "validation", "test"):
         split = getattr(dataset, name)
-        for part, array in ("images", "inputs"), ("labels", "targets"):  # tickets call them images and labels
-            found[f"{name} {part}"] = "none" if split is None else _of_array(getattr(split, array))
+        images: Any = None if split is None else split.inputs
+        if isinstance(images, Files):  # names and sizes are comparable with names and sizes alone
+            known = "images" if images.content else "files"
+            found[f"{name} {known}"] = _fingerprint(images.shape, images.content or images.fingerprint)
+        else:
+            found[f"{name} images"] = "none" if images is None else _of_array(images)
+        found[f"{name} labels"] = "none" if split is None else _of_array(split.targets)
     names = "\n".join(dataset.classes).encode("utf-8", "surrogateescape")
     found["classes"] = f"{len(dataset.classes)} {shortened(hashlib.sha256(names).hexdigest())}"
     found |= {"means": _numbers(dataset.mean), "deviations": _numbers(dataset.std), "task": dataset.task}
@@ -110,20 +123,27 @@ def _numbers(values: Sequence[float]) -> str:
 
 def _of_array(array: np.ndarray) -> str:
     array = np.ascontiguousarray(array)
-    digest = hashlib.sha256(array.dtype.str.encode())
+    digest = digest_of(array.dtype)
     digest.update(array.reshape(-1).view(np.uint8).data)
-    return f"{'x'.join(map(str, array.shape))} {shortened(digest.hexdigest())}"
+    return _fingerprint(array.shape, digest.hexdigest())
+
+
+def _fingerprint(shape: Sequence[int], digest: str) -> str:
+    return f"{'x'.join(map(str, shape))} {shortened(digest)}"
 
 
 def of_files(path: Path) -> str:
     """The fingerprint of a file, or of the folders in a folder: relative paths and contents, not dates.
 
     Left out are hidden files and folders, run folders, and what lies directly in the folder, beside its splits, unless
-    it is a split itself.
+    it is a split itself. Of files of more than CONTENTS bytes together, sizes stand for contents.
     """
     digest = hashlib.sha256()
-    for name, file in sorted(_below(path)) if path.is_dir() else [("", str(path))]:
-        digest.update(b"%d %s " % (len(name), os.fsencode(name)) + _hash(file))
+    files = sorted(_below(path)) if path.is_dir() else [("", str(path))]
+    sizes = [_size(file) for _, file in files] if path.is_dir() else []
+    large = sum(sizes) > CONTENTS
+    for i, (name, file) in enumerate(files):
+        digest.update(b"%d %s " % (len(name), os.fsencode(name)) + (b"%d" % sizes[i] if large else _hash(file)))
     return shortened(digest.hexdigest())
 
 
@@ -141,6 +161,12 @@ def _below(root: Path) -> Iterator[tuple[str, str]]:
         for name in files:
             if not name.startswith(".") and (relative != "." or name.endswith(_DATA)):
                 yield f"{relative}/{name}", os.path.join(folder, name)
+
+
+def _size(path: str) -> int:
+    with suppress(OSError):
+        return os.stat(path).st_size
+    return 0
 
 
 def _hash(path: str) -> bytes:

@@ -7,11 +7,13 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from supermask import registry
-from supermask.config import Config
+from supermask.config import RANDOM_CROPS, Config
+from supermask.datasets._lazy import Files, Lazy
 from supermask.errors import BadFileError, UsageError
 from supermask.runtime.places import NO_HOME, cache_folder, expand
 from supermask.types import Dataset, Split
@@ -36,7 +38,9 @@ def read_dataset(config: Config, data_dir: Path | None = None) -> Dataset:
     module, path = registry.load("datasets", config.dataset), find_path(config.dataset, data_dir)
     argument = config.dataset.partition(":")[2] if hasattr(module, "load") else ""
     argument = argument if path is None else str(path)
-    more = {"image_size": config.image_size} if getattr(module, "RESIZES", False) else {}
+    more: dict[str, Any] = {"image_size": config.image_size} if getattr(module, "RESIZES", False) else {}
+    if getattr(module, "CROPS", False):
+        more["crops"] = config.augment == RANDOM_CROPS
     found: Dataset = getattr(module, "load", module)(data_dir or default_data_dir(), argument, **more)
     return found
 
@@ -97,7 +101,8 @@ def _resized(dataset: Dataset, size: int) -> Dataset:
     from supermask.data import augment  # imports JAX
 
     def resized(split: Split) -> Split:
-        return Split(augment.resize(split.inputs, size), split.targets)
+        images = split.inputs
+        return Split(images.resized(size) if isinstance(images, Files) else augment.resize(images, size), split.targets)
 
     validation = dataset.validation and resized(dataset.validation)
     return replace(dataset, train=resized(dataset.train), test=resized(dataset.test), validation=validation)
@@ -105,6 +110,8 @@ def _resized(dataset: Dataset, size: int) -> Dataset:
 
 def _part(split: Split, index: np.ndarray) -> Split:
     """The examples at `index`, with inputs aligned to 64 bytes so that CPU devices can use them without a copy."""
+    if isinstance(split.inputs, Lazy):
+        return Split(split.inputs.take(index), split.targets[index])
     shape, dtype = (len(index), *split.inputs.shape[1:]), split.inputs.dtype
     size = math.prod(shape) * dtype.itemsize
     buffer = np.empty(size + 64, np.uint8)

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from supermask.datasets._check import check, counted, note, reading
-from supermask.datasets._images import SUFFIXES, Source, decode, survey
-from supermask.datasets._stats import mean_std
+from supermask.datasets._files import images_of
+from supermask.datasets._images import SUFFIXES, Source
 from supermask.errors import BadFileError
 from supermask.types import Dataset, Split
 
@@ -24,6 +24,7 @@ def read_images(
     parts: Mapping[str, Labelled],
     classes: Sequence[str],
     image_size: int | None,
+    crops: bool = False,
     grey: bool = True,
 ) -> Dataset:
     """Decode the images of all splits; lines on stderr say what was turned, resized or not read.
@@ -35,22 +36,24 @@ def read_images(
         parts: train, test and, if there is one, validation.
         classes: what the labels 0, 1, ... are called.
         image_size: height and width of the images, if theirs differ. Images of one size keep it.
+        crops: whether training sees random crops.
         grey: whether images become grey if all of them are; otherwise they are RGB.
 
     Raises:
         BadFileError: an image is unreadable, or sizes differ and `image_size` is None.
     """
-    found = survey([path for paths, _ in parts.values() for path in paths])
-    found.grey = found.grey and grey
-    size = found.common_size(image_size)
-    splits = {part: Split(decode(paths, size, found), labels) for part, (paths, labels) in parts.items()}
+    inputs, found, moments = images_of(
+        root, {part: paths for part, (paths, _) in parts.items()}, image_size, crops, grey
+    )
+    splits = {part: Split(images, parts[part][1]) for part, images in inputs.items()}
     train, test = splits["train"], splits["test"]
-    dataset = check(Dataset(train, test, tuple(classes), *mean_std(train.inputs), splits.get("validation")), root)
+    dataset = check(Dataset(train, test, tuple(classes), *moments, splits.get("validation")), root)
     for remark, count in found.remarks.items():
         if count:
             note(f"{root}: {counted(count, 'image')}: {remark}")
     if len(found.sizes) > 1:
-        note(f"{root}: images of {len(found.sizes):,} sizes are resized to {image_size}x{image_size}")
+        made = "cropped" if crops else "resized"
+        note(f"{root}: images of {len(found.sizes):,} sizes are {made} to {image_size}x{image_size}")
     return dataset
 
 

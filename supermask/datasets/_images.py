@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from supermask.datasets._check import times
+from supermask.datasets._frames import View, framed
 from supermask.errors import BadFileError, SupermaskError, one_line
 
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM")
@@ -29,7 +30,7 @@ _GREY = ("1", "L", "LA")
 _MODES = (*_GREY, "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 _ORIENTATION = 0x0112  # the tag of EXIF
 _ORIENTED = (b"eXIf", b"XML:com.adobe.xmp", b"Raw profile type exif")  # where a PNG may have that tag
-_METADATA = 1 << 26  # bytes of one unpacked text or colour profile of a PNG
+METADATA = 1 << 26  # bytes of one unpacked text or colour profile of a PNG
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,12 @@ class Survey:
     grey: bool = True
     remarks: Counter[str] = field(default_factory=Counter)
 
+    def add(self, other: Survey) -> None:
+        """Add what is known of further images."""
+        self.sizes |= {size: path for size, path in other.sizes.items() if size not in self.sizes}
+        self.grey = self.grey and other.grey
+        self.remarks.update(other.remarks)
+
     def common_size(self, image_size: int | None) -> tuple[int, int]:
         """Height and width of all images, or those that they are resized to if they differ.
 
@@ -89,65 +96,80 @@ def survey(paths: Sequence[Source]) -> Survey:
         BadFileError: an image cannot be read or has more than 8 bits per channel.
     """
     found = Survey()
-    for path in paths:
-        with _opened(path) as image:
-            if image.mode.startswith(("I", "F")):
-                raise BadFileError(f"{path} has more than 8 bits per channel (mode {image.mode}); store it with 8 bits")
-            if image.mode not in _MODES:
-                raise BadFileError(f"{path} has the colours {image.mode}; store it as grey or RGB with 8 bits")
-            orientation = _orientation(image, path)
-            found.sizes.setdefault(image.size if orientation > 4 else image.size[::-1], path)
-            found.grey = found.grey and image.mode in _GREY
-            found.remarks["turned as EXIF says"] += orientation > 1
-            found.remarks["only the first frame is read"] += getattr(image, "is_animated", False)
-            found.remarks["only the upper 8 of 16 bits per channel are read"] += _is_deep(image)
-            image.verify()
+    with strictly():
+        for path in paths:
+            with _opened(path) as image:
+                if image.mode.startswith(("I", "F")):
+                    raise BadFileError(
+                        f"{path} has more than 8 bits per channel (mode {image.mode}); store it with 8 bits"
+                    )
+                if image.mode not in _MODES:
+                    raise BadFileError(f"{path} has the colours {image.mode}; store it as grey or RGB with 8 bits")
+                orientation = _orientation(image, path)
+                found.sizes.setdefault(image.size if orientation > 4 else image.size[::-1], path)
+                found.grey = found.grey and image.mode in _GREY
+                found.remarks["turned as EXIF says"] += orientation > 1
+                found.remarks["only the first frame is read"] += getattr(image, "is_animated", False)
+                found.remarks["only the upper 8 of 16 bits per channel are read"] += _is_deep(image)
+                image.verify()
     return found
 
 
-def decode(paths: Sequence[Source], size: tuple[int, int], found: Survey) -> np.ndarray:
-    """The pixels of images, uint8 (n, height, width, 1 or 3), resized bilinearly if their sizes differ.
+def decode(paths: Sequence[Source], view: View, noise: Sequence[str] = ()) -> tuple[np.ndarray, int]:
+    """The pixels of images, uint8 (n, *view.shape), and the number of images with transparent pixels.
 
-    Transparent pixels are put on white, as a page shows them; `found.remarks` counts the images that have them.
+    Those are put on white, as a page shows them. To be called inside of `strictly`.
+
+    Args:
+        noise: names the random crop of each image, see `framed`.
 
     Raises:
         BadFileError: an image cannot be read.
     """
-    images = np.empty((len(paths), *size, 1 if found.grey else 3), np.uint8)
+    images, transparent = np.empty((len(paths), *view.shape), np.uint8), 0
     for row, path in enumerate(paths):
         with _opened(path) as image:
             orientation = _orientation(image, path)
             shown, is_transparent = _on_white(image)
-            shown = _turned(shown.convert("L" if found.grey else "RGB"), orientation)
-            if len(found.sizes) > 1:
-                from PIL import Image
-
-                shown = shown.resize(size[::-1], Image.Resampling.BILINEAR)
-            images[row] = np.asarray(shown).reshape(images.shape[1:])
-            found.remarks["transparent pixels are put on white"] += is_transparent
-    return images
+            shown = _turned(shown.convert("L" if view.channels == 1 else "RGB"), orientation)
+            shown = framed(shown, view, noise[row] if noise else None)
+            images[row] = np.asarray(shown).reshape(view.shape)
+            transparent += is_transparent
+    return images, transparent
 
 
 @contextmanager
-def _opened(path: Source) -> Iterator[Any]:
-    """Open an image; whatever goes wrong inside of the block is reported as a bad file."""
+def strictly() -> Iterator[None]:
+    """Let Pillow refuse images that are too large, and read metadata as editors write it, without a word.
+
+    This changes settings of the whole process, so only one thread may enter it.
+    """
     from PIL import Image, PngImagePlugin
 
     usual = PngImagePlugin.MAX_TEXT_CHUNK
     try:
         # Pillow refuses images for metadata of a megabyte, which editors write.
-        PngImagePlugin.MAX_TEXT_CHUNK = _METADATA
+        PngImagePlugin.MAX_TEXT_CHUNK = METADATA
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about odd metadata
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(path.data) if isinstance(path, Encoded) else path, formats=FORMATS) as image:
-                yield image
+            yield
+    finally:
+        PngImagePlugin.MAX_TEXT_CHUNK = usual
+
+
+@contextmanager
+def _opened(path: Source) -> Iterator[Any]:
+    """Open an image; whatever goes wrong inside of the block is reported as a bad file."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(path.data) if isinstance(path, Encoded) else path, formats=FORMATS) as image:
+            yield image
     except SupermaskError:
         raise
     except Exception as error:  # decoders raise all kinds of errors for damaged images
         raise BadFileError(f"cannot read the image {path}: {_reason(error, path)}") from error
-    finally:
-        PngImagePlugin.MAX_TEXT_CHUNK = usual
 
 
 def _reason(error: Exception, path: Source) -> str:
@@ -156,7 +178,7 @@ def _reason(error: Exception, path: Source) -> str:
     if isinstance(error, UnidentifiedImageError):
         return f"it is none of {', '.join(FORMATS)}, or damaged"
     if "MAX_TEXT" in str(error):
-        return f"its metadata has more than {_METADATA} bytes; save it without"
+        return f"its metadata has more than {METADATA} bytes; save it without"
     return one_line(error).replace(f": {str(path)!r}", "")[:200]
 
 

@@ -17,10 +17,11 @@ from supermask.types import Dataset
 EPOCHS = 30
 AUGMENT = "none"
 RESIZES = True
+CROPS = True
 ARGUMENT = "path"
 
 
-def load(data_dir: Path, argument: str = "", image_size: int | None = None) -> Dataset:
+def load(data_dir: Path, argument: str = "", image_size: int | None = None, crops: bool = False) -> Dataset:
     """Read the folder at the path `argument`; `data_dir` is not used.
 
     Classes are the folders in train, sorted by name; the images of a class are those in its folder and in the folders
@@ -30,6 +31,8 @@ def load(data_dir: Path, argument: str = "", image_size: int | None = None) -> D
 
     Args:
         image_size: height and width of the images, if theirs differ. Images of one size keep it.
+        crops: whether training sees random crops; images are then decoded when they are needed, as they are where they
+            would not fit into memory.
 
     Returns:
         Images uint8 (n, height, width, 1 or 3), labels int32 (n,).
@@ -50,7 +53,7 @@ def load(data_dir: Path, argument: str = "", image_size: int | None = None) -> D
     parts = {part: class_files(folder, left_out) for part, folder in folders.items()}
     _check_classes(root, folders, parts)
     labelled = {part: by_class(classes) for part, classes in parts.items()}
-    dataset = read_images(root, labelled, tuple(parts["train"]), image_size)
+    dataset = read_images(root, labelled, tuple(parts["train"]), image_size, crops)
     left_out.say(root)
     return dataset
 

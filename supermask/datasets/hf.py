@@ -23,10 +23,11 @@ from supermask.types import Dataset
 EPOCHS = 30
 AUGMENT = "none"
 RESIZES = True
+CROPS = True
 ARGUMENT = "path"
 
 
-def load(data_dir: Path, argument: str = "", image_size: int | None = None) -> Dataset:
+def load(data_dir: Path, argument: str = "", image_size: int | None = None, crops: bool = False) -> Dataset:
     """Read the folder at the path `argument`, and the folders below; `data_dir` is not used.
 
     Images lie in the files themselves and are read as those of `folder:PATH` are. Classes are those that the schema
@@ -58,7 +59,7 @@ def load(data_dir: Path, argument: str = "", image_size: int | None = None) -> D
     word = f"{columns.label} of "
     labels, classes = labels_of({word + part: splits[part][1] for part in splits}, root)
     labelled = {part: (images, labels[word + part]) for part, (images, _) in splits.items()}
-    return read_images(root, labelled, columns.classes or classes, image_size)
+    return read_images(root, labelled, columns.classes or classes, image_size, crops)
 
 
 def _is_unlabelled(labels: np.ndarray) -> bool:

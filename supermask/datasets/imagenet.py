@@ -18,8 +18,9 @@ from supermask.errors import BadFileError, one_line
 from supermask.types import Dataset
 
 EPOCHS = 90
-AUGMENT = "none"
+AUGMENT = "random-resized-crop"
 RESIZES = True
+CROPS = True
 
 TRAIN = (1_281_167,)
 TEST = (50_000,)
@@ -31,7 +32,7 @@ _ORIGIN = "the images from https://image-net.org or Kaggle (imagenet-object-loca
 _ANSWERS, _WORDS = "LOC_val_solution.csv", "LOC_synset_mapping.txt"
 
 
-def load(data_dir: Path, argument: str = "", image_size: int | None = None) -> Dataset:
+def load(data_dir: Path, argument: str = "", image_size: int | None = None, crops: bool = False) -> Dataset:
     """Read the folders train/NUMBER and val, as torchvision has them or under ILSVRC/Data/CLS-LOC as Kaggle has them.
 
     The folder val has a folder for each class, or images whose classes are in LOC_val_solution.csv. Classes are in the
@@ -57,7 +58,9 @@ def load(data_dir: Path, argument: str = "", image_size: int | None = None) -> D
     train = train_classes(images / "train", left_out)
     test = _validation(root, images / "val", list(train), left_out)
     names = class_names(root / _WORDS, list(train), None)
-    dataset = read_images(root, {"train": by_class(train), "test": by_class(test)}, names, image_size, grey=False)
+    dataset = read_images(
+        root, {"train": by_class(train), "test": by_class(test)}, names, image_size, crops, grey=False
+    )
     note(f"{root}: val is the test split, and validation images are held out of train")
     left_out.say(root)
     return dataset

@@ -19,6 +19,7 @@ from supermask.types import Dataset
 EPOCHS = 100
 AUGMENT = "crop-flip"
 RESIZES = True
+CROPS = True
 
 TRAIN = (100_000, 64, 64, 3)
 TEST = (10_000, 64, 64, 3)
@@ -29,7 +30,7 @@ _ORIGIN = f"http://cs231n.stanford.edu/{_FOLDER}.zip (237 MB)"
 _IMAGES, _ANSWERS, _NUMBERS, _WORDS = "images", "val_annotations.txt", "wnids.txt", "words.txt"
 
 
-def load(data_dir: Path, argument: str = "", image_size: int | None = None) -> Dataset:
+def load(data_dir: Path, argument: str = "", image_size: int | None = None, crops: bool = False) -> Dataset:
     """Read the official folder: train/NUMBER/images, val/images with val_annotations.txt, wnids.txt and words.txt.
 
     Classes are in the order of their numbers, and called as in words.txt. The images in test have no labels and are
@@ -57,7 +58,9 @@ def load(data_dir: Path, argument: str = "", image_size: int | None = None) -> D
     answers = answers_of(_answers(source), source)
     test = flat_classes(root / "val" / _IMAGES, answers, source, list(train), left_out)
     names = class_names(root / _WORDS, list(train), "\t")
-    dataset = read_images(root, {"train": by_class(train), "test": by_class(test)}, names, image_size, grey=False)
+    dataset = read_images(
+        root, {"train": by_class(train), "test": by_class(test)}, names, image_size, crops, grey=False
+    )
     unlabelled = root / "test" / _IMAGES
     count = len(entries_of(unlabelled)) if unlabelled.is_dir() else 0
     note(

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from supermask.core import Parametrization
+from supermask.data.ahead import read
 from supermask.engine.aot import Compiled
 from supermask.engine.evaluator import seed_key
 from supermask.engine.problem import Problem
@@ -81,14 +82,15 @@ class BatchStatistics:
         keys = [key_for(seed_key(seed), "statistics") for seed in seeds]
         return result, frozen, self._sharding.stack_seeds(keys)
 
-    def _orders(self, seeds: Sequence[int]) -> list[np.ndarray]:
-        """A random order of the training examples for each seed, never the method's own: that may sort them."""
+    def _orders(self, seeds: Sequence[int]) -> list[tuple[int, np.ndarray]]:
+        """Each seed with a random order of the training examples, never the method's own: that may sort them."""
         count = len(self._problem.dataset.train)
-        return [np.argsort(np.random.Philox(key=seed).random_raw(count), kind="stable") for seed in seeds]
+        return [(seed, np.argsort(np.random.Philox(key=seed).random_raw(count), kind="stable")) for seed in seeds]
 
-    def _arguments(self, fixed: Any, orders: list[np.ndarray], state: Any, number: int) -> Any:
+    def _arguments(self, fixed: Any, orders: list[tuple[int, np.ndarray]], state: Any, number: int) -> Any:
         size, images = self._problem.pipeline.batch_size, self._problem.dataset.train.inputs
-        batches = [images[order[number * size : (number + 1) * size]] for order in orders]
+        cut = slice(number * size, (number + 1) * size)
+        batches = [read(images, order[cut], f"statistics {seed}") for seed, order in orders]
         return (*fixed, self._sharding.stack_seeds(batches), state), jnp.int32(number)
 
     def _after(self, per_seed: Any, number: Any) -> Tree:

@@ -11,11 +11,12 @@ import numpy as np
 from jax import lax
 
 from supermask.core import Parametrization
+from supermask.data.pieces import Pieces, Whole
 from supermask.engine.aot import Compiled
 from supermask.engine.evaluator import seed_key
 from supermask.engine.problem import Problem
 from supermask.engine.sharding import Sharding
-from supermask.types import Array, Split
+from supermask.types import Array
 
 BATCH = 64
 
@@ -27,23 +28,24 @@ class Margins:
     """
 
     def __init__(
-        self, problem: Problem, parametrization: Parametrization, split: Split, sharding: Sharding, data: Any
+        self, problem: Problem, parametrization: Parametrization, pieces: Pieces | Whole, sharding: Sharding
     ) -> None:
-        """`data` are the images and labels of the split on the devices."""
         self._problem, self._parametrization, self._sharding = problem, parametrization, sharding
-        self._images, self._count = data[0], len(split)
-        self._program = Compiled(sharding.program(self._of_all))
+        self._pieces = pieces
+        self._program = Compiled(sharding.program(self._of_piece))
 
     def __call__(self, result: Any, model_state: Any, frozen: Any, seeds: Sequence[int]) -> np.ndarray:
         """Return the margins, shape (seeds, examples); for the arguments see `Evaluator.__call__`."""
         keys = self._sharding.stack_seeds([seed_key(seed) for seed in seeds])
-        return np.asarray(self._program((result, model_state, frozen, keys), self._images))
+        per_seed = (result, model_state, frozen, keys)
+        found = [np.asarray(self._program(per_seed, images)) for images, _ in self._pieces]
+        return np.concatenate(found, axis=1)[:, : self._pieces.examples]
 
-    def _of_all(self, per_seed: Any, images: Array) -> Array:
+    def _of_piece(self, per_seed: Any, images: Array) -> Array:
         result, model_state, frozen, key = per_seed
-        weights = self._parametrization.result_weights(result, frozen, key)
-        size = min(BATCH, self._count)
-        starts = jnp.minimum(jnp.arange(-(-self._count // size)) * size, self._count - size)
+        weights, count = self._parametrization.result_weights(result, frozen, key), len(images)
+        size = min(BATCH, count)
+        starts = jnp.minimum(jnp.arange(-(-count // size)) * size, count - size)
 
         def of_batch(start: Array) -> Array:
             inputs = self._problem.pipeline.normalise(lax.dynamic_slice_in_dim(images, start, size))
@@ -52,4 +54,4 @@ class Margins:
             return best[..., 0] - best[..., 1]
 
         places = starts[:, None] + jnp.arange(size)
-        return jnp.zeros(self._count).at[places.ravel()].set(lax.map(of_batch, starts).ravel())
+        return jnp.zeros(count).at[places.ravel()].set(lax.map(of_batch, starts).ravel())

@@ -19,6 +19,7 @@ from supermask.data import augment
 from supermask.data.feed import Pipeline, example_of
 from supermask.data.source import Source
 from supermask.data.splits import noun_of, split_dataset
+from supermask.data.streaming import Streaming, cropped, plan
 from supermask.engine import batching
 from supermask.engine.batching import Batching
 from supermask.engine.given import start_of
@@ -52,6 +53,7 @@ class Problem:
         content: fingerprints of the data and of the user's own code, see `runs.content`.
         given: weights that are frozen in place of random ones.
         searcher: what searches: `method`, or that inside the mask of a ticket.
+        streaming: how data streams; None if it stays on the devices.
     """
 
     config: Config
@@ -66,6 +68,7 @@ class Problem:
     content: Content = field(default_factory=dict)
     given: Given | None = None
     searcher: Method | None = None
+    streaming: Streaming | None = None
     _initial: dict[int, tuple[Tree, Tree]] = field(default_factory=dict, repr=False)
 
     @property
@@ -132,8 +135,7 @@ def on_this_machine(config: AnyConfig) -> AnyConfig:
     """Fill in what depends on the machine, the number of devices, in a resolved config.
 
     Raises:
-        UsageError: more devices than there are, a precision that the device does not have, an unknown init; JAX does
-            not start.
+        UsageError: more devices than there are, a precision that the device lacks, an unknown init; no JAX.
     """
     if config.init is not None:  # weights are drawn
         require("init", config.init, inits.INITS)
@@ -149,8 +151,7 @@ def load_problem(config: Config, data: Path | Source | None = None) -> Problem:
     Args:
         data: folder of datasets, or where the dataset is read from.
 
-    Raises:
-        UsageError, BadFileError, SupermaskError: as raised by `read_dataset`, `split_dataset` and `build`.
+    Raises: what `read_dataset`, `split_dataset` and `build` raise.
     """
     source = data if isinstance(data, Source) else Source(config, data)
     return build(config, split_dataset(config, source.take()), source.content)
@@ -173,11 +174,11 @@ def build(config: Config, dataset: Dataset, content: Content | None = None) -> P
     """Build the problem of a config, see `on_this_machine`, on a given dataset.
 
     Raises:
-        UsageError: the network does not fit the dataset or has nothing to mask, the batch cannot be cut as asked, or
-            the ticket to search within keeps too little.
+        UsageError: the network does not fit the data or has nothing to mask, or the batch or the ticket do not fit.
         BadFileError: given weights, or that ticket, cannot be read or do not fit.
     """
     check_dataset(config, "images" if noun_of(dataset) == "images" else "tokens")
+    dataset = cropped(dataset, config.augment)
     shape, task = dataset.train.inputs.shape[1:], registry.load("tasks", dataset.task)()
     model = _model(config, dataset, task)
     parameters = dict(model.parameters)
@@ -206,6 +207,7 @@ def build(config: Config, dataset: Dataset, content: Content | None = None) -> P
         content=content or {},
         given=given,
         searcher=searcher,
+        streaming=plan(dataset, batch),
     )
     if config.micro_batch is not None:
         _ = problem.batching  # refused here rather than by the first step

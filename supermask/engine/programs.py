@@ -12,7 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from supermask.core import Parametrization, TrainState
-from supermask.data.feed import Chunk, Resident
+from supermask.data.feed import Chunk, Feed, Resident
+from supermask.data.streamed import Streamed
+from supermask.datasets._lazy import Lazy
 from supermask.engine.aot import Compiled
 from supermask.engine.batch_statistics import BatchStatistics
 from supermask.engine.epoch import training_program
@@ -34,7 +36,7 @@ class CompiledSteps:
         self.problem, self.sharding = problem, sharding
         dataset = problem.dataset
         assert dataset.validation is not None
-        self.feed = Resident(dataset.train, problem.pipeline, sharding)
+        self.feed = _feed(problem, sharding)
         self.validation = Evaluator(problem, parametrization, dataset.validation, sharding)
         self.batch_statistics = BatchStatistics(problem, parametrization, sharding)
         self._parametrization = parametrization
@@ -46,15 +48,16 @@ class CompiledSteps:
     @cached_property
     def training_split(self) -> Evaluator:
         """The evaluator that scores untrained results on the training examples."""
-        train = self.problem.dataset.train
-        return Evaluator(self.problem, self._parametrization, train, self.sharding, self.feed.data)
+        there = self.feed.data if isinstance(self.feed, Resident) else None
+        return Evaluator(self.problem, self._parametrization, self.problem.dataset.train, self.sharding, there)
 
     @cached_property
     def data_name(self) -> str:
         """The number of training images and checksums of images and labels; differs for other training data."""
         train = self.problem.dataset.train
-        images, labels = (zlib.crc32(np.ascontiguousarray(array).data) for array in (train.inputs, train.targets))
-        return f"{len(train)}-{images:08x}-{labels:08x}"
+        images, labels = map(_checksum, (train.inputs, train.targets))
+        kind = "files:" if isinstance(train.inputs, Lazy) else ""
+        return f"{len(train)}-{kind}{images:08x}-{labels:08x}"
 
     @property
     def compile_seconds(self) -> float:
@@ -104,7 +107,7 @@ class CompiledSteps:
 
     def prepare(self, state: FitState, frozen: Any) -> None:
         """Compile everything that an epoch needs, before the first step: a stop meanwhile loses no progress."""
-        chunk = next(self.feed.chunks(state.order_key, 1, 0))
+        chunk = self.feed.blank(state.order_key)
         arguments = (self.result(state, frozen)[0], state.train.model_state, frozen, state.padded_seeds)
         self.batch_statistics.prepare(*arguments)
         self.validation.prepare(*arguments)
@@ -126,3 +129,15 @@ class CompiledSteps:
         trainable, method_state, frozen = per_seed
         found = self._parametrization.result(trainable, method_state, frozen)
         return found, self._parametrization.density(found, frozen)
+
+
+def _feed(problem: Problem, sharding: Sharding) -> Feed:
+    train, streaming = problem.dataset.train, problem.streaming
+    if streaming is None:
+        return Resident(train, problem.pipeline, sharding)
+    return Streamed(train, problem.pipeline, sharding, streaming)
+
+
+def _checksum(array: Any) -> int:
+    """The checksum of an array, or of what images that are not in memory are known by."""
+    return zlib.crc32(array.fingerprint.encode() if isinstance(array, Lazy) else np.ascontiguousarray(array).data)

@@ -22,7 +22,7 @@ class Snapshot:
 
     Attributes:
         first: the first of the seeds.
-        step, epochs_done, seconds: as in FitState.
+        step, epochs_done, seconds, waited: as in FitState.
         arrays: the arrays that change from step to step, by path.
         best, last: candidates of each seed; [] before the first epoch is done.
         data: identifies the training examples.
@@ -36,13 +36,14 @@ class Snapshot:
     best: list[Candidate]
     last: list[Candidate]
     data: str
+    waited: float = 0.0
 
     @classmethod
     def of(cls, state: FitState, data: str) -> Snapshot:
         """Copy a state to the host; `data` identifies the training examples."""
         arrays = {path: np.asarray(leaf) for path, leaf in _flat(state.moving)}
         where = (state.seeds[0], state.step, state.epochs_done, state.seconds)
-        return cls(*where, arrays=arrays, best=state.best, last=state.last, data=data)
+        return cls(*where, arrays=arrays, best=state.best, last=state.last, data=data, waited=state.waited)
 
     def restore(self, state: FitState, data: str, place: Callable[[Any], Any]) -> None:
         """Restore everything into a state that has begun its epoch; `place` moves arrays to the devices.
@@ -50,7 +51,7 @@ class Snapshot:
         Raises:
             BadFileError: the snapshot belongs to another training or to other examples.
         """
-        if self.data != data:
+        if not _same(self.data, data):
             raise BadFileError("the checkpoint is of other training images: --force starts over")
         for path, leaf in _flat(state.moving):
             found = self.arrays.get(path)
@@ -59,7 +60,7 @@ class Snapshot:
         values = [self.arrays[path] for path, _ in _flat(state.moving)]
         state.train, state.sums = place(jax.tree.unflatten(jax.tree.structure(state.moving), values))
         state.step, state.epochs_done, state.seconds = self.step, self.epochs_done, self.seconds
-        state.best, state.last = self.best, self.last
+        state.waited, state.best, state.last = self.waited, self.best, self.last
 
     def is_finite(self) -> bool:
         """Whether all arrays are free of infinities and NaN; only then is the snapshot worth keeping."""
@@ -69,6 +70,8 @@ class Snapshot:
         """Return (JSON values, tensors) for a file."""
         tensors = {f"state/{path}": array for path, array in self.arrays.items()}
         document: dict[str, Any] = {key: getattr(self, key) for key in _PLAIN}
+        if self.waited:
+            document["waited"] = self.waited
         for kind, candidates in (("best", self.best), ("last", self.last)):
             document[kind] = [{"metrics": c.metrics, "density": c.density} for c in candidates]
             for i, candidate in enumerate(candidates):
@@ -97,9 +100,19 @@ class Snapshot:
 
         try:
             plain: dict[str, Any] = {key: kind(document[key]) for key, kind in _PLAIN.items()}
+            plain["waited"] = float(document.get("waited", 0))  # resident data makes nobody wait
             return cls(**plain, arrays=under("state/"), best=candidates("best"), last=candidates("last"))
         except (KeyError, TypeError, ValueError) as error:
             raise BadFileError(f"the checkpoint lacks {error}: --force starts over") from error
+
+
+def _same(one: str, other: str) -> bool:
+    """Whether training examples can be the same: number and labels are, and the images as far as both are known by the
+    same. Images that stream are known by their files; `runs.content` compares them once more."""
+    if one == other or one.count("-") != 2 or other.count("-") != 2:
+        return one == other
+    (count, images, labels), (n, others, targets) = one.split("-"), other.split("-")
+    return (count, labels) == (n, targets) and images.startswith("files:") != others.startswith("files:")
 
 
 def _flat(moving: Any) -> list[tuple[str, Any]]:

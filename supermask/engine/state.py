@@ -37,7 +37,7 @@ class FitState:
         sums, failed: sums over the epoch so far; the first step with a loss that is not finite, or -1.
         step, epochs_done: steps done; epochs done, with their results scored. Training need not begin at step 0.
         begun: the step at which this training began.
-        seconds: time spent in steps.
+        seconds, waited: time spent in steps and waiting for their data; that spent waiting.
         best, last: candidates of each of `padded_seeds`; [] before the first epoch is done.
         interrupted: whether a callback stopped the training.
     """
@@ -53,6 +53,7 @@ class FitState:
     epochs_done: int = 0
     begun: int = 0
     seconds: float = 0.0
+    waited: float = 0.0
     best: list[Candidate] = field(default_factory=list)
     last: list[Candidate] = field(default_factory=list)
     interrupted: bool = False
@@ -66,3 +67,14 @@ class FitState:
     def moving(self) -> Any:
         """The arrays that a snapshot stores."""
         return self.train, self.sums
+
+    def wait(self, now: float, since: float) -> float:
+        """Count the time from `since` to `now` as waited for data; return `now`."""
+        self.waited += now - since
+        self.seconds += now - since
+        return now
+
+    @property
+    def data_wait(self) -> float:
+        """Share of the time that the devices waited for data."""
+        return self.waited / self.seconds if self.seconds else 0.0

@@ -132,7 +132,9 @@ class _Fit:
         last = epoch * per_epoch if self.pause is None else min(self.pause, epoch * per_epoch)
         if state.step == (epoch - 1) * per_epoch:  # else the state was restored in the middle of the epoch
             self.steps.begin_epoch(state)
-        for chunk in self.steps.feed.chunks(state.order_key, epoch, state.step):
+        feed, waited = self.steps.feed, self.steps.feed.waited
+        for chunk in feed.chunks(state.order_key, epoch, state.step):
+            waited = state.wait(feed.waited, since=waited)
             while state.step < min(chunk.stop, last):
                 if self._stops():
                     return False

@@ -7,14 +7,14 @@ import resource
 import statistics
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from supermask.config import SearchConfig
+from supermask.config import RANDOM_CROPS, SearchConfig
 from supermask.core import Parametrization, Step, mask_search, weight_training
 from supermask.engine.problem import Problem, build, on_this_machine
 from supermask.engine.programs import Start
@@ -72,6 +72,8 @@ def bench(
     Raises:
         UsageError: a name or a number of the config is wrong, or the method is not trained.
     """
+    if config.augment == RANDOM_CROPS:
+        raise UsageError(f"{RANDOM_CROPS} is made on the host, and steps on resident images are measured: leave it out")
     problem = build(on_this_machine(resolve(config.replace(epochs=1))), random_images(shape, classes))
     assert problem.method is not None
     if not problem.method.learned:
@@ -105,6 +107,7 @@ class SteadySteps:
     """Runs the first steps of an epoch over and over, for seeds side by side, with resident data."""
 
     def __init__(self, problem: Problem, parametrization: Parametrization, seeds: int | None = None) -> None:
+        problem = replace(problem, streaming=None)
         self.sharding = problem.side_by_side(seeds)
         self.trainer = Trainer(problem, parametrization, self.sharding)
         weights = [problem.weights(seed) for seed in range(self.sharding.seeds)]

@@ -70,6 +70,7 @@ class Origin:
         dataset: resized and split.
         other_data, other_code: what differs.
         known: whether the ticket says what its data was; those of earlier versions do not.
+        unseen: splits whose images were not compared, for only on one side all of them were decoded.
         name: of the dataset, where it was named beside the ticket's config; else None.
     """
 
@@ -78,6 +79,7 @@ class Origin:
     other_code: tuple[str, ...]
     known: bool
     name: str | None
+    unseen: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, ticket: Found, config: Config, data_dir: Path | None, named: bool) -> Origin:
@@ -92,7 +94,9 @@ class Origin:
         except BadFileError as error:
             hint = "" if named else "; if the ticket's data has moved, --dataset says where to"
             raise BadFileError(f"{error}{hint}") from error
-        other = tuple(content.differences(ticket.content, here))
+        other, unseen = content.differences(ticket.content, here), sorted(content.incomparable(ticket.content, here))
+        if unseen:  # then moments differ, too: those of some images are not those of all
+            other = [text for text in other if not text.startswith(content.MOMENTS)]
         if other and not named:
             raise BadFileError(
                 f"{config.dataset} is not the data of {_name(ticket)}: {'; '.join(other)}; --dataset {config.dataset} "
@@ -101,11 +105,12 @@ class Origin:
         dataset = split_dataset(config, source.take())
         if named:
             _check_fit(dataset, ticket, config.dataset)
-        if other:
+        if other or unseen:
             means, deviations = (numbers(ticket.content[key]) for key in ("means", "deviations"))
             dataset = replace(dataset, mean=means, std=deviations)
         code = tuple(content.differences(ticket.content, source.code))
-        return cls(dataset, other, code, bool(ticket.content), config.dataset if named else None)
+        name = config.dataset if named else None
+        return cls(dataset, tuple(other), code, bool(ticket.content), name, tuple(unseen))
 
     def check_code(self, ticket: Found, reproduced: bool) -> None:
         """Refuse code that is not the ticket's; where the validation accuracy is reproduced, it means the same.
@@ -129,6 +134,11 @@ class Origin:
             found.append(
                 f"note: the ticket, of an earlier version, does not say what its data was; if {self.name} is the same, "
                 "its validation accuracy is reproduced"
+            )
+        if self.unseen:
+            found.append(
+                f"note: the images of {' and '.join(self.unseen)} were not compared with the ticket's: they are too "
+                "many to be decoded first; number and labels are the same"
             )
         if self.other_code:
             shows = "its validation accuracy is reproduced all the same"

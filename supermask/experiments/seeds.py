@@ -25,6 +25,9 @@ from supermask.types import Tree
 NAMED = ("arch", "dataset", "method", "init", "seed")
 """What a row of results says of its config."""
 
+WAIT = 0.1
+"""Share of the time of a training above which waiting for data is worth a remark, if it is more than a second."""
+
 
 class Phases(Protocol):
     """Runs the phases of an experiment; implemented by `Session`, for a run folder, and by `Unsaved`."""
@@ -82,13 +85,23 @@ class SeedGroup:
         return self.state.best if best else self.state.last
 
     def timings(self) -> dict[str, Any]:
-        """Return images_per_second of one seed (those beside it run at the same rate), and seconds of the group."""
+        """Return images_per_second of one seed (those beside it run at the same rate), and seconds of the group.
+
+        Where data streams, also the share of the time that the devices waited for it.
+        """
         state, size = self.state, self.trainer.problem.pipeline.batch_size
-        return {
+        waited = {"data_wait": state.data_wait} if self.trainer.problem.streaming else {}
+        return waited | {
             "images_per_second": state.steps_done * size / state.seconds if state.seconds else 0.0,
             "compile_seconds": self.compile_seconds,
             "train_seconds": state.seconds,
         }
+
+    @property
+    def remark(self) -> str:
+        """Says how long the devices waited for data, if that matters."""
+        share, seconds = self.state.data_wait, self.state.waited
+        return f", {share:.0%} of it waiting for data (more --workers may help)" if share > WAIT and seconds > 1 else ""
 
 
 def seed_groups(trainer: Trainer, begin: Callable[[int], tuple[Tree, Start]], phases: Phases) -> Iterator[SeedGroup]:
@@ -147,7 +160,7 @@ class SeedExperiment(abc.ABC):
             for found, warnings in zip(results, judged(group, results, session.callbacks), strict=True):
                 session.options.note(
                     f"seed {found.config.seed}: {group.compile_seconds:.1f} s compiling, "
-                    f"{group.state.seconds:.1f} s {self.doing}"
+                    f"{group.state.seconds:.1f} s {self.doing}{group.remark}"
                 )
                 floors = floors_of(problem.dataset, "validation")
                 if floors:

@@ -135,6 +135,5 @@ class Targets:
 
     @cached_property
     def _margins(self) -> Margins:
-        trainer, problem = self.chain.trainer, self.chain.problem
-        data = trainer.steps.feed.data
-        return Margins(problem, pruned_training, problem.dataset.train, trainer.sharding, data)
+        trainer = self.chain.trainer
+        return Margins(self.chain.problem, pruned_training, trainer.steps.training_split.pieces, trainer.sharding)

@@ -18,6 +18,7 @@ Content = dict[str, str]
 """What, such as "test images" or "arch code" -> its fingerprint."""
 
 FILE = "content.json"
+MOMENTS = ("means", "deviations")
 FILES = "files"
 """The fingerprint of files. The same files hold the same data, but the same data may come from other files."""
 
@@ -59,8 +60,19 @@ def differences(there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
         one, other = (value[key].rpartition(" ")[0] for value in (there, here))
         said = f"{one} there, {other} here" if one != other else f"differ{'s' * (not key.endswith('s'))}"
         found.append(f"{key} {said}")
-    others = [text for text in found if not text.startswith(("means", "deviations"))]
+    others = [text for text in found if not text.startswith(MOMENTS)]
     return others or found
+
+
+def incomparable(there: Mapping[str, str], here: Mapping[str, str]) -> set[str]:
+    """The splits whose images are known by their pixels on one side and by their files on the other."""
+    kinds = ("images", "files"), ("files", "images")
+    return {
+        key.removesuffix(" images").removesuffix(" files")
+        for key in here
+        for one, other in kinds
+        if key.endswith(f" {one}") and key.replace(one, other) in there
+    }
 
 
 def check(folder: Path, here: Mapping[str, str], named: Path | None = None) -> None:

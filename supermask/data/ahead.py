@@ -1,0 +1,41 @@
+"""Makes what the devices need next while they compute."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import numpy as np
+
+from supermask.datasets._lazy import Lazy
+
+AHEAD = 2
+"""Number of pieces that are made while the devices compute."""
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+def ahead(make: Callable[[S], T], items: Iterable[S]) -> Generator[T, None, None]:
+    """Yield make(item) for all items, in order; the next AHEAD ones are made meanwhile, in one other thread."""
+    waiting: deque[Future[T]] = deque()
+    thread = ThreadPoolExecutor(1, thread_name_prefix="supermask-ahead")
+    try:
+        for item in items:
+            waiting.append(thread.submit(make, item))
+            if len(waiting) > AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        thread.shutdown(wait=False, cancel_futures=True)
+
+
+def read(inputs: Any, index: np.ndarray, noise: str | None = None) -> np.ndarray:
+    """Return examples at these places; `noise` names random crops, where training sees such."""
+    if isinstance(inputs, Lazy):
+        return inputs.read(index, noise)
+    found: np.ndarray = inputs[index]
+    return found
