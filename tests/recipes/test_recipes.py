@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import signal
 import statistics
 import subprocess
@@ -16,6 +17,7 @@ from helpers import problem_of
 from supermask import evaluate, registry
 from supermask.cli import main
 from supermask.config import SearchConfig
+from supermask.config.inputs import inputs_of
 from supermask.config.network import takes_activation
 from supermask.experiments.comparison import CriteriaSweep
 from supermask.ticket import Ticket
@@ -23,6 +25,8 @@ from supermask.ticket import Ticket
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 NAMES = registry.names("recipes")
+OURS = ("random-transformers",)
+"""Tables whose rows are more than those of a paper."""
 SOURCES = ("paper", "readme", "code", "third party", "figure", "memory (unverified)")
 # What a published setting fixes.
 FIXED = {
@@ -30,7 +34,7 @@ FIXED = {
     *("validation", "epochs", "batch_size", "optimizer", "learning_rate", "momentum", "weight_decay", "schedule"),
 }
 # What some have besides; `density` has no meaning for some methods.
-OTHERS = {"density", "arch_options", "width", "train"}
+OTHERS = {"density", "arch_options", "width", "train", "maskable", "warmup", "clip"}
 OF_LOTTERY = {"rounds", "criterion", "keep", "ranking", "control", "kept", "pruned", "retrain", "rewind_step"}
 ROW_KEYS = (
     *("table", "recipe", "budget", "arch", "dataset", "method", "epochs", "seeds", "test_accuracies", "test_accuracy"),
@@ -124,8 +128,8 @@ def tiny(tmp_path, monkeypatch):
 def test_every_recipe_says_what_it_claims(name):
     recipe = registry.load("recipes", name)
     assert recipe.name == name
-    author = recipe.table.split("-")[0]
-    assert name.startswith(author)  # one paper may have several files
+    author = re.match(r"[a-z]+\d{4}", name)[0]  # one paper may have several files
+    assert recipe.table.startswith(author) or recipe.table in OURS
     assert author[-4:] in recipe.paper
     assert "arXiv" in recipe.paper
     assert recipe.summary == registry.describe("recipes", name).summary
@@ -136,7 +140,7 @@ def test_every_recipe_says_what_it_claims(name):
     assert set(published) <= {"test_accuracy", "density", "bits_per_parameter", "finding", "source"}
     assert ("test_accuracy" in published) != ("finding" in published)
     assert all(0 < value <= 1 for key, value in published.items() if key not in ("finding", "source"))
-    assert bool(recipe.at) == (recipe.experiment != "search")
+    assert bool(recipe.at) == (recipe.experiment in ("lottery", "criteria"))
     assert 0 < recipe.gpu_hours < 100
     assert recipe.config["epochs"] % recipe.epochs_per_round == 0
 
@@ -148,6 +152,8 @@ def test_every_recipe_is_a_whole_and_valid_config(name):
     recipe = registry.load("recipes", name)
     values = recipe.config
     fixed = FIXED if takes_activation(values["arch"]) else FIXED - {"activation"}
+    if inputs_of("datasets", values["dataset"]) == "tokens":
+        fixed = fixed - {"normalise"}
     if recipe.experiment != "search":
         fixed = fixed - {"method", "options", "scale_by_density"}
     assert set(values) - OTHERS - OF_LOTTERY == fixed
@@ -472,6 +478,40 @@ def test_reproduce_masks_after_a_training(tiny, here):
     [row] = answer("reproduce", "tiny-masks", "--budget", "0.25", "--seeds", "1", "--json")
     assert (row["criterion"], row["epochs"]) == ("large-final-same-sign", 1)
     assert 0 <= row["test_accuracy"] <= 1
+
+
+SEQUENCES = """
+[defaults]
+paper = "Nobody 2026"
+table = "tiny-sequences"
+gpu_hours = 0.001
+config = { arch = "transformer", dataset = "modadd:7", width = 0.1, epochs = 4, arch_options = { layers = 1 } }
+published = { finding = "unknown", source = "figure" }
+
+[masked]
+summary = "A transformer on modular addition, masked."
+config.method = "edge-popup"
+config.maskable = "embeddings"
+
+[trained]
+summary = "A transformer on modular addition, trained."
+experiment = "train"
+"""
+
+
+def test_reproduce_a_training_beside_a_search_with_the_floors_of_the_test(tiny, here):
+    (tiny / "recipes" / "long.toml").write_text(SEQUENCES)
+    registry.names.cache_clear()
+    words = ("reproduce", "tiny-sequences", "--budget", "0.25", "--seeds", "1")
+    masked, trained = answer(*words, "--json")
+    assert [len(masked["tickets"]), len(trained["weights"]), trained["density"]] == [1, 1, 1.0]
+    assert "method" not in trained
+    [floor] = answer("eval", masked["tickets"][0], "--json")
+    assert masked["floor"] == trained["floor"] == floor["floor"]
+    code, out, _ = call(*words)
+    assert code == 0
+    assert f"{max(floor['floor'].values()):.4f}" in out
+    assert "unknown" in out
 
 
 def test_a_recipe_of_another_command_is_refused():
