@@ -122,7 +122,7 @@ def test_score_counts_every_image_once(problem, batch_size, devices):
     prepare = lambda images: images.astype(jnp.float32) / 255  # noqa: E731
     sharding = Sharding(devices)
     pipeline = Pipeline(batch_size, 1, order=None, augment=None, normalise=prepare)
-    problem = SimpleNamespace(model=MODEL, task=Classification(), pipeline=pipeline)
+    problem = SimpleNamespace(model=MODEL, task=Classification(), pipeline=pipeline, streaming=None)
     split = Split(images, labels)
     evaluator = Evaluator(problem, core.mask_search(method), split, sharding, batch_size=batch_size)
     program = jax.jit(sharding.program(evaluator._sums))

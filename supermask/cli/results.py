@@ -24,10 +24,10 @@ Examples:
 
 @click.command(epilog=EPILOG)
 @click.argument("folders", nargs=-1, required=True, type=opt.PATH, metavar="FOLDER...")
-@click.option("--metric", help="Column of the results to summarise.  [default: test_accuracy or val_accuracy]")
+@opt.option("--metric", help="Column of the results to summarise.  [default: test_accuracy or val_accuracy]")
 @plot_option("Draw the metric, with the spread over seeds.")
-@click.option("--x", "across", help="--plot: field on the x axis.  [default: the first that is a number]")
-@click.option("--hue", help="--plot: field that tells the curves apart.  [default: the next one]")
+@opt.option("--x", "across", help="--plot: field on the x axis.  [default: the first that is a number]")
+@opt.option("--hue", help="--plot: field that tells the curves apart.  [default: the next one]")
 @opt.json_option
 def command(
     folders: tuple[Path, ...], metric: str | None, plot: Path | None, across: str | None, hue: str | None, as_json: bool

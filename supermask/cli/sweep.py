@@ -47,7 +47,7 @@ class _Command(GroupedCommand):
 
 @click.command(cls=_Command, epilog=EPILOG, options_metavar="[OPTIONS]")
 @click.argument("source", required=False, metavar="[FILE.toml | SWEEP] [-- OPTIONS]")
-@click.option("--command", "called", type=opt.Names(COMMANDS), help="The command to call.  [default: search]")
+@opt.option("--command", "called", type=opt.Names(COMMANDS), help="The command to call.  [default: search]")
 @axis_options
 @click.option(
     "-a",
@@ -81,21 +81,20 @@ class _Command(GroupedCommand):
     help="Submit an array job of this many tasks, which share the cells, and stop.",
     group="machine",
 )
-@click.option(
+@opt.option(
     "--sbatch",
     multiple=True,
     metavar="OPTION",
-    cls=GroupedOption,
     group="machine",
     help="--slurm: an option of sbatch, as in --sbatch=--gres=gpu:1; may be repeated.",
 )
-@click.option("--fail-fast/--keep-going", default=False, show_default=True, help="Stop at the first cell that fails.")
-@click.option(
+@opt.option("--fail-fast/--keep-going", default=False, show_default=True, help="Stop at the first cell that fails.")
+@opt.option(
     "--retry", type=click.IntRange(0), default=0, show_default=True, help="How often to call a cell that failed again."
 )
-@click.option("--only-failed", is_flag=True, help="Call only cells that failed before.")
-@click.option("--out", type=opt.PATH, help="Folder of the sweep.  [default: sweeps/COMMAND-HASH]")
-@click.option("--dry-run", is_flag=True, help="Print the cells and stop.")
+@opt.option("--only-failed", is_flag=True, help="Call only cells that failed before.")
+@opt.option("--out", type=opt.PATH, help="Folder of the sweep.  [default: sweeps/COMMAND-HASH]")
+@opt.option("--dry-run", is_flag=True, help="Print the cells and stop.")
 @opt.quiet_option
 @opt.json_option
 @click.pass_context

@@ -108,7 +108,7 @@ def test_bfloat16_is_near_float32_and_scores_stay_float32():
     ("fields", "words"),
     [
         ({"devices": 3}, "devices is 3; JAX sees 2"),
-        ({"devices": 2, "batch_size": 33}, "33 images"),
+        ({"devices": 2, "batch_size": 33}, "33 examples"),
         ({"micro_batch": 5}, "do not divide"),
         ({"precision": "tf32"}, "GPU"),
         ({"precision": "f16"}, "f32"),

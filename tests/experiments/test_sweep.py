@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -142,34 +141,40 @@ def test_a_signal_stops_all_calls_and_the_next_sweep_goes_on(tmp_path):
     assert folder.results(good) is not None
 
 
+PROCESS = """
+import importlib.util, json, sys
+from pathlib import Path
+spec = importlib.util.spec_from_file_location("sweeping", sys.argv[1])
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+axes = {name: tuple(values) for name, values in json.loads(sys.argv[3]).items()}
+outcome, _ = module.swept(Path(sys.argv[2]), axes, jobs=1)
+print(outcome.done, len(outcome.failures))
+"""
+
+
+def sweeping(path, axes):
+    """A process of its own that sweeps a folder."""
+    words = [sys.executable, "-c", PROCESS, __file__, str(path), json.dumps(axes)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=env)
+
+
 def test_sweeps_share_a_folder_without_a_conflict(tmp_path):
     """Eight processes, each of which would call all cells."""
     axes = {"seed": tuple(map(str, range(24))), "density": ("0.05",)}
     SweepFolder(tmp_path).begin(Sweep("search", axes))
-    children = []
-    for _ in range(8):
-        if (child := os.fork()) == 0:
-            try:
-                outcome, _ = swept(tmp_path, axes, jobs=1)
-                os._exit(0 if (outcome.done, outcome.failures) == (24, {}) else 1)
-            finally:
-                os._exit(2)
-        children.append(child)
-    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0] * 8
+    said = [process.communicate(timeout=300)[0] for process in [sweeping(tmp_path, axes) for _ in range(8)]]
+    assert said == ["24 0\n"] * 8
     assert sorted(calls(tmp_path)) == sorted(cell.name for cell in Sweep("search", axes).cells())
 
 
 def test_a_call_outlives_its_killed_sweep_and_is_not_called_twice(tmp_path):
     axes = {"density": ("1.5", "0")}
-    if (child := os.fork()) == 0:
-        try:
-            swept(tmp_path, axes, jobs=1)
-        finally:
-            os._exit(0)
-    while not (tmp_path / "calls").exists():
-        time.sleep(0.02)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+    with sweeping(tmp_path, axes) as process:
+        while not (tmp_path / "calls").exists():
+            time.sleep(0.02)
+        process.kill()
     outcome, _ = swept(tmp_path, axes)
     assert (outcome.done, outcome.failures) == (2, {})
     assert sorted(calls(tmp_path)) == ["density=0", "density=1.5"]

@@ -61,6 +61,8 @@ OTHER = {
     "learning_rate": 0.5,
     "momentum": 0.5,
     "weight_decay": 0.01,
+    "clip": 1.0,
+    "warmup": 2.0,
     "schedule": "constant",
     "select": "best",
     "precision": "bf16",
