@@ -171,8 +171,8 @@ class _Driver:
                 self._pending.append(cell)
 
     def _ended(self, cell: Cell, code: int) -> None:
-        rows = self._folder.results(cell) if code == 0 else None
-        if rows is not None:
+        rows = self._folder.results(cell)
+        if rows is not None:  # whatever came after that
             self._done(cell, rows, known=False)
         elif code in STOPPED or (self._ending and code < 0):
             self._outcome.stopped += 1
