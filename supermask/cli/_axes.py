@@ -22,7 +22,7 @@ def axis_options(command: opt.F) -> opt.F:
                 found.setdefault(_long(item), item)
     for name, item in reversed(found.items()):
         if item.group != "run" or name in ("seed", "recipe"):
-            flags = ["--seed", "--seeds"] if name == "seed" else [f"--{name}", *_other(item, name)]
+            flags = ["--seed", "--seeds"] if name == "seed" else item.opts
             command = click.option(
                 *flags,
                 f"axis_{name.replace('-', '_')}",
@@ -31,12 +31,18 @@ def axis_options(command: opt.F) -> opt.F:
                 metavar="VALUES",
                 help=(item.help or "").partition("  [default")[0],
             )(command)
+    for short, parameter, what in ("-o", "pairs", "method"), ("-a", "arch_pairs", "network"):
+        command = click.option(
+            short,
+            parameter,
+            multiple=True,
+            metavar="KEY=VALUES",
+            cls=GroupedOption,
+            group=what,
+            help=f"Values for an option of the {what}; may be repeated.",
+        )(command)
     return command
 
 
 def _long(item: click.Option) -> str:
     return max(item.opts, key=len).lstrip("-")
-
-
-def _other(item: click.Option, name: str) -> list[str]:
-    return [text for text in item.opts if text != f"--{name}"]

@@ -118,7 +118,11 @@ def reporter(quiet: bool) -> Callback:
     """Return the callback for stderr: warnings alone if `quiet`, a bar on a capable terminal, else lines."""
     if quiet:
         return WarningLines()
-    live = sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
+    return Bar() if is_live() else Lines()
+
+
+def is_live() -> bool:
+    """Whether stderr is a terminal on which lines can be drawn again."""
     if not os.environ.get("COLUMNS", "-").strip("0"):
         del os.environ["COLUMNS"]  # 0 columns or "": unknown, so rich is to ask the terminal
-    return Bar() if live else Lines()
+    return sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown")

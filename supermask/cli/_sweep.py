@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from supermask.cli import _options as opt
+from supermask.cli._progress import is_live
 from supermask.cli._tables import table
 from supermask.config.sweep import Cell
 
@@ -46,7 +45,12 @@ class Lines:
                 opt.print_json({"cell": cell.name, **dict(cell.values), **row})
             else:
                 click.echo(f"{cell.name}  {describe(row)}")
-        if not self._quiet and not known:
+        if not known:
+            self.tally()
+
+    def tally(self) -> None:
+        """Say how many cells are done."""
+        if not self._quiet:
             self.say(f"{self.done}/{self.total} done")
 
     def on_failed(self, cell: Cell, failure: dict[str, Any], again: bool) -> None:
@@ -100,9 +104,10 @@ class Table(Lines):
 
     def on_done(self, cell: Cell, rows: list[dict[str, Any]], known: bool) -> None:
         self._running.pop(cell.name, None)
-        quiet, self._quiet = self._quiet, True
         super().on_done(cell, rows, known)
-        self._quiet = quiet
+
+    def tally(self) -> None:
+        """Say nothing: the table does."""
 
     def on_failed(self, cell: Cell, failure: dict[str, Any], again: bool) -> None:
         self._running.pop(cell.name, None)
@@ -135,8 +140,7 @@ def _time(seconds: float) -> str:
 @contextmanager
 def reporter(total: int, folder: SweepFolder, as_json: bool, quiet: bool) -> Iterator[Lines]:
     """What shows a sweep; prints the table of failures in the end, whatever ends it."""
-    live = sys.stderr.isatty() and not quiet and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
-    watcher = (Table if live else Lines)(total, folder, as_json, quiet)
+    watcher = (Table if not quiet and is_live() else Lines)(total, folder, as_json, quiet)
     try:
         yield watcher
     finally:

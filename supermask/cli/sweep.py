@@ -12,7 +12,7 @@ import click
 from supermask import registry
 from supermask.cli import _options as opt
 from supermask.cli._axes import CALLED, axis_options
-from supermask.cli._help import GroupedCommand, GroupedOption
+from supermask.cli._help import GroupedCommand
 from supermask.cli._sweep import reporter
 from supermask.config.sweep import COMMANDS, Cell, Sweep, flag, merged
 from supermask.errors import UsageError
@@ -49,24 +49,6 @@ class _Command(GroupedCommand):
 @click.argument("source", required=False, metavar="[FILE.toml | SWEEP] [-- OPTIONS]")
 @opt.option("--command", "called", type=opt.Names(COMMANDS), help="The command to call.  [default: search]")
 @axis_options
-@click.option(
-    "-a",
-    "arch_pairs",
-    multiple=True,
-    metavar="KEY=VALUES",
-    cls=GroupedOption,
-    group="network",
-    help="Values for an option of the network; may be repeated.",
-)
-@click.option(
-    "-o",
-    "pairs",
-    multiple=True,
-    metavar="KEY=VALUES",
-    cls=GroupedOption,
-    group="method",
-    help="Values for an option of the method; may be repeated.",
-)
 @opt.option(
     "--jobs",
     type=click.IntRange(1),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from supermask.data.splits import find_path, read_dataset
 from supermask.datasets._lazy import Files, digest_of
 from supermask.runs import code
 from supermask.runs.content import FILES, Content, shortened
+from supermask.runtime import memory
 from supermask.types import Dataset
 
 CONTENTS = 8 << 30
@@ -180,15 +181,6 @@ def _hash(path: str) -> bytes:
     return digest.digest()
 
 
-@contextmanager
-def offline() -> Iterator[None]:
+def offline() -> AbstractContextManager[None]:
     """Let no dataset be fetched meanwhile."""
-    before = os.environ.get(_OFFLINE)
-    os.environ[_OFFLINE] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[_OFFLINE]
-        else:
-            os.environ[_OFFLINE] = before
+    return memory.using(_OFFLINE, "1")

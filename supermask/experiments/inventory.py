@@ -23,7 +23,6 @@ from supermask.types import Split
 
 _MANY = 200_000
 """Files of a folder whose sizes are added up; counting millions takes minutes."""
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -232,8 +231,5 @@ def _official(paths: Iterable[Path], known: Iterable[Remote]) -> tuple[Path, ...
 
 
 def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(_CHUNK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

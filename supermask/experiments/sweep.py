@@ -218,9 +218,9 @@ class _Driver:
 def failed(outcome: Outcome) -> SupermaskError | None:
     """The error to end a sweep with, or None if nothing failed."""
     count = len(outcome.failures)
-    if not count and outcome.stopped:
+    if count:
+        total = count + outcome.done + outcome.stopped
+        return SupermaskError(f"{count} of {total} cells failed; the same command tries them again")
+    if outcome.stopped:
         return StoppedError(f"{outcome.stopped} cells were stopped; the same command goes on with them")
-    if not count:
-        return None
-    total = count + outcome.done + outcome.stopped
-    return SupermaskError(f"{count} of {total} cells failed; the same command tries them again")
+    return None

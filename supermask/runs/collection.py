@@ -12,7 +12,8 @@ from typing import Any
 
 from supermask.config.files import without_places
 from supermask.errors import BadFileError, UsageError, require
-from supermask.runs.results import moved, read_object
+from supermask.runs.index import read_config
+from supermask.runs.results import finished_rows
 
 WITHIN_A_RUN = ("round", "branch", "generation")
 """Columns that tell apart the results that one seed of a run has."""
@@ -45,14 +46,13 @@ def collect(folders: Iterable[Path]) -> Collection:
     configs, results, left_out = [], [], {}
     for path in (run for folder in folders for run in _runs(folder)):
         try:
-            result = read_object(path / "result.json", "the result of a run")
-            if result["complete"] is not True:
+            found = finished_rows(path)
+            if found is None:
                 left_out[str(path)] = "stopped"
                 continue
-            found = [moved(row, path) for row in result["results"]]
-            configs.append(_flat(without_places(read_object(path / "config.json", "a config.json of a run"))))
+            configs.append(_flat(without_places(read_config(path / "config.json"))))
             results.append(found)
-        except (BadFileError, KeyError, TypeError) as error:
+        except BadFileError as error:
             left_out[str(path)] = str(error)
     if not configs:
         raise BadFileError("there is no finished run in these folders")

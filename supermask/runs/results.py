@@ -136,6 +136,20 @@ def moved(row: dict[str, Any], run: Path) -> dict[str, Any]:
     return {**row, **paths, "run": str(run), "warnings": warnings}
 
 
+def finished_rows(run: Path) -> list[dict[str, Any]] | None:
+    """The rows of result.json of a finished run; None if it was stopped.
+
+    Raises:
+        BadFileError: the file is missing or damaged.
+    """
+    path = run / "result.json"
+    result = read_object(path, "the result of a run")
+    try:
+        return [moved(row, run) for row in result["results"]] if result["complete"] is True else None
+    except (KeyError, TypeError) as error:
+        raise BadFileError(f"{path} is damaged: {one_line(error)}") from error
+
+
 def read_object(path: Path, what: str) -> dict[str, Any]:
     """Read the JSON object in a file; `what` tells the error message what should be there.
 

@@ -23,7 +23,7 @@ from typing import Any
 from supermask.config.sweep import Cell, Sweep, flag
 from supermask.errors import BadFileError, RunFolderError, UsageError
 from supermask.runs.index import hidden_path
-from supermask.runs.results import moved, read_object
+from supermask.runs.results import finished_rows, read_object
 from supermask.storage.atomic import write_atomic
 from supermask.storage.lock import HELD
 
@@ -106,11 +106,8 @@ class SweepFolder:
 
     def results(self, cell: Cell) -> list[dict[str, Any]] | None:
         """The rows of a finished cell, else None. What is damaged is not finished: its call says what is wrong."""
-        path = self.run(cell)
-        with suppress(BadFileError, KeyError, TypeError):
-            result = read_object(path / "result.json", "the result of a run")
-            if result["complete"] is True:
-                return [moved(row, path) for row in result["results"]]
+        with suppress(BadFileError):
+            return finished_rows(self.run(cell))
         return None
 
     def begun(self, cell: Cell) -> bool:

@@ -8,6 +8,7 @@ import sys
 from contextlib import suppress
 
 from supermask.errors import UsageError, one_line
+from supermask.runtime.memory import cores
 from supermask.runtime.places import cache_folder, expand
 
 _chosen: list[str] = []
@@ -30,9 +31,8 @@ def choose_device(device: str, count: int | None = None) -> None:
     if device == "cpu":
         os.environ["JAX_PLATFORMS"] = "cpu"
         os.environ.pop("JAX_PLATFORM_NAME", None)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     if os.environ.get("JAX_NUM_CPU_DEVICES") in (None, *_chosen):  # else the user has set it
-        _chosen[:] = [str(max(count or 1, cores or 1))]
+        _chosen[:] = [str(max(count or 1, cores()))]
         os.environ["JAX_NUM_CPU_DEVICES"] = _chosen[0]
 
 
