@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import numpy as np
 
 from supermask.datasets._lazy import Lazy
+from supermask.runtime.futures import in_order
 
 AHEAD = 2
 """Number of pieces that are made while the devices compute."""
@@ -20,15 +20,9 @@ T = TypeVar("T")
 
 def ahead(make: Callable[[S], T], items: Iterable[S]) -> Generator[T, None, None]:
     """Yield make(item) for all items, in order; the next AHEAD ones are made meanwhile, in one other thread."""
-    waiting: deque[Future[T]] = deque()
     thread = ThreadPoolExecutor(1, thread_name_prefix="supermask-ahead")
     try:
-        for item in items:
-            waiting.append(thread.submit(make, item))
-            if len(waiting) > AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        yield from in_order(thread, make, items, AHEAD)
     finally:
         thread.shutdown(wait=False, cancel_futures=True)
 

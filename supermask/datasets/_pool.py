@@ -9,9 +9,8 @@ import queue
 import subprocess
 import sys
 import weakref
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 import supermask
 from supermask.datasets import _worker
 from supermask.errors import SupermaskError
+from supermask.runtime.futures import in_order
 from supermask.runtime.memory import cores
 
 _PIECE = 32
@@ -61,17 +61,7 @@ class Pool:
         else:
             _raise_limits()
         function = partial(self._in_process, name) if self.workers else partial(_call, name)
-        waiting: deque[Future[Any]] = deque()
-        try:
-            for request in requests:
-                waiting.append(self._threads.submit(function, request))
-                if len(waiting) > self._most:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+        yield from in_order(self._threads, function, requests, self._most)
 
     def _start(self) -> None:
         while len(self._started) < self.workers:
