@@ -79,11 +79,12 @@ def split_dataset(config: Config, dataset: Dataset) -> Dataset:
     if config.image_size is not None and noun_of(dataset) == "images":
         dataset = _resized(dataset, config.image_size)
     if dataset.validation is not None:
-        print(
-            f"note: {config.dataset} has its own validation split, of {len(dataset.validation):,} {noun_of(dataset)}; "
-            f"validation {config.validation:g} is not used",
-            file=sys.stderr,
-        )
+        if config.validation != type(config).validation:  # who leaves it as it is has asked for nothing
+            print(
+                f"note: {config.dataset} has its own validation split, of {len(dataset.validation):,} "
+                f"{noun_of(dataset)}; validation {config.validation:g} is not used",
+                file=sys.stderr,
+            )
         return dataset
     train, count = dataset.train, len(dataset.train)
     held_out = round(config.validation * count)
