@@ -7,8 +7,11 @@ has the labels 1 to 10, where 10 stands for the digit 0.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -136,17 +139,14 @@ class MatSource:
         return Split(np.ascontiguousarray(images.transpose(3, 0, 1, 2)), (labels % last).astype(np.int32))
 
 
-def _load(path: Path, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
-    from scipy.io import loadmat, whosmat
-
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """A MATLAB file for SciPy's readers; all that goes wrong in them is a BadFileError of one line."""
     with reading(path), path.open("rb") as file:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # about odd variables, which are not read
-                announced = {name: dimensions for name, dimensions, _ in whosmat(file)}
-                _check_announced(announced, shape, path)
-                file.seek(0)
-                content = loadmat(file, variable_names=("X", "y"))
+                yield file
         except BadFileError:
             raise
         except NotImplementedError as error:
@@ -155,6 +155,16 @@ def _load(path: Path, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
             ) from error
         except Exception as error:  # the reader fails in all kinds of ways on bytes that are not a MATLAB file
             raise BadFileError(f"{path} is not a MATLAB file that can be read: {one_line(error)[:200]}") from error
+
+
+def _load(path: Path, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+    from scipy.io import loadmat, whosmat
+
+    with opened(path) as file:
+        announced = {name: dimensions for name, dimensions, _ in whosmat(file)}
+        _check_announced(announced, shape, path)
+        file.seek(0)
+        content = loadmat(file, variable_names=("X", "y"))
     for name, array in content.items():
         if name in announced and name in "Xy" and array.shape != announced[name]:
             raise BadFileError(f"{path}: {name} announces {times(announced[name])} and holds {times(array.shape)}")

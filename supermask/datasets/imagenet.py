@@ -10,6 +10,7 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
+from supermask.datasets import _devkit
 from supermask.datasets._check import no_argument, note, reading
 from supermask.datasets._folder import LeftOut, by_class, entries_of, read_images
 from supermask.datasets._missing import missing
@@ -35,9 +36,10 @@ _ANSWERS, _WORDS = "LOC_val_solution.csv", "LOC_synset_mapping.txt"
 def load(data_dir: Path, argument: str = "", image_size: int | None = None, crops: bool = False) -> Dataset:
     """Read the folders train/NUMBER and val, as torchvision has them or under ILSVRC/Data/CLS-LOC as Kaggle has them.
 
-    The folder val has a folder for each class, or images whose classes are in LOC_val_solution.csv. Classes are in the
-    order of their numbers, and called as in LOC_synset_mapping.txt. Both files lie beside the folder of all. The images
-    of another folder test have no labels and are not read.
+    The folder val has a folder for each class, or images whose classes are in LOC_val_solution.csv or in the
+    development kit (ILSVRC2012_devkit_t12). Classes are in the order of their numbers, and called as in
+    LOC_synset_mapping.txt. These files lie beside the folder of all. The images of another folder test have no labels
+    and are not read.
 
     Args:
         image_size: height and width of the images, since theirs differ.
@@ -88,10 +90,18 @@ def _validation(root: Path, folder: Path, classes: list[str], left_out: LeftOut)
         found = train_classes(folder, left_out)
         check_same(classes, list(found), folder.parent / "train", folder)
         return found
-    path = root / _ANSWERS
-    if not path.is_file():
-        raise BadFileError(f"{folder} has no class folders, and {path} does not exist; one of them is needed")
-    return flat_classes(folder, answers_of(_answers(path), path), path, classes, left_out)
+    path, kit = root / _ANSWERS, root / _devkit.FOLDER
+    if path.is_file():
+        answers = answers_of(_answers(path), path)
+    elif (kit / _devkit.TRUTH).is_file():
+        path = kit / _devkit.TRUTH
+        answers = dict(_devkit.answers(kit))
+    else:
+        raise BadFileError(
+            f"{folder} has no class folders, and neither {path} nor {kit / _devkit.TRUTH} exists; one of the three is "
+            "needed"
+        )
+    return flat_classes(folder, answers, path, classes, left_out)
 
 
 def _answers(path: Path) -> Iterator[tuple[str, str]]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.io import savemat
 
 from supermask.datasets import imagenet, tiny_imagenet
 from supermask.errors import BadFileError
@@ -161,7 +163,7 @@ def test_imagenet_without_names_or_a_size(tmp_path: Path, capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (None, r"val has no class folders, and .*LOC_val_solution.csv does not exist"),
+        (None, r"val has no class folders, and neither .*LOC_val_solution.csv nor .*ground_truth.txt exists"),
         ("", r"begins with ''; it must be 'ImageId,PredictionString'"),
         ("Image,Class\n", "begins with 'Image,Class'"),
         ("ImageId,PredictionString\na,n01443537 1 2 3 4\na,n02124075 1 2 3 4\n", "has two classes for a: n01443537"),
@@ -173,6 +175,48 @@ def test_wrong_answers_of_imagenet_are_named(tmp_path: Path, text: str | None, w
     path = write_imagenet(tmp_path, kaggle=False, flat=True) / "LOC_val_solution.csv"
     path.unlink() if text is None else path.write_text(text)
     with pytest.raises(BadFileError, match=words):
+        imagenet.load(tmp_path, image_size=8)
+
+
+def write_kit(root: Path, truth: str = "2\n3\n1\n", **fields: Any) -> None:
+    """The kit's table: three classes in an order of its own, and the group that two of them are in."""
+    numbers = [NUMBERS[2], NUMBERS[1], NUMBERS[0], "n00001740"]
+    synsets = np.zeros((4, 1), [("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O"), ("num_children", "O")])
+    for place, number in enumerate(numbers):
+        synsets[place, 0] = (place + 1, number, "words", 2 * (place == 3))
+    folder = root / "ILSVRC2012_devkit_t12" / "data"
+    folder.mkdir(parents=True)
+    savemat(folder / "meta.mat", fields or {"synsets": synsets})
+    (folder / "ILSVRC2012_validation_ground_truth.txt").write_text(truth)
+
+
+def test_classes_of_validation_images_are_found_in_the_development_kit(tmp_path: Path) -> None:
+    write_imagenet(tmp_path, kaggle=False, flat=True)
+    expected = imagenet.load(tmp_path, image_size=8).test
+    (tmp_path / "LOC_val_solution.csv").unlink()
+    write_kit(tmp_path, "1\n2\n3\n")
+    found = imagenet.load(tmp_path, image_size=8).test
+    np.testing.assert_array_equal(found.inputs, expected.inputs)
+    assert found.targets.tolist() == expected.targets.tolist()
+
+
+@pytest.mark.parametrize(
+    ("truth", "fields", "words"),
+    [
+        ("1\n2\n9\n", {}, "has '9' in line 3; it must be an ID that meta.mat has"),
+        ("1\n2\n", {}, r"ground_truth.txt has no class for 1 image: ILSVRC2012_val_00000003.JPEG"),
+        ("1\n2\n3\n", {"other": np.ones(3)}, "meta.mat has no table synsets with ILSVRC2012_ID and WNID"),
+        ("1\n2\n3\n", {"synsets": np.ones(3)}, "meta.mat has no table synsets with ILSVRC2012_ID and WNID"),
+    ],
+)
+def test_a_damaged_development_kit_is_named(tmp_path: Path, truth: str, fields: dict[str, Any], words: str) -> None:
+    write_imagenet(tmp_path, kaggle=False, flat=True)
+    (tmp_path / "LOC_val_solution.csv").unlink()
+    write_kit(tmp_path, truth, **fields)
+    with pytest.raises(BadFileError, match=words):
+        imagenet.load(tmp_path, image_size=8)
+    (tmp_path / "ILSVRC2012_devkit_t12/data/meta.mat").write_bytes(b"no table")
+    with pytest.raises(BadFileError, match=r"meta.mat is not a MATLAB file"):
         imagenet.load(tmp_path, image_size=8)
 
 
