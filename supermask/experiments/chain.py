@@ -23,6 +23,7 @@ from supermask.engine.saliency import Saliency
 from supermask.engine.state import FitState
 from supermask.engine.trainer import Trainer
 from supermask.experiments.connect import Line
+from supermask.experiments.floors import floors_of, said
 from supermask.experiments.options import Rows
 from supermask.experiments.outcome import judged
 from supermask.experiments.search import versions
@@ -93,6 +94,9 @@ class Chain:
         self._of_data = of_data(self.problem.dataset)
         self._look = probe(self.problem, pruned_training)
         tell(self.session.callbacks, self._of_data)
+        if floors := floors_of(self.problem.dataset, "test"):
+            self.session.options.note(f"floors of test: {said(floors)}")
+        self._floors = {"floor": floors} if floors else {}
 
     def beside(self, problem: Problem) -> Chain:
         """A chain of the same run and rows whose problem differs in its schedule; it compiles its own steps."""
@@ -209,6 +213,7 @@ class Chain:
                     "kept": int(sum(kept.sum() for kept in masks)),
                     **{key: found.metrics[key] for key in ("epochs", "loss", "train_accuracy", "val_accuracy")},
                     **test,
+                    **self._floors,
                     **(measured[i] if measured else {}),
                     **group.timings(),
                     "weights_bytes": len(data),

@@ -9,11 +9,14 @@ from helpers import problem_of, watch
 
 import supermask
 from supermask.cli import group
+from supermask.config.lottery import LotteryConfig
 from supermask.engine.evaluator import Evaluator
 from supermask.engine.layer_order import layers_of
 from supermask.engine.saliency import Saliency
 from supermask.errors import BadFileError, UsageError
 from supermask.experiments import warnings
+from supermask.experiments.lottery import lottery
+from supermask.experiments.options import RunOptions
 from supermask.experiments.warnings import Chance
 from supermask.report.images import first_layer
 from supermask.resolve import resolve
@@ -73,6 +76,15 @@ def test_floors_are_beside_what_the_commands_print(ticket, capsys, monkeypatch):
     assert "is finished" in err
     floors = json.loads((run / "result.json").read_text())["results"][0]["floor"]
     assert out.rstrip().endswith(f"  floor {max(floors.values()):.4f}")
+
+
+def test_floors_are_in_the_rows_of_a_lottery(tmp_path):
+    words = LotteryConfig(**SMALL, arch_options=ONE, rounds=1)
+    notes = []
+    options = RunOptions(tmp_path / "run", callbacks=[watch(note=notes.append)])
+    rows = lottery(words, run=options)
+    assert [set(row["floor"]) for row in rows] == [{"uniform", "majority", "swapped"}] * 2
+    assert [note for note in notes if note.startswith("floors of test: swapped 0.")]
 
 
 def test_other_tokens_do_not_fit(ticket):
