@@ -1,5 +1,7 @@
 """Where seeds and batches lie on devices: all devices share the batches of one seed, or each device has its own seed.
 
+Where several processes work on a run, the devices are those of all of them, as many of each.
+
 The same program serves both cases, and any number of devices. With a seed on each device, the device processes, one
 after the other, the shards that the devices would otherwise share. So a seed's ticket does not depend on the seeds
 beside it.
@@ -17,6 +19,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from supermask.runtime import hosts
 from supermask.types import Array
 
 AXIS = "devices"
@@ -25,7 +28,7 @@ Program = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Sharding:
-    """The first local devices, as a mesh with one axis.
+    """The first devices of each process, as a mesh with one axis.
 
     Attributes:
         num_shards: number of shards that a batch is cut into.
@@ -44,7 +47,7 @@ class Sharding:
 
     @property
     def mesh(self) -> Mesh:
-        return Mesh(np.array(jax.local_devices()[: self.devices]), (AXIS,))
+        return Mesh(np.array(_devices(self.devices)), (AXIS,))
 
     @property
     def axis(self) -> str | None:
@@ -58,11 +61,11 @@ class Sharding:
 
     def replicate(self, tree: Any) -> Any:
         """Put the whole arrays of a tree on every device."""
-        return jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec()))
+        return _put(tree, NamedSharding(self.mesh, PartitionSpec()))
 
     def place_seeds(self, tree: Any) -> Any:
         """Put each seed on its device, for arrays that have a leading axis of seeds already."""
-        return jax.device_put(tree, NamedSharding(self.mesh, self._own))
+        return _put(tree, NamedSharding(self.mesh, self._own))
 
     def stack_seeds(self, trees: Sequence[Any]) -> Any:
         """Stack one tree per seed into one tree with a leading axis of length `seeds`, each seed on its device."""
@@ -97,6 +100,39 @@ class Sharding:
     @property
     def _own(self) -> PartitionSpec:
         return PartitionSpec(AXIS) if self.seeds > 1 else PartitionSpec()
+
+
+def to_host(tree: Any) -> Any:
+    """Copy arrays to the host, those on devices of other processes too: all processes must call this at once."""
+    return jax.device_get(jax.tree.map(_gathered, tree))
+
+
+def _gathered(array: Any) -> Any:
+    if not isinstance(array, jax.Array) or array.is_fully_addressable or array.is_fully_replicated:
+        return array
+    assert isinstance(array.sharding, NamedSharding)
+    return jax.jit(lambda a: a, out_shardings=NamedSharding(array.sharding.mesh, PartitionSpec()))(array)
+
+
+def _devices(count: int) -> list[Any]:
+    if hosts.processes() == 1:
+        return jax.local_devices()[:count]
+    each = count // hosts.processes()
+    return [d for process in range(hosts.processes()) for d in jax.local_devices(process)[:each]]
+
+
+def _put(tree: Any, sharding: NamedSharding) -> Any:
+    """Put arrays on the devices; each process puts its part of them on its own."""
+    if hosts.processes() == 1:
+        return jax.device_put(tree, sharding)
+
+    def put(array: Any) -> Any:
+        if isinstance(array, jax.Array) and jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(put(jax.random.key_data(array)), impl=jax.random.key_impl(array))
+        whole = np.asarray(array)
+        return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+
+    return jax.tree.map(put, tree)
 
 
 def _stack(arrays: Sequence[Any]) -> Any:
