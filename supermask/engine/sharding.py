@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import jax
@@ -104,14 +105,23 @@ class Sharding:
 
 def to_host(tree: Any) -> Any:
     """Copy arrays to the host, those on devices of other processes too: all processes must call this at once."""
-    return jax.device_get(jax.tree.map(_gathered, tree))
+    leaves, structure = jax.tree.flatten(tree)
+    apart = [i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array) and _is_apart(leaf)]
+    if apart:
+        gathered = _gather(leaves[apart[0]].sharding.mesh)([leaves[i] for i in apart])
+        for i, array in zip(apart, gathered, strict=True):
+            leaves[i] = array
+    return jax.device_get(jax.tree.unflatten(structure, leaves))
 
 
-def _gathered(array: Any) -> Any:
-    if not isinstance(array, jax.Array) or array.is_fully_addressable or array.is_fully_replicated:
-        return array
-    assert isinstance(array.sharding, NamedSharding)
-    return jax.jit(lambda a: a, out_shardings=NamedSharding(array.sharding.mesh, PartitionSpec()))(array)
+def _is_apart(array: jax.Array) -> bool:
+    """Whether other processes have parts of an array that this one has not."""
+    return not (array.is_fully_addressable or array.is_fully_replicated)
+
+
+@cache
+def _gather(mesh: Mesh) -> Program:
+    return jax.jit(lambda arrays: arrays, out_shardings=NamedSharding(mesh, PartitionSpec()))
 
 
 def _devices(count: int) -> list[Any]:

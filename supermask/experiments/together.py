@@ -81,10 +81,11 @@ def share(folder: RunFolder, problem: Problem, made_of: Mapping[str, str]) -> No
         raise UsageError(
             "several processes cannot share data that streams: give a larger --resident-limit, or one process"
         )
-    for process, other in enumerate(hosts.exchange(dict(made_of))):
-        differing = sorted(key for key in made_of.keys() | other.keys() if made_of.get(key) != other.get(key))
+    first, *others = hosts.exchange(dict(made_of))
+    for process, other in enumerate(others, start=1):
+        differing = sorted(key for key in first.keys() | other.keys() if first.get(key) != other.get(key))
         if differing:
-            raise BadFileError(f"process {process} has other data or code than this one: {', '.join(differing)}")
+            raise BadFileError(f"process {process} has other data or code than process 0: {', '.join(differing)}")
     document, tensors = folder.resumed or (None, {})
     mine = {"format": 1, "phases": list(folder.phases.items()), "resumed": document}
     data = hosts.data_of_leader(seal(mine, tensors) if hosts.leads() else b"")

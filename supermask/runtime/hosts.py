@@ -67,7 +67,7 @@ def end_if_joined(code: int) -> None:
 def joined(hosts: Hosts | None, facts: Mapping[str, Any], end: Callable[[SupermaskError], None]) -> Iterator[None]:
     """Work as one with the other processes of a run; with None, or one process, this one stays alone.
 
-    Meanwhile what C libraries write on stdout goes to stderr: JAX's transport greets there.
+    Meanwhile what is written on stdout goes to stderr, for JAX's transport writes there.
 
     Args:
         facts: what must be the same in all processes.

@@ -54,6 +54,7 @@ def _admit(team: Team, link: socket.socket, own: Mapping[str, Any]) -> None:
         text = f"process {process} on {name} joined twice, or is not from 1 to {team.hosts.processes - 1}"
     if text:
         peer.send_value([text, UsageError.exit_code], END)
+        peer.close()
         raise UsageError(text)
     peer.send_value([socket.gethostname()])
     team.add(process, peer, str(name))
@@ -69,18 +70,22 @@ def _difference(process: int, own: Mapping[str, Any], there: Mapping[str, Any]) 
 def _join(team: Team, own: Mapping[str, Any]) -> tuple[str, int]:
     hosts, until = team.hosts, time.monotonic() + PATIENCE
     while True:
+        peer = None
         try:
             peer = Connection(socket.create_connection(hosts.address, timeout=5))
             peer.send_value([hosts.process, socket.gethostname(), own])
             kind, answer = peer.greeting(PATIENCE)
             break
         except (OSError, ValueError) as error:
+            if peer is not None:
+                peer.close()
             if time.monotonic() > until:
                 raise SupermaskError(
                     f"process 0 is not at {hosts.coordinator} after {PATIENCE:.0f} s: {one_line(error)}"
                 ) from error
             time.sleep(0.1)
     if kind == END:
+        peer.close()
         raise error_of(str(answer[0]), int(answer[1]))
     team.add(0, peer, str(answer[0]))
     return hosts.address[0], int(json.loads(team.from_leader(b""))[0])

@@ -68,6 +68,7 @@ class Team:
         threading.Thread(target=self._listen, args=(process,), daemon=True).start()
 
     def exchange(self, value: Any) -> list[Any]:
+        """Return the values of all processes, in order."""
         if self.hosts.process:
             self.peers[0].send_value(value)
             found: list[Any] = json.loads(self._take(0))
@@ -78,6 +79,7 @@ class Team:
         return found
 
     def from_leader(self, data: bytes) -> bytes:
+        """Return the bytes of process 0."""
         if self.hosts.process:
             return self._take(0)
         for peer in self.peers.values():
@@ -90,8 +92,7 @@ class Team:
             if self.leaving:
                 return
             self.leaving = True
-        own = isinstance(error, SupermaskError)
-        text = str(error) if own else f"process {self.hosts.process} on {socket.gethostname()}: {one_line(error)}"
+        text = f"process {self.hosts.process} on {socket.gethostname()}: {one_line(error)}"
         self._tell(text, error.exit_code if isinstance(error, SupermaskError) else 1)
 
     def _take(self, process: int) -> bytes:
@@ -103,7 +104,7 @@ class Team:
 
     def _listen(self, process: int) -> None:
         peer = self.peers[process]
-        with suppress(OSError):
+        with suppress(OSError, ValueError):
             while True:
                 kind, data = peer.receive()
                 if kind == END:
