@@ -136,7 +136,7 @@ def test_a_batch_is_shared_by_the_devices_of_all_processes(together, tmp_path, c
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 2])
 def test_when_one_is_killed_all_end_and_all_go_on_later_to_the_same_bytes(together, tmp_path, victim):
-    words = (*SEEDS, "--seeds", "3", "--epochs", "200", "--checkpoint-every", "1e")
+    words = (*SEEDS, "--seeds", "3", "--devices", "3", "--epochs", "100", "--checkpoint-every", "1e")
     found = together((*words, "--out", "three"), 3)
     found[0].wait_for("epoch 5/")
     found[victim].child.kill()
