@@ -6,6 +6,7 @@ import json
 import queue
 import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +14,10 @@ from typing import Any
 
 from supermask.errors import SupermaskError, UsageError, one_line
 from supermask.runtime.channel import DATA, END, Connection
+
+OWN_WORD = 2.0
+"""Seconds in which a process may end by itself when another one has ended with an error: it may be the error of all,
+and then each cleans up."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,7 @@ class Team:
                 kind, data = peer.receive()
                 if kind == END:
                     text, code = json.loads(data)
-                    return self._end_too(str(text), int(code))
+                    return self._end_too(str(text), int(code), OWN_WORD)
                 self._inbox[process].put((kind, data))
         self._end_too(
             f"process {process} on {self._names[process]} has ended without a word, so all others end too; the same "
@@ -117,13 +122,15 @@ class Team:
             SupermaskError.exit_code,
         )
 
-    def _end_too(self, text: str, code: int) -> None:
+    def _end_too(self, text: str, code: int, seconds: float = 0) -> None:
+        """End this process, unless it does so by itself within some seconds."""
+        if not (self.hosts.process or self.leaving):
+            self._tell(text, code)
+        time.sleep(seconds)
         with self._ending:
             if self.leaving:
                 return
             self.leaving = True
-        if not self.hosts.process:
-            self._tell(text, code)
         self._end(error_of(text, code))
 
 

@@ -23,8 +23,9 @@ def free_port():
 
 
 @pytest.fixture(autouse=True)
-def nothing_stays_open():
+def nothing_stays_open(monkeypatch):
     """The ends of all connections are closed after a test, as they are when a process ends."""
+    monkeypatch.setattr("supermask.runtime.team.OWN_WORD", 0.2)
     Member.all.clear()
     yield
     for member in Member.all:
@@ -99,6 +100,15 @@ def test_all_end_as_the_first_that_ends_with_an_error(first):
         assert error.exit_code == BadFileError.exit_code
         assert str(error) == f"process {first} on {socket.gethostname()}: a.npz does not exist"
     assert found[first].ended.empty()
+
+
+def test_a_process_with_the_same_error_ends_by_itself():
+    found = members(2)
+    results(found)
+    for member in found:
+        member.team.farewell(BadFileError("a.npz does not exist"))
+    time.sleep(0.3)
+    assert [member.ended.empty() for member in found] == [True, True]
 
 
 def test_processes_that_were_called_with_other_words_are_refused():
