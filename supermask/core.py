@@ -17,6 +17,7 @@ import optax
 from jax import lax
 
 from supermask import masks
+from supermask.nn.sums import summed
 from supermask.types import Array, Clock, Method, Model, Sums, Task, Tree
 
 
@@ -173,7 +174,7 @@ class Step:
         )
         (sums, model_state), slope = self.gradient(weights, state.model_state, batch, jax.random.fold_in(key, 2))
         if self.axis is not None:
-            sums, slope = lax.psum((sums, slope), self.axis)
+            sums, slope = summed((sums, slope), self.axis)
         # A product: a division by a traced number is compiled in two ways, which round differently with what follows.
         scale = 1 / jnp.maximum(sums.count, 1).astype(jnp.float32)
         mean_slope = jax.tree.map(lambda g: g * scale.astype(g.dtype), slope)

@@ -68,7 +68,10 @@ def group() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and turn every expected error into one line and an exit code; this is the entry point."""
     registry.import_own = import_own
-    sys.exit(_run(arguments))
+    code = _run(arguments)
+    if "supermask.runtime.hosts" in sys.modules:
+        sys.modules["supermask.runtime.hosts"].end_if_joined(code)
+    sys.exit(code)
 
 
 def _run(arguments: list[str] | None) -> int:

@@ -25,6 +25,7 @@ from supermask.runtime.stopping import Stopping
 
 if TYPE_CHECKING:
     from supermask.experiments.run import Experiment
+    from supermask.runtime.team import Hosts
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ def run(
     ctx: click.Context,
     read: Callable[[Path | None], Config],
     show: Callable[[RunResult], None],
+    hosts: Hosts | None = None,
     **more: Any,
 ) -> None:
     """Run an experiment in its folder and show its results; with `--dry-run`, only print its config.
@@ -101,7 +103,8 @@ def run(
     Args:
         read: the config of the call, over a config file; resolved here, once.
         show: prints the results; also of a run that was stopped, before its error ends the command.
-        more: fields of RunOptions.
+        hosts: see RunOptions.
+        more: other fields of RunOptions.
     """
     from supermask.experiments.run import run_experiment
 
@@ -113,7 +116,8 @@ def run(
     trackers = Trackers(call.trackers, progress.on_note)
     with Stopping(limit) as stopping:
         asked = read(config_file)
-        choose_device(call.device, asked.devices)  # a user's own plug-ins import JAX
+        here = asked.devices if hosts is None else hosts.local(asked.devices)
+        choose_device(call.device, here)  # a user's own plug-ins import JAX
         config = resolve(asked)
         if "activation" in opt.typed(ctx) and config.activation is None:
             raise no_activation(config.arch)
@@ -131,7 +135,8 @@ def run(
             device=call.device,
             force=call.force,
             checkpoints=checkpoints,
-            callbacks=(progress, trackers),
+            callbacks=(progress, trackers) if hosts is None or not hosts.process else (),
+            hosts=hosts,
             **more,
         )
         # The name of a folder depends on `devices` only if they were typed, not if they were read from a file.

@@ -12,6 +12,7 @@ from supermask import recipes
 from supermask.cli import _options as opt
 from supermask.cli._experiment import Call, run, run_options
 from supermask.cli._help import GroupedCommand
+from supermask.cli._hosts import hosts_options
 from supermask.config import OF_WITHIN, SearchConfig
 from supermask.errors import UsageError
 from supermask.experiments.options import RunResult
@@ -19,6 +20,7 @@ from supermask.resolve import facts_of
 
 if TYPE_CHECKING:
     from supermask.experiments.run import Experiment
+    from supermask.runtime.team import Hosts
 
 EPILOG = """\b
 Examples:
@@ -58,6 +60,7 @@ Examples:
 @opt.option(
     "--recipe", metavar="NAME", help="Take defaults from a published configuration, see `supermask list recipes`."
 )
+@hosts_options
 @run_options
 @opt.option("--embed-weights", is_flag=True, help="Store the frozen weights in the ticket, 4 bytes each.")
 @click.pass_context
@@ -75,6 +78,7 @@ def command(
     clients: int | None,
     recipe: str | None,
     embed_weights: bool,
+    hosts: Hosts | None,
     **values: Any,
 ) -> None:
     """Find a mask over frozen random weights, write a run folder, and print one result per seed.
@@ -103,7 +107,7 @@ def command(
         again = result.known and embed_weights
         show_tickets([_embedded(row) for row in result.rows] if again else result.rows, call.as_json)
 
-    run(_search, call, ctx, read, show, embed_weights=embed_weights)
+    run(_search, call, ctx, read, show, hosts, embed_weights=embed_weights)
 
 
 def _search() -> Experiment:

@@ -11,12 +11,14 @@ import click
 from supermask.cli import _options as opt
 from supermask.cli._experiment import Call, run, run_options
 from supermask.cli._help import GroupedCommand
+from supermask.cli._hosts import hosts_options
 from supermask.config import OF_TICKET, TrainConfig
 from supermask.errors import UsageError
 from supermask.experiments.options import RunResult
 
 if TYPE_CHECKING:
     from supermask.experiments.run import Experiment
+    from supermask.runtime.team import Hosts
 
 EPILOG = """\b
 Examples:
@@ -34,9 +36,17 @@ Examples:
     help="Train from this ticket's weights, under its mask, with its network and data.",
     group="method",
 )
+@hosts_options
 @run_options
 @click.pass_context
-def command(ctx: click.Context, call: Call, arch_pairs: tuple[str, ...], ticket: Path | None, **values: Any) -> None:
+def command(
+    ctx: click.Context,
+    call: Call,
+    arch_pairs: tuple[str, ...],
+    ticket: Path | None,
+    hosts: Hosts | None,
+    **values: Any,
+) -> None:
     """Train the weights of a network, dense or under a ticket's mask.
 
     Writes a run folder and prints one result per seed. Calling it again prints the result of the finished run, or
@@ -69,7 +79,7 @@ def command(ctx: click.Context, call: Call, arch_pairs: tuple[str, ...], ticket:
                     + beside(row.get("floor", {}))
                 )
 
-    run(_train, call, ctx, read, show)
+    run(_train, call, ctx, read, show, hosts)
 
 
 def _of_ticket(path: Path) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from typing import Any
 
 import jax
 
+from supermask.runtime import hosts
+
 
 class Compiled:
     """A function compiled for the first arguments it is called with; it rejects arguments of other shapes or types.
@@ -27,6 +29,7 @@ class Compiled:
             began = time.perf_counter()
             self._program = self._function.lower(*arguments).compile()
             self.seconds = time.perf_counter() - began
+            hosts.exchange("compiled")  # others may need longer, and the devices wait for each other only for seconds
         return self._program
 
     def timed(self, *arguments: Any) -> tuple[Any, float]:

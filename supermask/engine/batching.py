@@ -12,6 +12,7 @@ from supermask.config import Config
 from supermask.engine.sharding import Sharding
 from supermask.errors import UsageError
 from supermask.nn.microbatches import can_split
+from supermask.runtime import hosts
 from supermask.types import Model
 
 _PIXELS_IN_CACHE = 8 * 32 * 32  # measured: images x height x width whose activations fit into a CPU core's cache
@@ -29,7 +30,7 @@ def num_shards(batch: int, model: Model, config: Config) -> int:
     if jax.default_backend() == "cpu" and not _convolutional(model):
         return 1
     if batch < int(config.batch_size or 1):  # there are fewer images than a batch
-        return max(d for d in range(1, count + 1) if batch % d == 0)
+        return max((d for d in range(1, count + 1) if batch % d == 0 and d % hosts.processes() == 0), default=1)
     if batch % count:
         raise UsageError(f"a batch of {batch} examples cannot be shared evenly by {count} devices")
     return count
@@ -85,17 +86,23 @@ def _size(shard: int, largest: int, smallest: int) -> int:
 
 
 def devices(config: Config) -> int:
-    """Return the number of local devices to use: as requested, or the most that share a batch evenly and pay off.
+    """Return the number of devices to use: as requested, or the most that share a batch evenly and pay off.
 
     Raises:
         UsageError: more devices were requested than there are.
     """
-    there, batch = jax.local_device_count(), int(config.batch_size or 1)
+    processes, batch = hosts.processes(), int(config.batch_size or 1)
+    there = processes * min(hosts.exchange(jax.local_device_count()))  # as many of each process
     if config.devices is None:
-        return max(d for d in range(1, there + 1) if d == 1 or (batch % d == 0 and batch // d >= _SMALLEST_SHARD))
+        fit = (d for d in range(1, there + 1) if d == 1 or (batch % d == 0 and batch // d >= _SMALLEST_SHARD))
+        return max((d for d in fit if d % processes == 0), default=processes)
     if config.devices > there:
         kind = "GPU" if jax.default_backend() == "gpu" else f"{jax.default_backend()} device"
-        raise UsageError(f"devices is {config.devices}; JAX sees {there} {kind}{'s' if there > 1 else ''}")
+        seen = f"{there} {kind}{'s' if there > 1 else ''}"
+        each = f", {there // processes} in each process" if processes > 1 else ""
+        raise UsageError(f"devices is {config.devices}; JAX sees {seen}{each}")
+    if config.devices % processes:
+        raise UsageError(f"devices is {config.devices}; {processes} processes need a multiple of {processes}")
     return config.devices
 
 
@@ -107,9 +114,23 @@ def seeds_side_by_side(config: Config, model: Model, sharding: Sharding) -> int:
     statistics are sums over all shards, so the seeds of networks that have them take turns.
     """
     count, seeds = int(config.devices or 1), config.seeds
+    together = min(count, seeds)
     if model.changes or (sharding.num_shards > 1 and seeds < count):
-        return 1
-    return min(count, seeds)
+        together = 1
+    processes = hosts.processes()
+    if together > 1:
+        together -= together % processes  # as many in each process
+    if max(together, sharding.num_shards) % processes or not together:
+        raise UsageError(_cannot_share(config, model, processes))
+    return together
+
+
+def _cannot_share(config: Config, model: Model, processes: int) -> str:
+    """Why several processes cannot work on a config as one."""
+    text = f"{processes} processes cannot share the batches of {config.arch}"
+    if jax.default_backend() == "cpu" and not _convolutional(model):
+        text += ", since on CPUs only convolutions are worth it"
+    return text + ("" if model.changes else f"; with --seeds {processes} or more, each takes seeds of its own")
 
 
 def _convolutional(model: Model) -> bool:

@@ -16,8 +16,9 @@ from supermask.core import Parametrization
 from supermask.data.pieces import Pieces, Whole
 from supermask.engine.aot import Compiled
 from supermask.engine.problem import Problem
-from supermask.engine.sharding import Sharding
+from supermask.engine.sharding import Sharding, to_host
 from supermask.masks.noise import key_for
+from supermask.runtime import hosts
 from supermask.types import Split, Sums
 
 SAMPLES = 10
@@ -122,8 +123,9 @@ class Evaluator:
                 return None
             until = min(self.rounds, done + self._per_call)
             found, seconds = self.program.timed(per_seed, self._shared(data, done, until))
-            calls.append([np.asarray(value) for value in found])
-            self._per_call, done = max(1, int(SECONDS_PER_CALL * (until - done) / seconds)), until
+            calls.append([np.asarray(value) for value in to_host(found)])
+            self._per_call = hosts.of_leader(max(1, int(SECONDS_PER_CALL * (until - done) / seconds)))
+            done = until
         return Sums(*(np.sum(column, axis=0) for column in zip(*calls, strict=True)))
 
     def _total(self, pieces: list[Sums]) -> Sums:

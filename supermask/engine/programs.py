@@ -21,7 +21,7 @@ from supermask.engine.epoch import training_program
 from supermask.engine.evaluator import Evaluator, seed_key
 from supermask.engine.optim import advanced
 from supermask.engine.problem import Problem
-from supermask.engine.sharding import Sharding
+from supermask.engine.sharding import Sharding, to_host
 from supermask.engine.state import FitState
 from supermask.types import Sums, Tree
 
@@ -117,7 +117,7 @@ class CompiledSteps:
         """Return (results, their densities)."""
         train = state.train
         found, density = self._result((train.trainable, train.method_state, frozen), ())
-        return found, np.asarray(density)
+        return found, to_host(density)
 
     @staticmethod
     def _arguments(state: FitState, frozen: Any, chunk: Chunk, start: int, stop: int) -> tuple[Any, ...]:

@@ -1,5 +1,7 @@
 """Where seeds and batches lie on devices: all devices share the batches of one seed, or each device has its own seed.
 
+Where several processes work on a run, the devices are those of all of them, as many of each.
+
 The same program serves both cases, and any number of devices. With a seed on each device, the device processes, one
 after the other, the shards that the devices would otherwise share. So a seed's ticket does not depend on the seeds
 beside it.
@@ -9,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import jax
@@ -17,6 +20,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from supermask.runtime import hosts
 from supermask.types import Array
 
 AXIS = "devices"
@@ -25,7 +29,7 @@ Program = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Sharding:
-    """The first local devices, as a mesh with one axis.
+    """The first devices of each process, as a mesh with one axis.
 
     Attributes:
         num_shards: number of shards that a batch is cut into.
@@ -44,7 +48,7 @@ class Sharding:
 
     @property
     def mesh(self) -> Mesh:
-        return Mesh(np.array(jax.local_devices()[: self.devices]), (AXIS,))
+        return Mesh(np.array(_devices(self.devices)), (AXIS,))
 
     @property
     def axis(self) -> str | None:
@@ -58,11 +62,11 @@ class Sharding:
 
     def replicate(self, tree: Any) -> Any:
         """Put the whole arrays of a tree on every device."""
-        return jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec()))
+        return _put(tree, NamedSharding(self.mesh, PartitionSpec()))
 
     def place_seeds(self, tree: Any) -> Any:
         """Put each seed on its device, for arrays that have a leading axis of seeds already."""
-        return jax.device_put(tree, NamedSharding(self.mesh, self._own))
+        return _put(tree, NamedSharding(self.mesh, self._own))
 
     def stack_seeds(self, trees: Sequence[Any]) -> Any:
         """Stack one tree per seed into one tree with a leading axis of length `seeds`, each seed on its device."""
@@ -97,6 +101,48 @@ class Sharding:
     @property
     def _own(self) -> PartitionSpec:
         return PartitionSpec(AXIS) if self.seeds > 1 else PartitionSpec()
+
+
+def to_host(tree: Any) -> Any:
+    """Copy arrays to the host, those on devices of other processes too: all processes must call this at once."""
+    leaves, structure = jax.tree.flatten(tree)
+    apart = [i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array) and _is_apart(leaf)]
+    if apart:
+        gathered = _gather(leaves[apart[0]].sharding.mesh)([leaves[i] for i in apart])
+        for i, array in zip(apart, gathered, strict=True):
+            leaves[i] = array
+    return jax.device_get(jax.tree.unflatten(structure, leaves))
+
+
+def _is_apart(array: jax.Array) -> bool:
+    """Whether other processes have parts of an array that this one has not."""
+    return not (array.is_fully_addressable or array.is_fully_replicated)
+
+
+@cache
+def _gather(mesh: Mesh) -> Program:
+    return jax.jit(lambda arrays: arrays, out_shardings=NamedSharding(mesh, PartitionSpec()))
+
+
+def _devices(count: int) -> list[Any]:
+    if hosts.processes() == 1:
+        return jax.local_devices()[:count]
+    each = count // hosts.processes()
+    return [d for process in range(hosts.processes()) for d in jax.local_devices(process)[:each]]
+
+
+def _put(tree: Any, sharding: NamedSharding) -> Any:
+    """Put arrays on the devices; each process puts its part of them on its own."""
+    if hosts.processes() == 1:
+        return jax.device_put(tree, sharding)
+
+    def put(array: Any) -> Any:
+        if isinstance(array, jax.Array) and jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(put(jax.random.key_data(array)), impl=jax.random.key_impl(array))
+        whole = np.asarray(array)
+        return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+
+    return jax.tree.map(put, tree)
 
 
 def _stack(arrays: Sequence[Any]) -> Any:

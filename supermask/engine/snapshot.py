@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from supermask.engine.sharding import to_host
 from supermask.engine.state import Candidate, FitState
 from supermask.errors import BadFileError
 from supermask.types import Tree
@@ -41,7 +42,7 @@ class Snapshot:
     @classmethod
     def of(cls, state: FitState, data: str) -> Snapshot:
         """Copy a state to the host; `data` identifies the training examples."""
-        arrays = {path: np.asarray(leaf) for path, leaf in _flat(state.moving)}
+        arrays = {path: np.asarray(leaf) for path, leaf in _flat(to_host(state.moving))}
         where = (state.seeds[0], state.step, state.epochs_done, state.seconds)
         return cls(*where, arrays=arrays, best=state.best, last=state.last, data=data, waited=state.waited)
 

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from supermask.core import Parametrization
@@ -14,10 +13,11 @@ from supermask.engine.callbacks import Callback, Callbacks, Metrics
 from supermask.engine.evaluator import SECONDS_PER_CALL, Evaluator
 from supermask.engine.problem import Problem
 from supermask.engine.programs import CompiledSteps, Start
-from supermask.engine.sharding import Sharding
+from supermask.engine.sharding import Sharding, to_host
 from supermask.engine.snapshot import Snapshot
 from supermask.engine.state import Candidate, FitState
 from supermask.errors import DivergedError
+from supermask.runtime import hosts
 from supermask.types import Split, Sums, Tree
 
 
@@ -138,10 +138,10 @@ class _Fit:
             while state.step < min(chunk.stop, last):
                 if self._stops():
                     return False
-                stop = min(chunk.stop, last, state.step + self._steps_per_call())
+                stop = min(chunk.stop, last, state.step + hosts.of_leader(self._steps_per_call()))
                 state.seconds += self.steps.advance(state, self.frozen, chunk, state.step, stop)
                 state.step = stop
-                self._check(np.asarray(state.sums.loss, float), epoch)
+                self._check(np.asarray(to_host(state.sums.loss), float), epoch)
                 mean = float(_means(state.sums)[0][: len(state.seeds)].mean())
                 self.callbacks.on_steps(state.seeds, stop, self.until * per_epoch, mean)
         return state.step == epoch * per_epoch
@@ -155,7 +155,7 @@ class _Fit:
         if scored is None:
             return False
         _, accuracy = _means(scored)
-        host, model_state = jax.device_get((result, model_state))
+        host, model_state = to_host((result, model_state))
         columns = {"loss": loss, "train_accuracy": train_accuracy, "val_accuracy": accuracy[0]}
         state.last = [
             Candidate(
@@ -206,10 +206,11 @@ class _Fit:
         state = self.state
         for i, (seed, value) in enumerate(zip(state.seeds, loss, strict=False)):
             if not math.isfinite(value):
-                trained = {n: float(np.linalg.norm(np.asarray(s[i]))) for n, s in state.train.trainable.items()}
+                trained = {n: float(np.linalg.norm(s[i])) for n, s in to_host(state.train.trainable).items()}
+                step = int(to_host(state.failed)[i]) + 1
                 norms = ", ".join(f"{name} {norm:.3g}" for name, norm in trained.items())
                 raise DivergedError(
-                    f"the loss of seed {seed} became {value} at step {int(state.failed[i]) + 1} (epoch {epoch}; "
+                    f"the loss of seed {seed} became {value} at step {step} (epoch {epoch}; "
                     f"norms of what is trained: {norms}); nothing of it was kept: try a smaller --learning-rate"
                 )
 
@@ -238,5 +239,6 @@ class _Fit:
 
 def _means(sums: Sums) -> tuple[np.ndarray, np.ndarray]:
     """Return (mean loss, accuracy)."""
+    sums = to_host(sums)
     count = np.maximum(np.asarray(sums.count), 1)
     return np.asarray(sums.loss, float) / count, np.asarray(sums.correct) / count

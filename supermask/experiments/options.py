@@ -10,6 +10,7 @@ from typing import Any
 from supermask.engine.callbacks import Callback
 from supermask.errors import SupermaskError, UsageError
 from supermask.runtime.places import expand
+from supermask.runtime.team import Hosts
 
 Rows = list[dict[str, Any]]
 """One result per seed."""
@@ -42,6 +43,8 @@ class RunOptions:
         embed_weights: store the frozen weights in tickets.
         checkpoints: when to save checkpoints.
         callbacks: called as the training progresses.
+        hosts: the processes that work on the run as one, if this is one of several. If one of them ends, this one is
+            ended too.
     """
 
     path: Path | None = None
@@ -53,6 +56,7 @@ class RunOptions:
     embed_weights: bool = False
     checkpoints: CheckpointPolicy = CheckpointPolicy()
     callbacks: tuple[Callback, ...] = ()
+    hosts: Hosts | None = None
 
     def __post_init__(self) -> None:
         for name in ("path", "root", "data_dir"):
@@ -72,6 +76,10 @@ class RunOptions:
         if data_dir or callbacks:
             raise UsageError("run= is RunOptions, which hold data_dir and callbacks: give them there")
         return run
+
+    def devices_here(self, devices: int | None) -> int | None:
+        """The number of devices of this process, of a run that has so many."""
+        return devices if self.hosts is None else self.hosts.local(devices)
 
     def note(self, text: str) -> None:
         """Pass a message to all callbacks."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,10 +15,12 @@ from supermask.errors import DiskError, DivergedError, StoppedError
 from supermask.experiments.content import check_finished, check_moved
 from supermask.experiments.options import Rows, RunOptions, RunResult
 from supermask.experiments.session import Session
+from supermask.experiments.together import Guest, facts_of, share
 from supermask.experiments.warnings import tell
 from supermask.resolve import resolve
 from supermask.runs.folder import RunFolder, claimed
 from supermask.runs.index import default_path, devices_of, finished, is_open
+from supermask.runtime import hosts
 from supermask.runtime.devices import choose_device, offer_cpu_devices, require_device
 from supermask.runtime.numerics import fixed_numerics
 from supermask.runtime.stopping import Stopping
@@ -57,18 +60,40 @@ def run_experiment(
     if stopping is None:
         with Stopping(ends_process=False) as stopping:
             return run_experiment(experiment, config, options, stopping, named_after)
+    stopping.last_words = hosts.say_farewell
+    if options.hosts is None:
+        return _run_here(experiment, config, options, stopping, named_after)
+    if options.device:
+        choose_device(options.device, options.devices_here(config.devices))
+    with hosts.joined(options.hosts, facts_of(config), stopping.end):
+        return _run_here(experiment, config, options, stopping, named_after)
+
+
+def _run_here(
+    experiment: Callable[[], Experiment],
+    config: Config,
+    options: RunOptions,
+    stopping: Stopping,
+    named_after: Config | None,
+) -> RunResult:
+    """Do the part of this process, see `run_experiment`."""
     source = Source(config, options.data_dir, options.dataset)
     path = options.path or run_path(options.root, named_after or config, source)
     if path.is_symlink():
         path = path.resolve()  # fill the folder that the link points to, and keep the link
-    check_moved(path, options)
+    if hosts.leads():
+        check_moved(path, options)
     if config.devices is None and not options.force:
         # Resume with the number of devices that the run began with, even on a machine with another number of cores.
-        config = config.replace(devices=devices_of(path))
+        config = config.replace(devices=hosts.of_leader(devices_of(path)))
     if options.device:
-        choose_device(options.device, config.devices)
-    if config.devices:
-        offer_cpu_devices(config.devices)
+        choose_device(options.device, options.devices_here(config.devices))
+    if count := options.devices_here(config.devices):
+        offer_cpu_devices(count)
+    if hosts.processes() > 1:
+        config = _here(config, options)
+    if not hosts.leads():
+        return _follow(Guest(path), experiment, config, source, options, stopping)
 
     def known() -> RunResult | None:
         if options.force or is_open(path):
@@ -80,18 +105,35 @@ def run_experiment(
         return _told_again(path, rows, options)
 
     if (result := known()) is not None:
+        hosts.of_leader(True)
         return result
     with claimed(path) as folder:
         stopping.clean_up = folder.discard
         if folder.lock.note:
             options.note(f"warning: {folder.lock.note}")
         try:
-            config = _here(config, options)
+            config = config if hosts.processes() > 1 else _here(config, options)
             with fixed_numerics(options.note):
-                # Another process may have finished the run between our check and our claim.
-                return known() or _run_in(folder, experiment, config, source, options, stopping)
+                result = known()  # another process may have finished the run between our check and our claim
+                hosts.of_leader(result is not None)
+                return result or _run_in(folder, experiment, config, source, options, stopping)
         finally:
             stopping.clean_up = lambda: None
+
+
+def _follow(
+    folder: RunFolder,
+    experiment: Callable[[], Experiment],
+    config: Config,
+    source: Source,
+    options: RunOptions,
+    stopping: Stopping,
+) -> RunResult:
+    """Do what process 0 does, and leave the folder and the results to it."""
+    with fixed_numerics(options.note):
+        if hosts.of_leader(None):
+            return RunResult(folder.path, [], known=True)
+        return replace(_run_in(folder, experiment, config, source, options, stopping), rows=[])
 
 
 def _told_again(path: Path, rows: Rows, options: RunOptions) -> RunResult:
@@ -144,6 +186,7 @@ def _run_in(
     folder.require_owner(config, options.force, made_of)  # other data may not even fit the network
     problem = load_problem(config, source)  # before `begin`, which under --force removes a checkpoint
     folder.begin(config, made_of, force=options.force)
+    share(folder, problem, source.content)
     options.note(f"{config.label} on {config.dataset}, {config.arch}: run folder {folder.path}")
     if problem.pipeline.batch_size != config.batch_size:
         options.note(

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from supermask.engine.callbacks import Callback
 from supermask.experiments.callbacks import Checkpoints, Log, Stops
 from supermask.experiments.options import Rows, RunOptions
+from supermask.experiments.together import Together, require_same
 from supermask.runs.folder import RunFolder
+from supermask.runtime import hosts
 from supermask.runtime.stopping import Stopping
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ class Session:
         self._checkpoints = Checkpoints(folder, options.checkpoints)
         self.log = Log(folder)
         self.callbacks: tuple[Callback, ...] = (*options.callbacks, self.log, Stops(stopping), self._checkpoints)
+        if hosts.processes() > 1:
+            self.callbacks = (Together(self.callbacks, stopping),)
         self.goes_on: str | None = None
 
     def is_done(self, phase: str) -> bool:
@@ -68,6 +72,7 @@ class Session:
 
     def write(self, name: str, data: bytes) -> Path:
         """Write a result file. Now there is something to lose, so from here on no signal ends the process at once."""
+        require_same("result", [data])
         path = self.folder.add_file(name, data)
         self.stopping.nothing_to_lose = False
         return path

@@ -16,13 +16,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
 
 from supermask.nn.batch_axis import MixesExamplesError, require_alike
 from supermask.nn.flat import Values, flat_jaxpr, step
 from supermask.nn.stage_loop import over_microbatches
 from supermask.nn.stages import Plan, Stage
+from supermask.nn.sums import summed
 from supermask.types import Array, Model, Tree
 
 Apply = Callable[..., Any]
@@ -188,7 +188,7 @@ class _Run:
             else:
                 outputs, sums = self.base.stage(stage, read, whole)
             if axis is not None and sums:
-                sums = lax.psum(sums, axis)
+                sums = summed(sums, axis)
             values.update(zip((*stage.outputs, *stage.sums), (*outputs, *sums), strict=True))
         self._plain(values, len(plan.stages))
         return [self._output(atom, whole, values) for atom, whole in self.base.results]

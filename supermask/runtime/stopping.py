@@ -33,6 +33,7 @@ class Stopping:
             are read and programs compiled: until then there is no progress to lose. Whoever makes progress sets it to
             False.
         clean_up: called before the process is ended at once.
+        last_words: called before that with the error, if this process itself is asked to end at once.
     """
 
     def __init__(self, seconds: float | None = None, *, ends_process: bool = True) -> None:
@@ -44,10 +45,29 @@ class Stopping:
         self._timer = threading.Timer(seconds, self._time_limit_reached) if seconds is not None else None
         self.nothing_to_lose = True
         self.clean_up: Callable[[], None] = lambda: None
+        self.last_words: Callable[[SupermaskError], None] = lambda error: None
 
     def stop_requested(self) -> bool:
         """Whether a signal came or the time limit was reached."""
-        return self._number is not None or (self._deadline is not None and time.monotonic() > self._deadline)
+        return self._number is not None or (self._deadline is not None and time.monotonic() >= self._deadline)
+
+    @property
+    def cause(self) -> int | None:
+        """Why a stop is requested: the number of a signal, or 0 for the time limit; None if none is."""
+        return (self._number or 0) if self.stop_requested() else None
+
+    def follow(self, cause: int) -> None:
+        """Request a stop because another process of this run was asked to stop, see `cause`."""
+        if cause:
+            self._number = self._number or cause
+        else:
+            self._deadline = time.monotonic()
+
+    def end(self, error: SupermaskError) -> None:
+        """Clean up and end the process with an error, whatever it is doing; any thread may call this."""
+        with suppress(Exception):
+            self.clean_up()
+        signals.end(error)
 
     def error(self, what: str) -> SupermaskError:
         """The error to end with; `what` says what became of the progress and ends the message."""
@@ -108,5 +128,5 @@ class Stopping:
         lost = "nothing" if self.nothing_to_lose else "progress since the last checkpoint"
         error = self.error(f"{lost} was lost")
         with suppress(Exception):
-            self.clean_up()
-        signals.end(error)
+            self.last_words(error)
+        self.end(error)
