@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +12,15 @@ import click
 
 from supermask import registry
 from supermask.cli import _options as opt
-from supermask.cli._axes import CALLED, axis_options
+from supermask.cli._axes import CALLED, axes, axis_options
 from supermask.cli._help import GroupedCommand
+from supermask.cli._memory import memory_options
 from supermask.cli._sweep import reporter
 from supermask.config.sweep import COMMANDS, Cell, Sweep, flag, merged
-from supermask.errors import UsageError
+from supermask.errors import UsageError, require
 from supermask.launchers.local import Local
 from supermask.launchers.slurm import submit
+from supermask.runtime import memory
 from supermask.runtime.stopping import Stopping
 
 if TYPE_CHECKING:
@@ -49,6 +52,7 @@ class _Command(GroupedCommand):
 @click.argument("source", required=False, metavar="[FILE.toml | SWEEP] [-- OPTIONS]")
 @opt.option("--command", "called", type=opt.Names(COMMANDS), help="The command to call.  [default: search]")
 @axis_options
+@memory_options
 @opt.option(
     "--jobs",
     type=click.IntRange(1),
@@ -97,7 +101,7 @@ def command(
     dry_run: bool,
     quiet: bool,
     as_json: bool,
-    **axes: str | None,
+    **values: str | None,
 ) -> None:
     """Call search, train, lottery or forget for every combination of values, one run folder each.
 
@@ -109,7 +113,7 @@ def command(
     from supermask.runs.sweep import SweepFolder
 
     fixed = ctx.meta[_BEHIND]
-    typed = {name.removeprefix("axis_").replace("_", "-"): text for name, text in axes.items() if text is not None}
+    typed = {name.removeprefix("axis_").replace("_", "-"): text for name, text in values.items() if text is not None}
     for short, given in ("-o", pairs), ("-a", arch_pairs):
         typed |= {f"{short} {key}": str(text) for key, text in opt.parse_options(given, short).items()}
     base, folder = _source(source)
@@ -129,6 +133,7 @@ def command(
         words = _words(
             jobs=jobs, devices=devices, retry=retry, fail_fast=fail_fast, only_failed=only_failed, quiet=quiet
         )
+        words += _words(workers=os.environ.get(memory.WORKERS), resident_limit=os.environ.get(memory.LIMIT))
         there.begin(sweep)
         click.echo(submit(there.path, slurm, words, sbatch), err=True)
         return
@@ -171,7 +176,10 @@ def _check(sweep: Sweep) -> None:
     if not sweep.axes:
         raise UsageError("a sweep needs an axis, such as --density 0.1:0.9:0.2")
     first = {name: values[0] for name, values in sweep.axes.items()}
+    known = axes()
     for name, values in sweep.axes.items():
+        if " " not in name:
+            require("axis", name, known, " (any other option belongs behind --, or into [options] of a file)")
         for value in values:
             if name in ("arch", "method", "dataset"):
                 registry.check_name(f"{name}s", value)

@@ -225,6 +225,33 @@ def test_the_command_sweeps_searches_and_results_summarises_them(tmp_path, monke
         assert row["ci95"] == pytest.approx(12.7062 * abs(values[0] - values[1]) / 2, rel=1e-4)
 
 
+def test_options_of_the_machine_hold_for_every_call_and_are_no_axes(tmp_path, monkeypatch, capsys):
+    """They say how a run is executed: another value is the same sweep."""
+    monkeypatch.chdir(tmp_path)
+    seen = []
+
+    class Seeing(Programs):
+        def start(self, slot, arguments, log, lock):
+            names = "SUPERMASK_WORKERS", "SUPERMASK_RESIDENT_LIMIT"
+            seen.append((*(os.environ.get(name) for name in names), *arguments[1:-2]))
+            return super().start(slot, arguments, log, lock)
+
+    monkeypatch.setattr("supermask.cli.sweep.Local", Seeing)
+    for seeds, workers in ("0", "2"), ("0,1", "3"):
+        with pytest.raises(SystemExit) as ended:
+            main(["sweep", f"--seed={seeds}", f"--workers={workers}", "--resident-limit=1GB", "--out=grid"])
+        assert ended.value.code == 0
+    assert seen == [("2", "1GB", "--seed=0"), ("3", "1GB", "--seed=1")]
+    assert "SUPERMASK_WORKERS" not in os.environ
+    capsys.readouterr()
+    for name in ("workers", "out", "device", "force", "--lr"):
+        Path("grid.toml").write_text(f'[axes]\n"{name}" = ["1", "2"]\n')
+        with pytest.raises(SystemExit) as ended:
+            main(["sweep", "grid.toml"])
+        assert ended.value.code == 2
+        assert f"unknown axis {name!r}" in capsys.readouterr().err
+
+
 def test_wrong_values_are_refused_before_anything_is_called(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for words, said in (
