@@ -6,25 +6,23 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from supermask import registry
 from supermask.cli import _options as opt
 from supermask.cli._axes import CALLED, axes, axis_options
+from supermask.cli._cells import LISTED, MEASURED, estimate, show_cells
 from supermask.cli._help import GroupedCommand
 from supermask.cli._memory import memory_options
 from supermask.cli._sweep import reporter
-from supermask.config.sweep import COMMANDS, Cell, Sweep, flag, merged
+from supermask.config.sweep import COMMANDS, Sweep, flag, merged
 from supermask.errors import UsageError, require
 from supermask.launchers.local import Local
 from supermask.launchers.slurm import submit
 from supermask.runtime import memory
 from supermask.runtime.stopping import Stopping
-
-if TYPE_CHECKING:
-    from supermask.runs.sweep import SweepFolder
 
 EPILOG = """\b
 Examples:
@@ -80,7 +78,14 @@ class _Command(GroupedCommand):
 )
 @opt.option("--only-failed", is_flag=True, help="Call only cells that failed before.")
 @opt.option("--out", type=opt.PATH, help="Folder of the sweep.  [default: sweeps/COMMAND-HASH]")
-@opt.option("--dry-run", is_flag=True, help="Print the cells and stop.")
+@opt.option("--dry-run", is_flag=True, help="Print the cells, what they are expected to take, and stop.")
+@opt.option(
+    "--measure",
+    type=click.IntRange(0),
+    metavar="N",
+    help="--dry-run: train this many kinds of cells for a moment, to estimate time and memory; 0 only lists.  "
+    f"[default: {MEASURED}, or 0 for more than {LISTED:,} cells]",
+)
 @opt.quiet_option
 @opt.json_option
 @click.pass_context
@@ -99,6 +104,7 @@ def command(
     only_failed: bool,
     out: Path | None,
     dry_run: bool,
+    measure: int | None,
     quiet: bool,
     as_json: bool,
     **values: str | None,
@@ -124,8 +130,13 @@ def command(
         )
     _check(sweep)
     there = SweepFolder(out or folder or _default_path(sweep))
+    gpus = [name.strip() for name in (devices or "").split(",") if name.strip()]
+    launcher = Local(jobs or max(1, len(gpus)), gpus)
+    if measure is not None and not dry_run:
+        raise UsageError("--measure is about --dry-run: give both")
     if dry_run:
-        _show_cells(sweep, there, as_json, quiet)
+        found = estimate(sweep, there, launcher, measure, opt.printer(quiet))
+        show_cells(sweep, there, found, as_json, launcher.slots * (slurm or 1), opt.printer(quiet))
         return
     if sbatch and not slurm:
         raise UsageError("--sbatch is about --slurm TASKS: give both")
@@ -139,8 +150,6 @@ def command(
         return
     from supermask.experiments.sweep import Policy, failed, run_sweep
 
-    gpus = [name.strip() for name in (devices or "").split(",") if name.strip()]
-    launcher = Local(jobs or max(1, len(gpus)), gpus)
     with Stopping() as stopping:
         begun = there.begin(sweep)
         whole = begun if folder else sweep
@@ -175,41 +184,21 @@ def _check(sweep: Sweep) -> None:
     """Check every value of every axis as the command itself does, before anything is called."""
     if not sweep.axes:
         raise UsageError("a sweep needs an axis, such as --density 0.1:0.9:0.2")
-    first = {name: values[0] for name, values in sweep.axes.items()}
     known = axes()
-    for name, values in sweep.axes.items():
+    for name in sweep.axes:
         if " " not in name:
             require("axis", name, known, " (any other option belongs behind --, or into [options] of a file)")
-        for value in values:
-            if name in ("arch", "method", "dataset"):
-                registry.check_name(f"{name}s", value)
-            called, *arguments = sweep.arguments(first | {name: value})
-            with CALLED[called].command.make_context(f"supermask {called}", arguments):
-                pass
+    called, *arguments = sweep.arguments({name: values[0] for name, values in sweep.axes.items()})
+    command = CALLED[called].command
+    with command.make_context(f"supermask {called}", arguments) as ctx:
+        for item in command.params:
+            name = max(item.opts, key=len).lstrip("-")
+            for value in sweep.axes.get(name, ()):  # a context for each of 10,000 seeds would take long
+                item.type_cast_value(ctx, value)
+                if name in ("arch", "method", "dataset"):
+                    registry.check_name(f"{name}s", value)
 
 
 def _default_path(sweep: Sweep) -> Path:
     digest = hashlib.sha256(json.dumps(sweep.to_dict()).encode()).hexdigest()[:8]
     return Path("sweeps") / f"{sweep.command}-{digest}"
-
-
-def _show_cells(sweep: Sweep, folder: SweepFolder, as_json: bool, quiet: bool) -> None:
-    states: dict[str, int] = {}
-    for cell in sweep.cells():
-        state = _state(folder, cell)
-        states[state] = states.get(state, 0) + 1
-        if as_json:
-            opt.print_json({"cell": cell.name, **dict(cell.values), "run": str(folder.run(cell)), "state": state})
-        else:
-            click.echo(f"{cell.name}  {state}")
-    if not quiet:
-        counts = ", ".join(f"{count:,} {state}" for state, count in states.items())
-        click.echo(f"{len(sweep):,} cells in {folder.path}: {counts}", err=True)
-
-
-def _state(folder: SweepFolder, cell: Cell) -> str:
-    if folder.results(cell) is not None:
-        return "finished"
-    if folder.failure(cell):
-        return "failed"
-    return "stopped" if folder.begun(cell) else "new"
