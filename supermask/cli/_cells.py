@@ -6,7 +6,7 @@ import json
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -74,19 +74,24 @@ def estimate(
         say(f"measuring {number}/{min(most, len(by_size))}: {first.name}")
         try:
             calls = [sweep.arguments(cells[0].values) for cells in program.values()]
-            seconds, memory = _measure(launcher, calls)
+            took = _measure(launcher, calls)
         except SupermaskError as error:
             say(f"not measured: {first.name}: {error}")
             continue
         measured += 1
-        for cells, each in zip(program.values(), seconds, strict=True):
-            found |= {cell.name: (each, memory) for cell in cells}
+        compiled: set[str] = set()
+        for cells, seconds in zip(program.values(), took["seconds"], strict=True):
+            for cell in cells:
+                # Cells that differ in more than the seed compile anew, since densities and rates are constants.
+                name = str({**cell.values, "seed": None})
+                found[cell.name] = seconds - took["compile_seconds"] * (name in compiled), took["memory_bytes"]
+                compiled.add(name)
     missing = sum(len(cells) for program in by_size for cells in program.values()) - len(found)
     return Estimate(found, measured, (missing, len(by_size) - measured))
 
 
-def _measure(launcher: Local, calls: Sequence[Sequence[str]]) -> tuple[list[float], int]:
-    """Return (seconds of each call, bytes), measured in a process of its own.
+def _measure(launcher: Local, calls: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """See `_measure.measured`; in a process of its own.
 
     Raises:
         SupermaskError: it failed.
@@ -99,8 +104,8 @@ def _measure(launcher: Local, calls: Sequence[Sequence[str]]) -> tuple[list[floa
         killed = f"killed by signal {-process.returncode} (out of memory?)"
         why = killed if process.returncode < 0 else lines[-1].removeprefix("supermask: ") if lines else "it failed"
         raise SupermaskError(why)
-    found = json.loads(out)
-    return found["seconds"], found["memory_bytes"]
+    found: dict[str, Any] = json.loads(out)
+    return found
 
 
 def show_cells(
