@@ -15,11 +15,12 @@ from supermask.cli import _options as opt
 from supermask.cli._axes import CALLED, axes, axis_options
 from supermask.cli._cells import LISTED, MEASURED, estimate, show_cells
 from supermask.cli._help import GroupedCommand
+from supermask.cli._launch import launch_options, local
+from supermask.cli._launch import launcher as make_launcher
 from supermask.cli._memory import memory_options
 from supermask.cli._sweep import reporter
 from supermask.config.sweep import COMMANDS, Sweep, flag, merged
 from supermask.errors import UsageError, require
-from supermask.launchers.local import Local
 from supermask.launchers.slurm import submit
 from supermask.runtime import memory
 from supermask.runtime.stopping import Stopping
@@ -51,13 +52,7 @@ class _Command(GroupedCommand):
 @opt.option("--command", "called", type=opt.Names(COMMANDS), help="The command to call.  [default: search]")
 @axis_options
 @memory_options
-@opt.option(
-    "--jobs",
-    type=click.IntRange(1),
-    help="Calls at a time.  [default: one per GPU of --devices, or 1]",
-    group="machine",
-)
-@opt.option("--devices", metavar="0,1,...", help="GPUs; each call gets one of them.", group="machine")
+@launch_options
 @opt.option(
     "--slurm",
     type=click.IntRange(1),
@@ -97,6 +92,7 @@ def command(
     arch_pairs: tuple[str, ...],
     jobs: int | None,
     devices: str | None,
+    launcher: str,
     slurm: int | None,
     sbatch: tuple[str, ...],
     fail_fast: bool,
@@ -130,16 +126,17 @@ def command(
         )
     _check(sweep)
     there = SweepFolder(out or folder or _default_path(sweep))
-    gpus = [name.strip() for name in (devices or "").split(",") if name.strip()]
-    launcher = Local(jobs or max(1, len(gpus)), gpus)
     if measure is not None and not dry_run:
         raise UsageError("--measure is about --dry-run: give both")
     if dry_run:
-        found = estimate(sweep, there, launcher, measure, opt.printer(quiet))
-        show_cells(sweep, there, found, as_json, launcher.slots * (slurm or 1), opt.printer(quiet))
+        here = local(jobs, devices)
+        found = estimate(sweep, there, here, measure, opt.printer(quiet))
+        show_cells(sweep, there, found, as_json, here.slots * (slurm or 1), opt.printer(quiet))
         return
     if sbatch and not slurm:
         raise UsageError("--sbatch is about --slurm TASKS: give both")
+    if slurm and launcher != "local":
+        raise UsageError("--slurm has its tasks run the calls: leave out --launcher")
     if slurm:
         words = _words(
             jobs=jobs, devices=devices, retry=retry, fail_fast=fail_fast, only_failed=only_failed, quiet=quiet
@@ -150,11 +147,12 @@ def command(
         return
     from supermask.experiments.sweep import Policy, failed, run_sweep
 
+    executor = make_launcher(launcher, jobs, devices)
     with Stopping() as stopping:
         begun = there.begin(sweep)
         whole = begun if folder else sweep
         with reporter(len(whole), there, as_json, quiet) as watcher:
-            outcome = run_sweep(whole, there, launcher, Policy(fail_fast, retry, only_failed), watcher, stopping)
+            outcome = run_sweep(whole, there, executor, Policy(fail_fast, retry, only_failed), watcher, stopping)
     if error := failed(outcome):
         raise error
 

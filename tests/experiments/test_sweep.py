@@ -256,7 +256,7 @@ def test_options_of_the_machine_hold_for_every_call_and_are_no_axes(tmp_path, mo
             seen.append((*(os.environ.get(name) for name in names), *arguments[1:-2]))
             return super().start(slot, arguments, log, lock)
 
-    monkeypatch.setattr("supermask.cli.sweep.Local", Seeing)
+    monkeypatch.setattr("supermask.cli._launch.Local", Seeing)
     for seeds, workers in ("0", "2"), ("0,1", "3"):
         with pytest.raises(SystemExit) as ended:
             main(["sweep", f"--seed={seeds}", f"--workers={workers}", "--resident-limit=1GB", "--out=grid"])
