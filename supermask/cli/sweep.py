@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 import click
 
-from supermask import registry
 from supermask.cli import _options as opt
-from supermask.cli._axes import CALLED, axes, axis_options
+from supermask.cli._axes import AxesCommand, axis_options, behind, check, default_path, typed_axes
 from supermask.cli._cells import LISTED, MEASURED, estimate, show_cells
-from supermask.cli._help import GroupedCommand
 from supermask.cli._launch import launch_options, local
 from supermask.cli._launch import launcher as make_launcher
 from supermask.cli._memory import memory_options
 from supermask.cli._sweep import reporter
 from supermask.config.sweep import COMMANDS, Sweep, flag, merged
-from supermask.errors import UsageError, require
+from supermask.errors import UsageError
 from supermask.launchers.slurm import submit
 from supermask.runtime import memory
 from supermask.runtime.stopping import Stopping
@@ -35,19 +31,7 @@ Examples:
   supermask results sweeps/NAME"""
 
 
-_BEHIND = "supermask.sweep.behind"
-
-
-class _Command(GroupedCommand):
-    """Keeps the words behind -- apart: they are options of the command that is called."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        at = args.index("--") if "--" in args else len(args)
-        ctx.meta[_BEHIND] = tuple(args[at + 1 :])
-        return super().parse_args(ctx, args[:at])
-
-
-@click.command(cls=_Command, epilog=EPILOG, options_metavar="[OPTIONS]")
+@click.command(cls=AxesCommand, epilog=EPILOG, options_metavar="[OPTIONS]")
 @click.argument("source", required=False, metavar="[FILE.toml | SWEEP] [-- OPTIONS]")
 @opt.option("--command", "called", type=opt.Names(COMMANDS), help="The command to call.  [default: search]")
 @axis_options
@@ -114,18 +98,15 @@ def command(
     """
     from supermask.runs.sweep import SweepFolder
 
-    fixed = ctx.meta[_BEHIND]
-    typed = {name.removeprefix("axis_").replace("_", "-"): text for name, text in values.items() if text is not None}
-    for short, given in ("-o", pairs), ("-a", arch_pairs):
-        typed |= {f"{short} {key}": str(text) for key, text in opt.parse_options(given, short).items()}
+    fixed, typed = behind(ctx), typed_axes(values, pairs, arch_pairs)
     base, folder = _source(source)
     sweep = merged(base, called, typed, fixed)
     if folder and (typed or fixed or called):
         raise UsageError(
             f"{source} says what its cells are: leave out {flag(next(iter(typed), 'command'))} and the like"
         )
-    _check(sweep)
-    there = SweepFolder(out or folder or _default_path(sweep))
+    check(sweep)
+    there = SweepFolder(out or folder or default_path("sweeps", sweep))
     if measure is not None and not dry_run:
         raise UsageError("--measure is about --dry-run: give both")
     if dry_run:
@@ -176,27 +157,3 @@ def _source(source: str | None) -> tuple[Sweep | None, Path | None]:
             raise UsageError(f"{path} is not the folder of a sweep: it has no {FILE}")
         return found, path
     return Sweep.read(path), None
-
-
-def _check(sweep: Sweep) -> None:
-    """Check every value of every axis as the command itself does, before anything is called."""
-    if not sweep.axes:
-        raise UsageError("a sweep needs an axis, such as --density 0.1:0.9:0.2")
-    known = axes()
-    for name in sweep.axes:
-        if " " not in name:
-            require("axis", name, known, " (any other option belongs behind --, or into [options] of a file)")
-    called, *arguments = sweep.arguments({name: values[0] for name, values in sweep.axes.items()})
-    command = CALLED[called].command
-    with command.make_context(f"supermask {called}", arguments) as ctx:
-        for item in command.params:
-            name = max(item.opts, key=len).lstrip("-")
-            for value in sweep.axes.get(name, ()):  # a context for each of 10,000 seeds would take long
-                item.type_cast_value(ctx, value)
-                if name in ("arch", "method", "dataset"):
-                    registry.check_name(f"{name}s", value)
-
-
-def _default_path(sweep: Sweep) -> Path:
-    digest = hashlib.sha256(json.dumps(sweep.to_dict()).encode()).hexdigest()[:8]
-    return Path("sweeps") / f"{sweep.command}-{digest}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from supermask import recipes
 from supermask.cli import _options as opt
 from supermask.cli._experiment import Call, run, run_options
 from supermask.cli._help import GroupedCommand
@@ -34,27 +35,37 @@ Examples:
     help="Train from this ticket's weights, under its mask, with its network and data.",
     group="method",
 )
+@opt.option("--recipe", metavar="NAME|FILE", help="Take defaults from a recipe, such as `supermask tune` writes.")
 @run_options
 @click.pass_context
-def command(ctx: click.Context, call: Call, arch_pairs: tuple[str, ...], ticket: Path | None, **values: Any) -> None:
+def command(
+    ctx: click.Context,
+    call: Call,
+    arch_pairs: tuple[str, ...],
+    ticket: Path | None,
+    recipe: str | None,
+    **values: Any,
+) -> None:
     """Train the weights of a network, dense or under a ticket's mask.
 
     Writes a run folder and prints one result per seed. Calling it again prints the result of the finished run, or
     continues where the training was stopped.
     """
     arch_options = opt.parse_options(arch_pairs, "-a")
-    if call.resume and ticket:
-        raise UsageError("--resume takes the ticket from the run: leave out --ticket")
+    for name, value in {"ticket": ticket, "recipe": recipe}.items():
+        if call.resume and value:
+            raise UsageError(f"--resume takes the {name} from the run: leave out --{name}")
 
     def read(file: Path | None) -> TrainConfig:
         given = opt.given(arch_options=arch_options or None)
+        base = recipes.config_of(recipe, TrainConfig) if recipe else {}
         if ticket is None:
-            return opt.read_config(ctx, {}, file, values, given, TrainConfig)
+            return opt.read_config(ctx, base, file, values, given, TrainConfig)
         if "init" in opt.typed(ctx):
             raise UsageError("--ticket brings its own weights, so --init has no say: leave it out")
         typed = opt.typed(ctx) - {"ticket"}
         of_ticket = {key: value for key, value in _of_ticket(ticket).items() if key not in typed}
-        return opt.read_config(ctx, {}, file, values, of_ticket | given, TrainConfig)
+        return opt.read_config(ctx, base, file, values, of_ticket | given, TrainConfig)
 
     def show(result: RunResult) -> None:
         from supermask.experiments.floors import beside

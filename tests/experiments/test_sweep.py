@@ -278,7 +278,7 @@ def test_wrong_values_are_refused_before_anything_is_called(tmp_path, monkeypatc
         (["--arch=lenet300,lenet301"], "unknown arch"),
         (["--density=0.5,x"], "not a valid float"),
         (["--command=train", "--density=0.5"], "No such option"),
-        ([], "needs an axis"),
+        ([], "there is no axis"),
         (["nowhere.toml"], "nowhere.toml"),
     ):
         with pytest.raises(SystemExit) as ended:
