@@ -2,7 +2,7 @@
 
 import sys
 
-RUNS = ("search", "train", "lottery", "forget", "reproduce", "sweep")
+RUNS = ("search", "train", "lottery", "forget", "reproduce", "sweep", "tune")
 
 
 def main() -> None:

@@ -22,9 +22,10 @@ SHOWN = 20
 
 
 class Lines:
-    """Prints a line per event on stderr, and a line per result on stdout."""
+    """Prints a line per event on stderr, and, unless `rows` is False, a line per result on stdout."""
 
-    def __init__(self, total: int, folder: SweepFolder, as_json: bool, quiet: bool) -> None:
+    def __init__(self, total: int, folder: SweepFolder, as_json: bool, quiet: bool, rows: bool = True) -> None:
+        self._rows = rows
         self.total, self._folder, self._as_json, self._quiet = total, folder, as_json, quiet
         self.done = 0
         self.failures: dict[str, dict[str, Any]] = {}
@@ -40,7 +41,7 @@ class Lines:
     def on_done(self, cell: Cell, rows: list[dict[str, Any]], known: bool) -> None:
         self.done += 1
         self.failures.pop(cell.name, None)
-        for row in rows:
+        for row in rows if self._rows else ():
             if self._as_json:
                 opt.print_json({"cell": cell.name, **dict(cell.values), **row})
             else:
@@ -138,9 +139,9 @@ def _time(seconds: float) -> str:
 
 
 @contextmanager
-def reporter(total: int, folder: SweepFolder, as_json: bool, quiet: bool) -> Iterator[Lines]:
-    """What shows a sweep; prints the table of failures in the end, whatever ends it."""
-    watcher = (Table if not quiet and is_live() else Lines)(total, folder, as_json, quiet)
+def reporter(total: int, folder: SweepFolder, as_json: bool, quiet: bool, rows: bool = True) -> Iterator[Lines]:
+    """What shows a sweep; prints the table of failures in the end, whatever ends it. `rows`: the results too."""
+    watcher = (Table if not quiet and is_live() else Lines)(total, folder, as_json, quiet, rows)
     try:
         yield watcher
     finally:

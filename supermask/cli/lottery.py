@@ -36,7 +36,9 @@ Examples:
 @partial(opt.config_options, kind=LotteryConfig)
 @opt.arch_option
 @opt.option(
-    "--recipe", metavar="NAME", help="Take defaults from a published configuration, see `supermask list recipes`."
+    "--recipe",
+    metavar="NAME|FILE",
+    help="Take defaults from a published configuration, see `supermask list recipes`, or from a TOML file.",
 )
 @plot_option("Draw test accuracy against density.")
 @run_options

@@ -58,7 +58,9 @@ Examples:
 @opt.topk_options
 @opt.option("--clients", type=int, help="fedpm: simulate this many clients and a server.", group="method")
 @opt.option(
-    "--recipe", metavar="NAME", help="Take defaults from a published configuration, see `supermask list recipes`."
+    "--recipe",
+    metavar="NAME|FILE",
+    help="Take defaults from a published configuration, see `supermask list recipes`, or from a TOML file.",
 )
 @hosts_options
 @run_options

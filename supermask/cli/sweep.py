@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from supermask import registry
 from supermask.cli import _options as opt
-from supermask.cli._axes import CALLED, axis_options
-from supermask.cli._help import GroupedCommand
+from supermask.cli._axes import AxesCommand, axis_options, behind, check, default_path, typed_axes
+from supermask.cli._cells import LISTED, MEASURED, estimate, show_cells
+from supermask.cli._launch import launch_options, local
+from supermask.cli._launch import launcher as make_launcher
+from supermask.cli._memory import memory_options
 from supermask.cli._sweep import reporter
-from supermask.config.sweep import COMMANDS, Cell, Sweep, flag, merged
+from supermask.config.sweep import COMMANDS, Sweep, flag, merged
 from supermask.errors import UsageError
-from supermask.launchers.local import Local
 from supermask.launchers.slurm import submit
+from supermask.runtime import memory
 from supermask.runtime.stopping import Stopping
-
-if TYPE_CHECKING:
-    from supermask.runs.sweep import SweepFolder
 
 EPILOG = """\b
 Examples:
@@ -33,29 +31,12 @@ Examples:
   supermask results sweeps/NAME"""
 
 
-_BEHIND = "supermask.sweep.behind"
-
-
-class _Command(GroupedCommand):
-    """Keeps the words behind -- apart: they are options of the command that is called."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        at = args.index("--") if "--" in args else len(args)
-        ctx.meta[_BEHIND] = tuple(args[at + 1 :])
-        return super().parse_args(ctx, args[:at])
-
-
-@click.command(cls=_Command, epilog=EPILOG, options_metavar="[OPTIONS]")
+@click.command(cls=AxesCommand, epilog=EPILOG, options_metavar="[OPTIONS]")
 @click.argument("source", required=False, metavar="[FILE.toml | SWEEP] [-- OPTIONS]")
 @opt.option("--command", "called", type=opt.Names(COMMANDS), help="The command to call.  [default: search]")
 @axis_options
-@opt.option(
-    "--jobs",
-    type=click.IntRange(1),
-    help="Calls at a time.  [default: one per GPU of --devices, or 1]",
-    group="machine",
-)
-@opt.option("--devices", metavar="0,1,...", help="GPUs; each call gets one of them.", group="machine")
+@memory_options
+@launch_options
 @opt.option(
     "--slurm",
     type=click.IntRange(1),
@@ -76,7 +57,14 @@ class _Command(GroupedCommand):
 )
 @opt.option("--only-failed", is_flag=True, help="Call only cells that failed before.")
 @opt.option("--out", type=opt.PATH, help="Folder of the sweep.  [default: sweeps/COMMAND-HASH]")
-@opt.option("--dry-run", is_flag=True, help="Print the cells and stop.")
+@opt.option("--dry-run", is_flag=True, help="Print the cells, what they are expected to take, and stop.")
+@opt.option(
+    "--measure",
+    type=click.IntRange(0),
+    metavar="N",
+    help="--dry-run: train this many kinds of cells for a moment, to estimate time and memory; 0 only lists.  "
+    f"[default: {MEASURED}, or 0 for more than {LISTED:,} cells]",
+)
 @opt.quiet_option
 @opt.json_option
 @click.pass_context
@@ -88,6 +76,7 @@ def command(
     arch_pairs: tuple[str, ...],
     jobs: int | None,
     devices: str | None,
+    launcher: str,
     slurm: int | None,
     sbatch: tuple[str, ...],
     fail_fast: bool,
@@ -95,9 +84,10 @@ def command(
     only_failed: bool,
     out: Path | None,
     dry_run: bool,
+    measure: int | None,
     quiet: bool,
     as_json: bool,
-    **axes: str | None,
+    **values: str | None,
 ) -> None:
     """Call search, train, lottery or forget for every combination of values, one run folder each.
 
@@ -108,39 +98,42 @@ def command(
     """
     from supermask.runs.sweep import SweepFolder
 
-    fixed = ctx.meta[_BEHIND]
-    typed = {name.removeprefix("axis_").replace("_", "-"): text for name, text in axes.items() if text is not None}
-    for short, given in ("-o", pairs), ("-a", arch_pairs):
-        typed |= {f"{short} {key}": str(text) for key, text in opt.parse_options(given, short).items()}
+    fixed, typed = behind(ctx), typed_axes(values, pairs, arch_pairs)
     base, folder = _source(source)
     sweep = merged(base, called, typed, fixed)
     if folder and (typed or fixed or called):
         raise UsageError(
             f"{source} says what its cells are: leave out {flag(next(iter(typed), 'command'))} and the like"
         )
-    _check(sweep)
-    there = SweepFolder(out or folder or _default_path(sweep))
+    check(sweep)
+    there = SweepFolder(out or folder or default_path("sweeps", sweep))
+    if measure is not None and not dry_run:
+        raise UsageError("--measure is about --dry-run: give both")
     if dry_run:
-        _show_cells(sweep, there, as_json, quiet)
+        here = local(jobs, devices)
+        found = estimate(sweep, there, here, measure, opt.printer(quiet))
+        show_cells(sweep, there, found, as_json, here.slots * (slurm or 1), opt.printer(quiet))
         return
     if sbatch and not slurm:
         raise UsageError("--sbatch is about --slurm TASKS: give both")
+    if slurm and launcher != "local":
+        raise UsageError("--slurm has its tasks run the calls: leave out --launcher")
     if slurm:
         words = _words(
             jobs=jobs, devices=devices, retry=retry, fail_fast=fail_fast, only_failed=only_failed, quiet=quiet
         )
+        words += _words(workers=os.environ.get(memory.WORKERS), resident_limit=os.environ.get(memory.LIMIT))
         there.begin(sweep)
         click.echo(submit(there.path, slurm, words, sbatch), err=True)
         return
     from supermask.experiments.sweep import Policy, failed, run_sweep
 
-    gpus = [name.strip() for name in (devices or "").split(",") if name.strip()]
-    launcher = Local(jobs or max(1, len(gpus)), gpus)
+    executor = make_launcher(launcher, jobs, devices)
     with Stopping() as stopping:
         begun = there.begin(sweep)
         whole = begun if folder else sweep
         with reporter(len(whole), there, as_json, quiet) as watcher:
-            outcome = run_sweep(whole, there, launcher, Policy(fail_fast, retry, only_failed), watcher, stopping)
+            outcome = run_sweep(whole, there, executor, Policy(fail_fast, retry, only_failed), watcher, stopping)
     if error := failed(outcome):
         raise error
 
@@ -164,44 +157,3 @@ def _source(source: str | None) -> tuple[Sweep | None, Path | None]:
             raise UsageError(f"{path} is not the folder of a sweep: it has no {FILE}")
         return found, path
     return Sweep.read(path), None
-
-
-def _check(sweep: Sweep) -> None:
-    """Check every value of every axis as the command itself does, before anything is called."""
-    if not sweep.axes:
-        raise UsageError("a sweep needs an axis, such as --density 0.1:0.9:0.2")
-    first = {name: values[0] for name, values in sweep.axes.items()}
-    for name, values in sweep.axes.items():
-        for value in values:
-            if name in ("arch", "method", "dataset"):
-                registry.check_name(f"{name}s", value)
-            called, *arguments = sweep.arguments(first | {name: value})
-            with CALLED[called].command.make_context(f"supermask {called}", arguments):
-                pass
-
-
-def _default_path(sweep: Sweep) -> Path:
-    digest = hashlib.sha256(json.dumps(sweep.to_dict()).encode()).hexdigest()[:8]
-    return Path("sweeps") / f"{sweep.command}-{digest}"
-
-
-def _show_cells(sweep: Sweep, folder: SweepFolder, as_json: bool, quiet: bool) -> None:
-    states: dict[str, int] = {}
-    for cell in sweep.cells():
-        state = _state(folder, cell)
-        states[state] = states.get(state, 0) + 1
-        if as_json:
-            opt.print_json({"cell": cell.name, **dict(cell.values), "run": str(folder.run(cell)), "state": state})
-        else:
-            click.echo(f"{cell.name}  {state}")
-    if not quiet:
-        counts = ", ".join(f"{count:,} {state}" for state, count in states.items())
-        click.echo(f"{len(sweep):,} cells in {folder.path}: {counts}", err=True)
-
-
-def _state(folder: SweepFolder, cell: Cell) -> str:
-    if folder.results(cell) is not None:
-        return "finished"
-    if folder.failure(cell):
-        return "failed"
-    return "stopped" if folder.begun(cell) else "new"

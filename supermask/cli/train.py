@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from supermask import recipes
 from supermask.cli import _options as opt
 from supermask.cli._experiment import Call, run, run_options
 from supermask.cli._help import GroupedCommand
@@ -36,6 +37,7 @@ Examples:
     help="Train from this ticket's weights, under its mask, with its network and data.",
     group="method",
 )
+@opt.option("--recipe", metavar="NAME|FILE", help="Take defaults from a recipe, such as `supermask tune` writes.")
 @hosts_options
 @run_options
 @click.pass_context
@@ -44,6 +46,7 @@ def command(
     call: Call,
     arch_pairs: tuple[str, ...],
     ticket: Path | None,
+    recipe: str | None,
     hosts: Hosts | None,
     **values: Any,
 ) -> None:
@@ -53,18 +56,20 @@ def command(
     continues where the training was stopped.
     """
     arch_options = opt.parse_options(arch_pairs, "-a")
-    if call.resume and ticket:
-        raise UsageError("--resume takes the ticket from the run: leave out --ticket")
+    for name, value in {"ticket": ticket, "recipe": recipe}.items():
+        if call.resume and value:
+            raise UsageError(f"--resume takes the {name} from the run: leave out --{name}")
 
     def read(file: Path | None) -> TrainConfig:
         given = opt.given(arch_options=arch_options or None)
+        base = recipes.config_of(recipe, TrainConfig) if recipe else {}
         if ticket is None:
-            return opt.read_config(ctx, {}, file, values, given, TrainConfig)
+            return opt.read_config(ctx, base, file, values, given, TrainConfig)
         if "init" in opt.typed(ctx):
             raise UsageError("--ticket brings its own weights, so --init has no say: leave it out")
         typed = opt.typed(ctx) - {"ticket"}
         of_ticket = {key: value for key, value in _of_ticket(ticket).items() if key not in typed}
-        return opt.read_config(ctx, {}, file, values, of_ticket | given, TrainConfig)
+        return opt.read_config(ctx, base, file, values, of_ticket | given, TrainConfig)
 
     def show(result: RunResult) -> None:
         from supermask.experiments.floors import beside

@@ -57,8 +57,9 @@ class Sweep:
         for name, values in self.axes.items():
             if not values:
                 raise UsageError(f"{flag(name)} has no value")
-            if twice := [value for value in values if values.count(value) > 1]:
-                raise UsageError(f"{flag(name)} has the value {twice[0]} twice")
+            if len(set(values)) < len(values):
+                twice = next(value for value in values if values.count(value) > 1)
+                raise UsageError(f"{flag(name)} has the value {twice} twice")
         if len(self) > LARGEST:
             raise UsageError(f"the sweep has {len(self):,} cells; there can be {LARGEST:,}")
 

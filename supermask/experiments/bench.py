@@ -93,7 +93,7 @@ def bench(
         gflop_per_image=work,
         matmul_gflops=matmul,
         matmul_share=rate * work / matmul,
-        peak_memory_bytes=_peak_memory(sharding),
+        peak_memory_bytes=peak_memory(sharding),
         batch_size=size,
         devices=sharding.devices,
         seeds=seeds,
@@ -169,7 +169,8 @@ def matmul_rate(precision: str, sharding: Sharding, repeats: int = 5) -> float:
     return sharding.devices * 2 * math.pow(size, 3) / statistics.median(times) / 1e9
 
 
-def _peak_memory(sharding: Sharding) -> int:
+def peak_memory(sharding: Sharding) -> int:
+    """Bytes, of the process on a CPU, of the devices on a GPU."""
     statistics_of = [device.memory_stats() for device in sharding.mesh.devices.flat]
     if all(statistics_of):
         return sum(int(found["peak_bytes_in_use"]) for found in statistics_of)

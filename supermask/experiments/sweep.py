@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,16 +50,25 @@ class Outcome:
 
 
 def run_sweep(
-    sweep: Sweep, folder: SweepFolder, launcher: Launcher, policy: Policy, watcher: Watcher, stopping: Stopping
+    sweep: Sweep,
+    folder: SweepFolder,
+    launcher: Launcher,
+    policy: Policy,
+    watcher: Watcher,
+    stopping: Stopping,
+    cells: Iterable[Cell] | None = None,
 ) -> Outcome:
     """Call every cell that is not finished, and return what became of all.
 
     Several processes may do this for the same folder at once: each cell is called by one of them.
 
+    Args:
+        cells: those to call; by default all.
+
     Raises:
         StoppedError, InterruptionError: a signal came; the calls saved their checkpoints.
     """
-    return _Driver(sweep, folder, launcher, policy, watcher, stopping).run()
+    return _Driver(sweep, folder, launcher, policy, watcher, stopping, cells).run()
 
 
 @dataclass(frozen=True)
@@ -77,10 +87,11 @@ class _Driver:
         policy: Policy,
         watcher: Watcher,
         stopping: Stopping,
+        chosen: Iterable[Cell] | None,
     ) -> None:
         self._sweep, self._folder, self._launcher, self._policy = sweep, folder, launcher, policy
         self._watcher, self._stopping = watcher, stopping
-        cells = list(sweep.cells())
+        cells = list(sweep.cells() if chosen is None else chosen)
         if policy.only_failed:
             cells = [cell for cell in cells if folder.failure(cell)]
         self._total = len(cells)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 
 class LocalJob:
@@ -51,23 +52,27 @@ class Local:
 
         It leads a process group, so that Ctrl-C in a terminal reaches the sweep alone.
         """
+        with log.open("wb") as file:
+            process = self.spawn(
+                slot,
+                ["-m", "supermask", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=file,
+                pass_fds=(lock,),
+                start_new_session=True,
+            )
+        return LocalJob(process)
+
+    def spawn(self, slot: int, words: Sequence[str], **settings: Any) -> subprocess.Popen[bytes]:
+        """Start Python with these words, on the cores and the GPU of a slot; `settings` are those of Popen."""
         environment = dict(os.environ)
         if self._gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self._gpus[slot % len(self._gpus)]
         if self._cores:
             os.sched_setaffinity(0, self._cores[slot])  # what is started now inherits it
         try:
-            with log.open("wb") as file:
-                process = subprocess.Popen(
-                    [sys.executable, "-m", "supermask", *arguments],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=file,
-                    env=environment,
-                    pass_fds=(lock,),
-                    start_new_session=True,
-                )
+            return subprocess.Popen([sys.executable, *words], env=environment, **settings)
         finally:
             if self._cores:
                 os.sched_setaffinity(0, self._all)
-        return LocalJob(process)

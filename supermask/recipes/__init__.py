@@ -14,6 +14,8 @@ from supermask import registry
 from supermask.config import Config, SearchConfig, TrainConfig
 from supermask.config.lottery import LotteryConfig
 from supermask.errors import BadFileError, UsageError, require
+from supermask.recipes import _own
+from supermask.runtime.places import expand
 
 SOURCES = ("paper", "readme", "code", "third party", "figure", "memory (unverified)")
 QUANTITIES = ("test_accuracy", "density", "bits_per_parameter")
@@ -83,10 +85,16 @@ def read(name: str) -> PublishedRecipe:
 def config_of(name: str, kind: type[Config]) -> dict[str, Any]:
     """The config of a recipe, for the command whose configs are of this class.
 
+    Args:
+        name: of a published one, or the path of a TOML file with one of the user's own.
+
     Raises:
         UsageError: there is no such recipe, or it is one of another command.
         BadFileError: see `read`.
     """
+    if name.endswith(_own.SUFFIX):
+        experiment = next(command for command, other in EXPERIMENTS.items() if other is kind)
+        return _own.read(expand(name), experiment, kind)
     found = read(name)
     if found.config_class is not kind:
         command = "reproduce" if found.experiment == "criteria" else found.experiment

@@ -84,4 +84,4 @@ def test_signals_count_from_the_start_in_every_command_that_fills_run_folders():
         for name in group.list_commands(context)
         if any(item.name == "resume" for item in group.get_command(context, name).params)
     }
-    assert filling == set(RUNS) - {"reproduce", "sweep"}  # which call them
+    assert filling == set(RUNS) - {"reproduce", "sweep", "tune"}  # which call them

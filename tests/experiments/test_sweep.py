@@ -11,7 +11,7 @@ import pytest
 
 import supermask
 from supermask.cli import main
-from supermask.config.sweep import Sweep
+from supermask.config.sweep import Cell, Sweep
 from supermask.errors import RunFolderError, StoppedError
 from supermask.experiments.sweep import Policy, run_sweep
 from supermask.launchers.local import Local
@@ -225,13 +225,60 @@ def test_the_command_sweeps_searches_and_results_summarises_them(tmp_path, monke
         assert row["ci95"] == pytest.approx(12.7062 * abs(values[0] - values[1]) / 2, rel=1e-4)
 
 
+def test_a_cell_that_diverges_and_those_out_of_memory_do_not_stop_the_others(tmp_path, monkeypatch, capsys):
+    """Real trainings, the good one last: no machine has the memory of the first two."""
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    axes = ["--command=train", "--width=300000,0.1", "--lr=1e9,0.001", "--out=grid", "--json"]
+    with pytest.raises(SystemExit) as ended:
+        main(["sweep", *axes, "--", "--arch=lenet300", "--optimizer=sgd", "--epochs=1", "--devices=1"])
+    assert ended.value.code == 1
+    said = capsys.readouterr()
+    assert [json.loads(line)["cell"] for line in said.out.splitlines()] == ["width=0.1,learning-rate=0.001"]
+    names = [f"width={width},learning-rate={rate}" for width in ("300000", "0.1") for rate in ("1e9", "0.001")]
+    found = [SweepFolder(Path("grid")).failure(Cell(name, {})) for name in names]
+    assert [one and one["exit_code"] for one in found] == [1, 1, 5, None]
+    assert "out of memory" in found[0]["message"]
+    assert "the loss of seed 0" in found[2]["message"]
+    assert all(said.err.count(f"failed: {name}: ") == 1 for name in names[:3])
+    assert "3 of 4 cells failed" in said.err
+
+
+def test_options_of_the_machine_hold_for_every_call_and_are_no_axes(tmp_path, monkeypatch, capsys):
+    """They say how a run is executed: another value is the same sweep."""
+    monkeypatch.chdir(tmp_path)
+    seen = []
+
+    class Seeing(Programs):
+        def start(self, slot, arguments, log, lock):
+            names = "SUPERMASK_WORKERS", "SUPERMASK_RESIDENT_LIMIT"
+            seen.append((*(os.environ.get(name) for name in names), *arguments[1:-2]))
+            return super().start(slot, arguments, log, lock)
+
+    monkeypatch.setattr("supermask.cli._launch.Local", Seeing)
+    for seeds, workers in ("0", "2"), ("0,1", "3"):
+        with pytest.raises(SystemExit) as ended:
+            main(["sweep", f"--seed={seeds}", f"--workers={workers}", "--resident-limit=1GB", "--out=grid"])
+        assert ended.value.code == 0
+    assert seen == [("2", "1GB", "--seed=0"), ("3", "1GB", "--seed=1")]
+    assert "SUPERMASK_WORKERS" not in os.environ
+    capsys.readouterr()
+    for name in ("workers", "out", "device", "force", "--lr"):
+        Path("grid.toml").write_text(f'[axes]\n"{name}" = ["1", "2"]\n')
+        with pytest.raises(SystemExit) as ended:
+            main(["sweep", "grid.toml"])
+        assert ended.value.code == 2
+        assert f"unknown axis {name!r}" in capsys.readouterr().err
+
+
 def test_wrong_values_are_refused_before_anything_is_called(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for words, said in (
         (["--arch=lenet300,lenet301"], "unknown arch"),
         (["--density=0.5,x"], "not a valid float"),
         (["--command=train", "--density=0.5"], "No such option"),
-        ([], "needs an axis"),
+        ([], "there is no axis"),
         (["nowhere.toml"], "nowhere.toml"),
     ):
         with pytest.raises(SystemExit) as ended:
