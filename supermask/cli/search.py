@@ -12,7 +12,8 @@ from supermask import recipes
 from supermask.cli import _options as opt
 from supermask.cli._experiment import Call, run, run_options
 from supermask.cli._help import GroupedCommand
-from supermask.config import OF_WITHIN, SearchConfig
+from supermask.config import SearchConfig
+from supermask.config.words import OF_WITHIN
 from supermask.errors import UsageError
 from supermask.experiments.options import RunResult
 from supermask.resolve import facts_of

@@ -11,7 +11,8 @@ import click
 from supermask.cli import _options as opt
 from supermask.cli._experiment import Call, run, run_options
 from supermask.cli._help import GroupedCommand
-from supermask.config import OF_TICKET, TrainConfig
+from supermask.config import TrainConfig
+from supermask.config.words import OF_TICKET
 from supermask.errors import UsageError
 from supermask.experiments.options import RunResult
 
