@@ -54,8 +54,11 @@ class Config:
         "Fraction of the training images held out for validation; with 0 none is, and those that train are scored.",
         group="data",
     )
-    in_order: bool | None = option(
-        None, "Take the training images in the order of their file, the same in every epoch.", group="data"
+    order: str | None = option(
+        None,
+        "The same order of the training images in every epoch: as in their file, or drawn once.  [default: drawn anew]",
+        choices=words.ORDERS,
+        group="data",
     )
     epochs: int | None = option(None, "Passes over the training images.  [default: the dataset's]", group="training")
     batch_size: int | None = option(None, "Images per step.", group="training")

@@ -6,6 +6,7 @@ ACTIVATIONS = ("relu", "elu")
 NORMALISATIONS = ("dataset", "unit", "image")
 RANDOM_CROPS = "random-resized-crop"
 AUGMENTATIONS = ("none", "flip", "crop-flip", RANDOM_CROPS)
+ORDERS = ("file", "once")
 SELECTIONS = ("last", "best")
 PRECISIONS = ("f32", "bf16", "tf32")
 CONVOLUTIONS = ("auto", "xla")

@@ -21,20 +21,20 @@ def pipeline_of(config: Config, dataset: Dataset, method: Method | None, batch: 
         UsageError: the order of the examples is asked for twice, or the batch does not suit the method.
     """
     count = len(dataset.train)
-    if config.in_order and method and method.order(jax.random.key(0), jnp.int32(1), count, batch) is not None:
-        raise UsageError("this method deals the training examples out itself: leave out --in-order")
+    if config.order and method and method.order(jax.random.key(0), jnp.int32(1), count, batch) is not None:
+        raise UsageError("this method deals the training examples out itself: leave out --order")
     return Pipeline(
         batch_size=batch,
         steps_per_epoch=method.steps_per_epoch(count, batch) if method else count // batch,
-        order=partial(_in_order, count) if config.in_order else partial(_order, method, count, batch),
+        order=partial(_fixed, config.order, count) if config.order else partial(_order, method, count, batch),
         augment=augment.FUNCTIONS.get(str(config.augment)),
         normalise=augment.normalisation(config.normalise or "dataset", dataset),
     )
 
 
-def _in_order(count: int, key: Array, epoch: Array) -> Array:
-    """The order of the file, the same in every epoch."""
-    return jnp.arange(count, dtype=jnp.int32)
+def _fixed(kind: str, count: int, key: Array, epoch: Array) -> Array:
+    """The order of the file, or one of each seed's own, the same in every epoch."""
+    return jnp.arange(count, dtype=jnp.int32) if kind == "file" else jax.random.permutation(key, count)
 
 
 def _order(method: Method | None, count: int, batch: int, key: Array, epoch: Array) -> Array:

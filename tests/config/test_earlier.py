@@ -84,6 +84,6 @@ def test_resume_keeps_the_settings_of_an_earlier_version(tmp_path, capsys):
 
 def test_what_a_run_does_not_write_is_not_what_a_recipe_says():
     values = written_before("signed")
-    assert "in_order" not in values
-    assert completed(values)["in_order"] is None
-    assert "in_order" not in completed({"method": "signed", "epochs": 3})
+    assert "order" not in values
+    assert completed(values)["order"] is None
+    assert "order" not in completed({"method": "signed", "epochs": 3})

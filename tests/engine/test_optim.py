@@ -108,7 +108,7 @@ def test_no_warmup_leaves_every_bit_as_it_was():
 
 def test_what_is_not_set_is_not_written():
     """So that the files and the names of runs are those of versions without these options."""
-    assert not {"clip", "warmup", "clip_each", "cycles", "in_order"} & SearchConfig().to_dict().keys()
+    assert not {"clip", "warmup", "clip_each", "cycles", "order"} & SearchConfig().to_dict().keys()
     assert SearchConfig(clip=0.5, warmup=1.0).to_dict()["clip"] == 0.5
     assert SearchConfig.from_dict(SearchConfig(warmup=1.0).to_dict()).warmup == 1.0
 

@@ -34,7 +34,7 @@ FIXED = {
     *("validation", "epochs", "batch_size", "optimizer", "learning_rate", "momentum", "weight_decay", "schedule"),
 }
 # What some have besides; `density` has no meaning for some methods.
-OTHERS = {"density", "arch_options", "width", "train", "maskable", "warmup", "clip", "clip_each", "in_order"}
+OTHERS = {"density", "arch_options", "width", "train", "maskable", "warmup", "clip", "clip_each", "order"}
 OF_LOTTERY = {"rounds", "criterion", "keep", "ranking", "control", "kept", "pruned", "retrain", "rewind_step"}
 ROW_KEYS = (
     *("table", "recipe", "budget", "arch", "dataset", "method", "epochs", "seeds", "test_accuracies", "test_accuracy"),

@@ -36,7 +36,7 @@ SEARCHES = {
         **{"optimizer": "adam", "schedule": "cosine", "cycles": 2},
     },
     "moving average": {"method": "hard-concrete", "options": {"average": 0.9}},
-    "all in order": {"method": "signed", "in_order": True, "validation": 0.0, "clip_each": 0.5},
+    "all in order": {"method": "signed", "order": "once", "validation": 0.0, "clip_each": 0.5},
     "gem-miner": {"method": "gem-miner", "options": {"period": 1}, "density": 0.2},
     "convolutions": {"arch": "conv2", "width": 0.05},
 }
