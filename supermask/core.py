@@ -86,8 +86,9 @@ def mask_search(method: Method, trained: Collection[str] = ()) -> Parametrizatio
     def effective(trainable: Tree, state: Any, weights: Tree, key: Array, clock: Clock) -> tuple[Tree, Array]:
         progress, (scores, values) = clock.progress, apart(trainable)
         mask = method.mask(scores, masked(scores, weights), key=key, progress=progress, **stated(method.mask, state))
-        penalty = jnp.asarray(method.penalty(scores, progress=progress), jnp.float32)
-        return product(weights | values, mask, **stated(method.effective, state)), penalty
+        penalty = method.penalty(scores, progress=progress, **stated(method.penalty, state))
+        found = product(weights | values, mask, **stated(method.effective, state))
+        return found, jnp.asarray(penalty, jnp.float32)
 
     def after_update(
         trainable: Tree, state: Any, before: Tree, weights: Tree, key: Array, clock: Clock

@@ -31,6 +31,7 @@ TRAINING = Recipe(optimizer="adam", learning_rate=1e-3, weight_decay=0.0, init="
 OF_METHODS = ("density",)
 OF_ARCHS = ("width", "activation")
 """Fields of methods and archs that are not options, because the config has fields of its own for them."""
+DECLARED = ("recipe", "learned", "keeps_density", "least_epochs")  # class variables of methods
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 
@@ -43,6 +44,7 @@ class MethodFacts:
     recipe: Recipe
     learned: bool
     keeps_density: bool
+    least_epochs: int
 
 
 def resolve(config: AnyConfig) -> AnyConfig:
@@ -82,6 +84,8 @@ def resolve(config: AnyConfig) -> AnyConfig:
     if isinstance(config, SearchConfig):
         check_norms(config, changes["arch_options"])
     found = asdict(recipe) | {key.lower(): dataset.get(key, default) for key, default in _OF_DATASET.items()}
+    if isinstance(config, SearchConfig):
+        found["epochs"] = max(found["epochs"], method.least_epochs)
     if getattr(config, "weights", None) or getattr(config, "ticket", None):
         del found["init"]  # nothing is drawn: a file brings the weights
     if inputs == TOKENS:
@@ -110,12 +114,10 @@ def facts_of(name: str) -> MethodFacts:
         entry = registry.describe("methods", name)
         return MethodFacts(
             options={key: (type(value), value) for key, value in entry.fields.items()},
-            recipe=entry.constants.get("recipe", Method.recipe),
-            learned=entry.constants.get("learned", Method.learned),
-            keeps_density=entry.constants.get("keeps_density", Method.keeps_density),
+            **{key: entry.constants.get(key, getattr(Method, key)) for key in DECLARED},
         )
     kind = _method_class(name)
-    return MethodFacts(fields_of(kind, OF_METHODS), kind.recipe, kind.learned, kind.keeps_density)
+    return MethodFacts(fields_of(kind, OF_METHODS), **{key: getattr(kind, key) for key in DECLARED})
 
 
 def make_method(config: SearchConfig) -> Method:

@@ -44,12 +44,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Clock:
-    """The position of a step in the training.
-
-    Attributes:
-        step: counted from 0, int32 scalar (traced).
-        steps_per_epoch, total_steps: of the training.
-    """
+    """The position of a step in the training: `step` is counted from 0, int32 scalar (traced)."""
 
     step: Array
     steps_per_epoch: int
@@ -90,10 +85,9 @@ class Method(abc.ABC):
     """One way to turn scores into a mask. Its fields are hyper-parameters; its functions are pure functions of trees.
 
     The trees `scores`, `mask` and `weights` have the keys of the maskable weights. A method must define `init`, `mask`
-    and `harden`. Everything else has a default that does nothing.
-
-    `init_state` gives a method state beside its scores, which no gradient and no optimiser sees. `after_update` updates
-    it; `mask`, `harden` and `effective` receive it if they have a keyword argument `state`.
+    and `harden`. Everything else has a default that does nothing. `init_state` gives a method state beside its scores,
+    which no gradient and no optimiser sees. `after_update` updates it; `mask`, `penalty`, `harden` and `effective`
+    receive it if they have a keyword argument `state`.
 
     Attributes:
         density: fraction of maskable weights kept; at the start, if the method does not enforce it.
@@ -101,6 +95,8 @@ class Method(abc.ABC):
         learned: False if the mask is fixed before training (a baseline); no epoch is run then, unless `train` says so.
         paper: the publication of the method.
         recipe: the published training recipe.
+        least_epochs: a search has this many epochs unless told otherwise, or the dataset's number if that is higher.
+        added: options that earlier versions did not have -> the value that says what those did.
     """
 
     density: float = 0.5
@@ -109,6 +105,8 @@ class Method(abc.ABC):
     learned: ClassVar[bool] = True
     paper: ClassVar[str] = ""
     recipe: ClassVar[Recipe] = Recipe()
+    least_epochs: ClassVar[int] = 0
+    added: ClassVar[Mapping[str, Any]] = {}
 
     def check(self, shapes: Shapes) -> None:
         """Raise a UsageError if the method, with these options, cannot mask weights of these shapes."""
@@ -152,15 +150,17 @@ class Method(abc.ABC):
     def after_update(
         self, scores: Tree, state: Any, before: Tree, weights: Tree, *, key: Array, clock: Clock
     ) -> tuple[Tree, Any]:
-        """Return scores and `method_state` after the optimiser's update, for example projected or redrawn.
-
-        `before` holds the scores of this step's forward pass; `key` is new in every step.
-        """
+        """Return scores and `method_state` after the optimiser's update, for example projected or redrawn. `before`
+        holds the scores of this step's forward pass; `key` is new in every step."""
         return scores, state
 
     def resets_optimizer(self, clock: Clock) -> Array | bool:
         """Whether to reset the optimiser's moments after this step."""
         return False
+
+    def turns(self, steps_per_epoch: int) -> tuple[int, int]:
+        """(number of optimisers that take turns, steps of a turn); each keeps its moments while others work."""
+        return 1, 1
 
     def steps_per_epoch(self, count: int, size: int) -> int:
         """Number of steps in an epoch, for `count` examples in batches of `size`."""
@@ -200,7 +200,6 @@ class Arch(Protocol):
 
     def build(self, example: Any, outputs: int, rngs: Any) -> Any:
         """Return a `flax.nnx.Module` or a Model, from `flax.nnx.Rngs`; traced, so no weight is computed.
-
         `example` is the `jax.ShapeDtypeStruct` of two inputs: float32 (2, height, width, channels), int32 (2, length);
         `outputs` is the number of classes, or of tokens.
         """

@@ -180,12 +180,13 @@ def _resumed(call: Call) -> tuple[Path, Path]:
 
 def _own_run(ctx: click.Context, config: Config, config_file: Path | None) -> Path | None:
     """Return the finished run whose config.json was given, if the call changes nothing in it; else None."""
+    from supermask.config.earlier import completed
     from supermask.config.kinds import config_class
     from supermask.runs.index import read_config
 
     if config_file is None or "runs_dir" in opt.typed(ctx) or not (config_file.parent / "result.json").is_file():
         return None
-    values = read_config(config_file)
+    values = completed(read_config(config_file))
     return config_file.parent if config_class(values).from_dict(values) == config else None
 
 

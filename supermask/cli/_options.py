@@ -16,6 +16,7 @@ from click.core import ParameterSource
 from supermask.cli._help import GroupedOption
 from supermask.cli._memory import memory_options
 from supermask.config import Config, SearchConfig
+from supermask.config.earlier import completed
 from supermask.errors import BadFileError, UsageError, require
 from supermask.masks.allocation import ALLOCATIONS
 from supermask.resolve import TRAINING, AnyConfig
@@ -212,7 +213,7 @@ def _over(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
 def _read_file(path: Path, kind: type[Config]) -> dict[str, Any]:
     from supermask.runs.index import read_config as read
 
-    values = read(path)
+    values = completed(read(path))
     try:
         kind.from_dict(values)
     except UsageError as error:

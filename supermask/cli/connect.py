@@ -10,7 +10,7 @@ import click
 
 from supermask.cli import _options as opt
 from supermask.cli._plot import plot_option
-from supermask.config import SPLITS
+from supermask.config.words import SPLITS
 from supermask.errors import BadFileError, UsageError
 from supermask.runtime.devices import choose_device, require_device
 from supermask.runtime.numerics import fixed_numerics

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from supermask.cli import _options as opt
-from supermask.config import CONTROLS, SPLITS
+from supermask.config.words import CONTROLS, SPLITS
 from supermask.runtime.devices import choose_device, require_device
 from supermask.runtime.numerics import fixed_numerics
 

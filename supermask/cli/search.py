@@ -13,7 +13,8 @@ from supermask.cli import _options as opt
 from supermask.cli._experiment import Call, run, run_options
 from supermask.cli._help import GroupedCommand
 from supermask.cli._hosts import hosts_options
-from supermask.config import OF_WITHIN, SearchConfig
+from supermask.config import SearchConfig
+from supermask.config.words import OF_WITHIN
 from supermask.errors import UsageError
 from supermask.experiments.options import RunResult
 from supermask.resolve import facts_of

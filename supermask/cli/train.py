@@ -13,7 +13,8 @@ from supermask.cli import _options as opt
 from supermask.cli._experiment import Call, run, run_options
 from supermask.cli._help import GroupedCommand
 from supermask.cli._hosts import hosts_options
-from supermask.config import OF_TICKET, TrainConfig
+from supermask.config import TrainConfig
+from supermask.config.words import OF_TICKET
 from supermask.errors import UsageError
 from supermask.experiments.options import RunResult
 

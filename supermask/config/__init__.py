@@ -12,29 +12,10 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from supermask.config import words
 from supermask.config.checks import check_fields, check_weights
 from supermask.config.files import OPTIONAL, without_places
 from supermask.errors import UsageError
-
-OPTIMIZERS = ("sgd", "nesterov", "adam", "adamw")
-SCHEDULES = ("cosine", "constant", "staircase", "multistep")
-ACTIVATIONS = ("relu", "elu")
-NORMALISATIONS = ("dataset", "unit", "image")
-RANDOM_CROPS = "random-resized-crop"
-AUGMENTATIONS = ("none", "crop-flip", RANDOM_CROPS)
-SELECTIONS = ("last", "best")
-PRECISIONS = ("f32", "bf16", "tf32")
-CONVOLUTIONS = ("auto", "xla")
-GATES = ("own", "one")
-SPLITS = ("test", "validation", "train")
-OF_TICKET = (
-    *("arch", "arch_options", "width", "activation", "init"),
-    *("dataset", "image_size", "normalise", "augment", "validation", "seed"),
-)
-"""Fields that training under a ticket takes from the search that found it."""
-OF_WITHIN = (*OF_TICKET, "maskable", "unmasked", "train", "gates")
-"""Fields that a search within a ticket takes from the search that found it."""
-CONTROLS = ("shuffled", "redrawn", "inverted", "random")
 
 
 def option(default: Any, help: str, *, group: str, **more: Any) -> Any:
@@ -58,43 +39,62 @@ class Config:
     )
     init: str | None = option(None, "Distribution of the random weights.", group="network")
     activation: str | None = option(
-        None, "Activation function of the built-in networks.", choices=ACTIVATIONS, group="network"
+        None, "Activation function of the built-in networks.", choices=words.ACTIVATIONS, group="network"
     )
     width: float = option(1.0, "Multiply every hidden width by this.", group="network")
     image_size: int | None = option(None, "Resize images to this height and width, in pixels.", group="data")
     normalise: str | None = option(
-        None, "Normalise pixels by the dataset, only to [0, 1], or by each image.", choices=NORMALISATIONS, group="data"
+        None, "Normalise pixels by the dataset, to [0, 1] or by image.", choices=words.NORMALISATIONS, group="data"
     )
     augment: str | None = option(
-        None, "Augmentation of training images.  [default: the dataset's]", choices=AUGMENTATIONS, group="data"
+        None, "Augmentation of training images.  [default: the dataset's]", choices=words.AUGMENTATIONS, group="data"
     )
-    validation: float = option(0.1, "Fraction of the training images held out for validation.", group="data")
+    validation: float = option(
+        0.1,
+        "Fraction of the training images held out for validation; with 0 none is, and those that train are scored.",
+        group="data",
+    )
+    order: str | None = option(
+        None,
+        "The same order of the training images in every epoch: as in their file, or drawn once.  [default: drawn anew]",
+        choices=words.ORDERS,
+        group="data",
+    )
     epochs: int | None = option(None, "Passes over the training images.  [default: the dataset's]", group="training")
     batch_size: int | None = option(None, "Images per step.", group="training")
-    optimizer: str | None = option(None, "Optimiser.", choices=OPTIMIZERS, group="training")
+    optimizer: str | None = option(None, "Optimiser.", choices=words.OPTIMIZERS, group="training")
     learning_rate: float | None = option(None, "Peak learning rate.", alias="--lr", group="training")
     momentum: float | None = option(None, "Momentum (first-moment decay for adam).", group="training")
     weight_decay: float | None = option(
         None, "Decay of scores, or of trained weights: L2, or apart from the gradient with adamw.", group="training"
     )
     clip: float | None = option(None, "Largest norm of a step's whole gradient.  [default: any]", group="training")
+    clip_each: float | None = option(
+        None, "Largest norm of the gradient of each array, such as a layer's scores.  [default: any]", group="training"
+    )
     warmup: float | None = option(
         None, "Epochs over which the learning rate rises to its schedule.  [default: 0]", group="training"
     )
     schedule: str | None = option(
         None,
-        "Learning-rate schedule; staircase: x 0.9 after each tenth, multistep: x 0.1 after 1/2 and 3/4.",
-        choices=SCHEDULES,
+        "Learning-rate schedule; staircase: x 0.9 after each tenth, step-staircase: x 0.96 after every 3,900 steps, "
+        "multistep: x 0.1 after 1/2 and 3/4.",
+        choices=words.SCHEDULES,
+        group="training",
+    )
+    cycles: int | None = option(
+        None,
+        "Times that the schedule runs through, in as many equal parts of the epochs.  [default: 1]",
         group="training",
     )
     select: str = option(
-        "last", "Which epoch's result to keep; best is by validation accuracy.", choices=SELECTIONS, group="training"
+        "last", "Which epoch to keep; best is by validation accuracy.", choices=words.SELECTIONS, group="training"
     )
     precision: str = option(
-        "f32", "Precision of the network's arithmetic; tf32 needs an NVIDIA GPU.", choices=PRECISIONS, group="machine"
+        "f32", "Precision of the arithmetic; tf32 needs an NVIDIA GPU.", choices=words.PRECISIONS, group="machine"
     )
     conv: str = option(
-        "auto", "Convolution: what suits the device, or XLA's own.", choices=CONVOLUTIONS, group="machine"
+        "auto", "Convolution: what suits the device, or XLA's own.", choices=words.CONVOLUTIONS, group="machine"
     )
     devices: int | None = option(
         None, "Devices to spread batches or seeds over.  [default: all GPUs, or CPU cores]", group="machine"
@@ -179,7 +179,7 @@ class SearchConfig(Config):
         None, "Train the values of these parameters beside the mask, as in 'bias,norm,head'.", group="network"
     )
     gates: str = option(
-        "own", "Factors that begin near zero: keep them, or set them to one.", choices=GATES, group="network"
+        "own", "Factors that begin near zero: keep them, or set them to one.", choices=words.GATES, group="network"
     )
     scale_by_density: bool = option(
         False, "Divide the standard deviation of the weights by sqrt(density).", group="network"
@@ -202,7 +202,7 @@ class SearchConfig(Config):
             ticket: the ticket's file.
             found: the config in the ticket.
         """
-        values = {name: getattr(found, name) for name in OF_WITHIN}
+        values = {name: getattr(found, name) for name in words.OF_WITHIN}
         if found.weights or found.scale_by_density:  # the seed alone does not tell its weights
             values |= {"init": None, "weights": str(ticket)}
         return cls(**values, within=str(ticket))
@@ -239,7 +239,7 @@ class TrainConfig(Config):
             ticket: the ticket's file.
             found: the config in the ticket.
         """
-        return cls(**{name: getattr(found, name) for name in OF_TICKET}, ticket=str(ticket))
+        return cls(**{name: getattr(found, name) for name in words.OF_TICKET}, ticket=str(ticket))
 
     @property
     def label(self) -> str:

@@ -17,7 +17,10 @@ FILES = {
 }
 """Field of a config -> what the file should be."""
 
-OPTIONAL = ("weights", "weights_sha256", "within", "within_sha256", "warmup", "clip")
+OPTIONAL = (
+    *("weights", "weights_sha256", "within", "within_sha256", "warmup", "clip"),
+    *("clip_each", "cycles", "order"),
+)
 """Fields that are not written while they are None, so that files of other runs are the same as before."""
 
 

@@ -47,6 +47,12 @@ def standardise(images: Array) -> Array:
     return (x - x.mean(axes, keepdims=True)) / jnp.maximum(x.std(axes, keepdims=True), least)
 
 
+def flip(key: Array, images: Array) -> Array:
+    """Mirror half of the images, left to right."""
+    mirror = jax.random.bernoulli(key, 0.5, (len(images), 1, 1, 1))
+    return jnp.where(mirror, images[:, :, ::-1], images)
+
+
 def crop_flip(key: Array, images: Array) -> Array:
     """Pad each image with 4 black pixels on all sides, crop it randomly to its old size, mirror half of the images.
 
@@ -61,6 +67,10 @@ def crop_flip(key: Array, images: Array) -> Array:
     columns = jnp.where(mirror[:, None], columns[::-1], columns) + offsets[:, 1:]
     padded = jnp.pad(images, ((0, 0), (PAD, PAD), (PAD, PAD), (0, 0)))
     return padded[jnp.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+FUNCTIONS = {"flip": flip, "crop-flip": crop_flip}
+"""Augmentations of a batch that lies on the device."""
 
 
 def resize(images: np.ndarray, size: int) -> np.ndarray:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from supermask import registry
-from supermask.config import RANDOM_CROPS, Config
+from supermask.config import Config
+from supermask.config.words import RANDOM_CROPS
 from supermask.datasets._lazy import Files, Lazy
 from supermask.errors import BadFileError, UsageError
 from supermask.runtime.places import NO_HOME, cache_folder, expand
@@ -71,7 +72,7 @@ def split_dataset(config: Config, dataset: Dataset) -> Dataset:
     """Resize the images if the config says so, and hold a validation split out of train if there is none.
 
     The split depends only on the number of examples, not on the seed, so accuracies of different seeds are measured on
-    the same examples.
+    the same examples. If nothing is to be held out, the training examples stand for those of validation.
 
     Raises:
         UsageError: train or validation would have no examples.
@@ -87,6 +88,13 @@ def split_dataset(config: Config, dataset: Dataset) -> Dataset:
             )
         return dataset
     train, count = dataset.train, len(dataset.train)
+    if not config.validation:
+        print(
+            f"note: validation 0 holds nothing out: validation accuracy is that of all {count:,} training "
+            f"{noun_of(dataset)}",
+            file=sys.stderr,
+        )
+        return replace(dataset, validation=train)
     held_out = round(config.validation * count)
     if not 0 < held_out < count:
         raise UsageError(

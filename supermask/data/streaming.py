@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-from supermask.config import RANDOM_CROPS
+from supermask.config.words import RANDOM_CROPS
 from supermask.datasets._check import counted, times
 from supermask.datasets._lazy import Crops, Files, Lazy
 from supermask.errors import UsageError

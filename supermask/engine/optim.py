@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -11,20 +12,32 @@ import numpy as np
 import optax
 
 from supermask.config import Config
+from supermask.errors import UsageError
 from supermask.types import Array
 
 
-def make_optimizer(config: Config, steps_per_epoch: int) -> optax.GradientTransformation:
+def make_optimizer(
+    config: Config, steps_per_epoch: int, turns: tuple[int, int] = (1, 1)
+) -> optax.GradientTransformation:
     """Return SGD with momentum (plain or Nesterov's), Adam or AdamW.
 
     Weight decay is L2 in the gradient, as in PyTorch; AdamW instead subtracts learning rate x decay x value in each
-    step (Loshchilov & Hutter 2019). A gradient whose norm over all arrays is above `clip` is scaled down to it first.
+    step (Loshchilov & Hutter 2019). A gradient whose norm over all arrays is above `clip` is scaled down to it first;
+    then that of each array to `clip_each`.
 
     The learning rate changes once per epoch, as in the published code. In epoch e of E, counted from 0, the cosine
     schedule multiplies it by (1 + cos(pi e / E)) / 2, so the last epoch still learns; the staircase schedule multiplies
     it by 0.9 after each tenth of the epochs (Koster et al. 2022: every ten epochs of a hundred), multistep by 0.1 after
-    one half and after three quarters of them (He et al. 2016). Beyond the last epoch its learning rate stays. Over the
-    first `warmup` epochs it is multiplied by (step + 1) / steps as well (Goyal et al. 2017).
+    one half and after three quarters of them (He et al. 2016). With `cycles`, E is the length of one of them, and e
+    starts anew with each. The step-staircase counts steps, not epochs: x 0.96 after every 3,900 (Koster et al. 2022,
+    their code of December 2020). Beyond the last epoch its learning rate stays. Over the first `warmup` epochs it is
+    multiplied by (step + 1) / steps as well (Goyal et al. 2017).
+
+    Args:
+        turns: see `Method.turns`; each of those that take turns has moments of its own.
+
+    Raises:
+        UsageError: the schedule cannot run through `cycles` times.
     """
     momentum, decay = float(config.momentum or 0), optax.add_decayed_weights(float(config.weight_decay or 0))
     inner = {
@@ -34,24 +47,64 @@ def make_optimizer(config: Config, steps_per_epoch: int) -> optax.GradientTransf
         "adamw": lambda: (optax.scale_by_adam(b1=momentum), decay),
     }[str(config.optimizer)]()
     clip = () if config.clip is None else (optax.clip_by_global_norm(config.clip),)
-    return optax.chain(*clip, *inner, optax.scale_by_learning_rate(_learning_rate(config, steps_per_epoch)))
+    if config.clip_each is not None:
+        clip += (optax.stateless(partial(_clip_each, config.clip_each)),)
+    moments = inner if turns[0] == 1 else (_in_turns(optax.chain(*inner), *turns),)
+    return optax.chain(*clip, *moments, optax.scale_by_learning_rate(_learning_rate(config, steps_per_epoch)))
+
+
+def _in_turns(inner: optax.GradientTransformation, count: int, steps: int) -> optax.GradientTransformation:
+    """Return `count` optimisers of which each works for `steps` steps, then the next one; all keep their moments."""
+
+    def init(values: Any) -> Any:
+        states = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (count, *jnp.shape(leaf))), inner.init(values))
+        return jnp.int32(0), states
+
+    def update(slopes: Any, state: Any, values: Any = None) -> Any:
+        step, states = state
+        turn = step // steps % count
+        own = jax.tree.map(lambda leaf: leaf[turn], states)
+        updates, own = inner.update(slopes, own, values)
+        states = jax.tree.map(lambda leaf, new: leaf.at[turn].set(new), states, own)
+        return updates, (step + 1, states)
+
+    return optax.GradientTransformation(init, update)
+
+
+def _clip_each(limit: float, slopes: Any, _: Any) -> Any:
+    def clipped(slope: Array) -> Array:
+        return slope * (limit / jnp.maximum(jnp.sqrt(jnp.sum(slope**2)), limit))
+
+    return jax.tree.map(clipped, slopes)
 
 
 def _learning_rate(config: Config, steps_per_epoch: int) -> float | Callable[[Array], Any]:
     """The learning rate as a function of the step, or a number."""
     rate, epochs = float(config.learning_rate or 0), max(1, int(config.epochs or 0))
+    cycles = config.cycles or 1
+    length = -(-epochs // cycles)
+    if cycles > 1 and config.schedule in ("constant", "step-staircase"):
+        raise UsageError(f"cycles is {cycles}, and schedule {config.schedule} has none: leave --cycles out")
+    if cycles > epochs:
+        raise UsageError(f"cycles is {cycles}; it must be at most the number of epochs, {epochs}")
     of_epoch: dict[str, Callable[[Array], Any]] = {
         "constant": lambda epoch: rate,
-        "cosine": optax.cosine_decay_schedule(rate, epochs),
-        "staircase": lambda epoch: rate * jnp.float32(0.9) ** (10 * epoch // epochs),
-        "multistep": lambda epoch: rate * jnp.float32(0.1) ** jnp.clip(4 * epoch // epochs - 1, 0, 2),
+        "cosine": optax.cosine_decay_schedule(rate, length),
+        "staircase": lambda epoch: rate * jnp.float32(0.9) ** (10 * epoch // length),
+        "step-staircase": lambda epoch: rate,
+        "multistep": lambda epoch: rate * jnp.float32(0.1) ** jnp.clip(4 * epoch // length - 1, 0, 2),
     }
     by_epoch, rising = of_epoch[str(config.schedule)], round((config.warmup or 0) * steps_per_epoch)
     if config.schedule == "constant" and not rising:
         return rate
 
     def by_step(step: Array) -> Array:
-        found = by_epoch(jnp.minimum(step // steps_per_epoch, epochs - 1))
+        epoch = jnp.minimum(step // steps_per_epoch, epochs - 1)
+        if cycles > 1:
+            epoch -= -(-(epoch * cycles // epochs) * epochs // cycles)  # the first epoch of its cycle
+        found = by_epoch(epoch)
+        if config.schedule == "step-staircase":
+            found = rate * jnp.float32(0.96) ** (step // 3900)
         return found * jnp.minimum(1, (step + 1) / rising) if rising else found
 
     return by_step

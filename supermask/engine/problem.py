@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,7 +15,6 @@ import optax
 from supermask import registry
 from supermask.archs._build import build_model, check_outputs
 from supermask.config import Config, SearchConfig
-from supermask.data import augment
 from supermask.data.feed import Pipeline, example_of
 from supermask.data.source import Source
 from supermask.data.splits import noun_of, split_dataset
@@ -24,6 +23,7 @@ from supermask.engine import batching
 from supermask.engine.batching import Batching
 from supermask.engine.given import start_of
 from supermask.engine.optim import make_optimizer
+from supermask.engine.pipeline import pipeline_of
 from supermask.engine.sharding import Sharding
 from supermask.errors import UsageError, require
 from supermask.nn.microbatches import in_microbatches
@@ -190,7 +190,7 @@ def build(config: Config, dataset: Dataset, content: Content | None = None) -> P
         if not masked_shapes(parameters):
             raise UsageError(f"{config.arch} has no kernel, nor anything else that --maskable names: nothing to mask")
         method.check(masked_shapes(parameters))
-    pipeline = _pipeline(config, dataset, method, batch)
+    pipeline = pipeline_of(config, dataset, method, batch)
     shards = batching.num_shards(batch, model, config)
     given, searcher = start_of(config, method, replace(model, parameters=parameters), shape)
     model = at_precision(with_convolution(model, config.conv), config.precision)
@@ -201,7 +201,9 @@ def build(config: Config, dataset: Dataset, content: Content | None = None) -> P
         parameters=parameters,
         task=task,
         dataset=dataset,
-        optimizer=make_optimizer(config, pipeline.steps_per_epoch),
+        optimizer=make_optimizer(
+            config, pipeline.steps_per_epoch, method.turns(pipeline.steps_per_epoch) if method else (1, 1)
+        ),
         pipeline=pipeline,
         sharding=Sharding(shards),
         content=content or {},
@@ -221,23 +223,6 @@ def _model(config: Config, dataset: Dataset, task: Task) -> Model:
     model = build_model(arch, options, example, classes, width=config.width, activation=activation)
     check_outputs(model, config.arch, example, task.output_shape(example.shape, classes))
     return model
-
-
-def _pipeline(config: Config, dataset: Dataset, method: Method | None, batch: int) -> Pipeline:
-    count = len(dataset.train)
-    return Pipeline(
-        batch_size=batch,
-        steps_per_epoch=method.steps_per_epoch(count, batch) if method else count // batch,
-        order=partial(_order, method, count, batch),
-        augment=augment.crop_flip if config.augment == "crop-flip" else None,
-        normalise=augment.normalisation(config.normalise or "dataset", dataset),
-    )
-
-
-def _order(method: Method | None, count: int, batch: int, key: Array, epoch: Array) -> Array:
-    """Return the order of the training examples in an epoch, int32: the method's own, or a new random permutation."""
-    own = method.order(key, epoch, count, batch) if method else None
-    return jax.random.permutation(jax.random.fold_in(key, epoch), count) if own is None else own
 
 
 def as_numpy(array: Array) -> np.ndarray:

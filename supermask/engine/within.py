@@ -51,8 +51,8 @@ class Within(Method):
         more = stated(self.method.harden, state["own"])
         return _chosen(state["inside"], self.method.harden(self._lowered(scores, state["inside"]), weights, **more))
 
-    def penalty(self, scores: Tree, *, progress: Array) -> Array:
-        return self.method.penalty(scores, progress=progress)
+    def penalty(self, scores: Tree, *, progress: Array, state: Any = None) -> Array:
+        return self.method.penalty(scores, progress=progress, **stated(self.method.penalty, state["own"]))
 
     def effective(self, weights: Tree, mask: Tree, state: Any = None) -> Tree:
         more = {} if state is None else stated(self.method.effective, state["own"])

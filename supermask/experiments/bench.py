@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from supermask.config import RANDOM_CROPS, SearchConfig
+from supermask.config import SearchConfig
+from supermask.config.words import RANDOM_CROPS
 from supermask.core import Parametrization, Step, mask_search, weight_training
 from supermask.engine.problem import Problem, build, on_this_machine
 from supermask.engine.programs import Start

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from supermask.config import SPLITS
+from supermask.config.words import SPLITS
 from supermask.core import weight_training
 from supermask.engine import batching
 from supermask.engine.batch_statistics import BatchStatistics

@@ -9,10 +9,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from supermask.config import CONTROLS, SPLITS
 from supermask.config.advice import fitting
 from supermask.config.files import FILES
 from supermask.config.network import takes_activation
+from supermask.config.words import CONTROLS, SPLITS
 from supermask.core import Parametrization, mask_search, weight_training
 from supermask.data.splits import noun_of
 from supermask.engine.batch_statistics import BatchStatistics
@@ -96,7 +96,7 @@ def evaluate(
         ticket: a ticket, whose weights are drawn again and verified, or trained weights.
         split: test, validation or train.
         samples: number of draws of a sampled mask.
-        control: a name in `config.CONTROLS`: replace the ticket's mask or weights, and with them its batch statistics.
+        control: a name in `config.words.CONTROLS`: replace the ticket's mask or weights, and so its batch statistics.
         data_dir: folder of datasets; the user's cache folder by default.
         dataset: where the data lies now, or other data to evaluate on; the ticket's dataset by default. Other data is
             normalised as the ticket's was.

@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from supermask.config import Config
+from supermask.config import Config, SearchConfig
+from supermask.config.earlier import added_options
 from supermask.data.source import Source
 from supermask.data.splits import noun_of
 from supermask.engine.callbacks import Callbacks
@@ -159,7 +160,10 @@ def completed(experiment: Callable[[], Experiment], config: Config, options: Run
 def run_path(root: Path, config: Config, source: Source | None = None) -> Path:
     """The run folder of a resolved config, unless the user names one; `source` is where its data lies."""
     names = {key: getattr(config, key) for key in ("arch", "dataset", "method") if hasattr(config, key)}
-    return default_path(root, config, resolve(type(config)(**names)), (source or Source(config)).named)
+    defaults = resolve(type(config)(**names))
+    if isinstance(defaults, SearchConfig):  # so that a run whose options mean something new has a name of its own
+        defaults = defaults.replace(options={**defaults.options, **added_options(defaults.method)})
+    return default_path(root, config, defaults, (source or Source(config)).named)
 
 
 def _here(config: Config, options: RunOptions) -> Config:

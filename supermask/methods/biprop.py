@@ -21,7 +21,8 @@ class Biprop(TopK):
 
     The gradient is that of edge-popup, dL/ds = G * W * sign(s); the gain does not enter it. If all weights have one
     magnitude (signed-constant), the gain equals it and the method is the same as edge-popup. The global variant is
-    `-o allocation=global -o anneal=0.04` (10 of 250 epochs).
+    `-o allocation=global -o anneal=0.04` (10 of 250 epochs). `--scale-by-density` divides the weights by sqrt(density)
+    as the paper says, on purpose: the published code divides by sqrt(1 - density).
     """
 
     paper: ClassVar[str] = "Diffenderfer & Kailkhura 2021, arXiv 2103.09377"

@@ -18,7 +18,9 @@ class EdgePopup(TopK):
     """Keeps exactly round(density * n) weights, those with the largest |score|.
 
     The gradient passes through the selection unchanged: dL/ds = G * W * sign(s) for every edge, kept or not
-    (Ramanujan et al. 2020, equation 5, with the absolute value that the published results use).
+    (Ramanujan et al. 2020, equation 5, with the absolute value that the published results use). `--scale-by-density`
+    divides the weights by sqrt(density) as the paper says, on purpose: the published code (`scale_fan`) divides by
+    sqrt(1 - density).
 
     Attributes:
         rank: `magnitude` ranks by |score|, as the published code does; `value` ranks by the signed score, as the

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from supermask.methods._baseline import Baseline
-from supermask.types import Array, InitContext, Tree
+from supermask.types import Array, InitContext, Recipe, Tree
 
 TEMPERATURE = 200.0
 """Divides the logits (section 4 of the paper's appendix, and its code)."""
@@ -26,6 +26,7 @@ class Grasp(Baseline):
     allocation: str = "global"
 
     paper: ClassVar[str] = "Wang et al. 2020, arXiv 2002.07376"
+    recipe: ClassVar[Recipe] = Recipe(init="kaiming-normal")
 
     def init(self, key: Array, weights: Tree, context: InitContext) -> Tree:
         slope = jax.grad(lambda w: context.loss(w, TEMPERATURE))

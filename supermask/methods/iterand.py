@@ -25,7 +25,7 @@ class Iterand(TopK):
 
     The state counts how often each weight was drawn again: its generation. For kept weights the ticket stores the
     generation plus one; their values follow from that and the seed (`masks.redrawn`). dL/ds = G * W, where W is the
-    current weight.
+    current weight. A round falls after every `period`-th step; in the published code just before it.
 
     Attributes:
         period: steps between two rounds of redrawing; 300 on CIFAR-10, 1000 on ImageNet.

@@ -22,7 +22,8 @@ from supermask.types import Array, InitContext, Recipe, Shapes, Tree
 class Multicoated(TopK):
     """The mask value of a weight is the number of coats that keep it. Each coat is a top-k of |score|.
 
-    The first coat keeps the density. dL/ds = coats * G * W * sign(s): every coat passes the gradient on.
+    The first coat keeps the density. dL/ds = coats * G * W * sign(s): every coat passes the gradient on. Published
+    weights are divided by sqrt(density), which `--scale-by-density` does; without batch norm that matters.
 
     Attributes:
         coats: share of the kept weights in each coat; the first is 1. The default is the published example at

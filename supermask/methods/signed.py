@@ -4,20 +4,25 @@ Koster, Grothe, Rettinger: Signing the Supermask: Keep, Hide, Invert. ICLR 2022,
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
 
 from supermask import masks
-from supermask.errors import UsageError
+from supermask.errors import UsageError, require
 from supermask.types import Array, Clock, InitContext, Method, Recipe, Tree
 from supermask.weights.shapes import fans
 
 
 @dataclass(frozen=True)
 class Signed(Method):
-    """mask = sign(s) where |s| > threshold * max|initial s| of the layer, else 0; dL/ds = G * W for every edge.
+    """mask = sign(s) where |s| is above a threshold, else 0; dL/ds = G * W for every edge.
+
+    The threshold of a layer is `threshold` * max|initial s|, as in the paper, or `tau` for all. The published results
+    of FC and ConvN fit an absolute threshold of 0.01, which the authors' code of December 2020 keeps whatever its
+    configuration says; that they were made with it is an inference (docs/parity.md).
 
     No density is enforced and `density` has no meaning here: scores start uniform in the Xavier interval, so a share
     of 1 - threshold is kept at first. A decay outside the optimiser (not multiplied by the learning rate, as in
@@ -25,12 +30,18 @@ class Signed(Method):
 
     Attributes:
         threshold: c of the paper: 0.4 for FC and ConvN, 0.75 for ResNet20, 0.8 for ResNet56.
-        decay: decay of the scores per step; multiplied by 0.9 after each tenth of the steps.
+        decay: decay of the scores per step.
+        tau: an absolute threshold in place of the relative one, if above 0; 0.01 in the code of December 2020.
+        decay_schedule: `staircase` multiplies the decay by 0.9 after each tenth of the steps, `step-staircase` by 0.96
+            after every 3,900 steps, as the code of December 2020; `--schedule` says the same of the learning rate.
     """
 
     threshold: float = 0.4
     decay: float = 5e-4
+    tau: float = 0.0
+    decay_schedule: str = "staircase"
 
+    added: ClassVar[Mapping[str, Any]] = {"tau": 0.0, "decay_schedule": "staircase"}
     paper: ClassVar[str] = "Koster et al. 2022, arXiv 2201.13361"
     recipe: ClassVar[Recipe] = Recipe(
         optimizer="nesterov",
@@ -47,6 +58,9 @@ class Signed(Method):
             raise UsageError(
                 f"threshold is {self.threshold} and decay {self.decay}; both must be at least 0 and below 1"
             )
+        if self.tau < 0:
+            raise UsageError(f"tau is {self.tau}; it must be above 0, or 0 for a threshold relative to the scores")
+        require("decay_schedule of signed", self.decay_schedule, ("staircase", "step-staircase"))
 
     def init(self, key: Array, weights: Tree, context: InitContext) -> Tree:
         # Scaled so that the largest |score| is exactly the interval's end: the threshold follows from the shape alone.
@@ -59,15 +73,20 @@ class Signed(Method):
 
     def harden(self, scores: Tree, weights: Tree) -> Tree:
         return {
-            name: jnp.where(jnp.abs(s) > self.threshold * _bound(s.shape), jnp.sign(s), 0).astype(jnp.int8)
+            name: jnp.where(jnp.abs(s) > (self.tau or self.threshold * _bound(s.shape)), jnp.sign(s), 0).astype(
+                jnp.int8
+            )
             for name, s in scores.items()
         }
 
     def after_update(
         self, scores: Tree, state: Any, before: Tree, weights: Tree, *, key: Array, clock: Clock
     ) -> tuple[Tree, Any]:
-        tenths = 10 * clock.step // clock.total_steps
-        decay = self.decay * jnp.float32(0.9) ** tenths.astype(jnp.float32)
+        if self.decay_schedule == "staircase":
+            factor, cuts = 0.9, 10 * clock.step // clock.total_steps
+        else:
+            factor, cuts = 0.96, clock.step // 3900
+        decay = self.decay * jnp.float32(factor) ** cuts.astype(jnp.float32)
         return {name: s - decay * before[name] for name, s in scores.items()}, state
 
 

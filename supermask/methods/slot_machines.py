@@ -5,20 +5,21 @@ ICML 2021, arXiv 2101.06475.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from supermask import masks
-from supermask.errors import UsageError
+from supermask.errors import UsageError, require
 from supermask.types import Array, InitContext, Method, Recipe, Tree
 
 
 @dataclass(frozen=True)
 class SlotMachines(Method):
-    """Greedy selection. No weight is removed, so every density is 1 and the option `density` has no meaning here.
+    """No weight is removed, so every density is 1 and the option `density` has no meaning here.
 
     The first value of an edge is its frozen weight; the others are drawn from the same layer (`masks.redrawn`). The
     ticket stores the number of the chosen value, counted from 1; 0 is a weight that `--within` drops. Straight-through:
@@ -26,32 +27,45 @@ class SlotMachines(Method):
 
     Attributes:
         values: K, the number of values per edge, up to 127.
+        select: `greedy` uses the value with the highest score; `probabilistic` draws one in each step with the softmax
+            of the scores as probabilities (published with learning rates of 25 and more); the ticket is greedy.
+        scores: first scores: `glorot` draws from U(0, sqrt(6 / (fan-in + fan-out))) in every layer, as the published
+            code; `text` from U(0, c * sqrt(2 / (fan-in + fan-out))), c = 1 for convolutions and 0.1 for dense layers.
     """
 
     values: int = 8
+    select: str = "greedy"
+    scores: str = "glorot"
 
+    added: ClassVar[Mapping[str, Any]] = {"select": "greedy", "scores": "text"}
     paper: ClassVar[str] = "Aladago & Torresani 2021, arXiv 2101.06475"
-    recipe: ClassVar[Recipe] = Recipe(learning_rate=0.2, init="uniform-glorot")
+    recipe: ClassVar[Recipe] = Recipe(weight_decay=0.0, schedule="constant", init="glorot-uniform")
 
     def __post_init__(self) -> None:
         if not 1 <= self.values <= 127:
             raise UsageError(f"values is {self.values}; it must be from 1 to 127")
+        require("select of slot-machines", self.select, ("greedy", "probabilistic"))
+        require("scores of slot-machines", self.scores, ("glorot", "text"))
 
     def init(self, key: Array, weights: Tree, context: InitContext) -> Tree:
-        """float32 (K, ...) from U(0, scale * Glorot deviation); scale is 1 for convolutions, 0.1 for dense layers."""
+        """float32 (K, ...)."""
         scores = {}
         for name, w in weights.items():
+            fans = sum(context.fans.get(name) or masks.fans(w.shape))
             scale = 1.0 if w.ndim > 2 else 0.1
-            bound = scale * math.sqrt(2 / sum(context.fans.get(name) or masks.fans(w.shape)))
+            bound = math.sqrt(6 / fans) if self.scores == "glorot" else scale * math.sqrt(2 / fans)
             scores[name] = bound * jax.random.uniform(masks.key_for(key, name), (self.values, *w.shape))
         return scores
 
     def mask(self, scores: Tree, weights: Tree, *, key: Array, progress: Array) -> Tree:
         """float32 (K, ...): 1 for the chosen value, else 0."""
-        return {
-            name: masks.straight_through(jax.nn.one_hot(s.argmax(0), self.values, axis=0, dtype=jnp.float32), s)
-            for name, s in scores.items()
-        }
+        found = {}
+        for name, s in scores.items():
+            # The highest of scores with Gumbel noise is a draw with the softmax of the scores as probabilities.
+            ranked = s if self.select == "greedy" else s + _gumbel(masks.key_for(key, name), s.shape)
+            chosen = jax.nn.one_hot(ranked.argmax(0), self.values, axis=0, dtype=jnp.float32)
+            found[name] = masks.straight_through(chosen, s)
+        return found
 
     def harden(self, scores: Tree, weights: Tree) -> Tree:
         return {name: s.argmax(0).astype(jnp.int8) + jnp.int8(1) for name, s in scores.items()}
@@ -66,3 +80,8 @@ class SlotMachines(Method):
                 drawn = (masks.redrawn(w, jnp.full(w.shape, k, jnp.uint32)) * m[k] for k in range(self.values))
                 product[name] = sum(drawn, start=jnp.zeros_like(w))
         return product
+
+
+def _gumbel(key: Array, shape: tuple[int, ...]) -> Array:
+    inside = masks.uniform(key, shape) * (1 - 2**-23) + 2**-24  # neither 0 nor 1
+    return -jnp.log(-jnp.log(inside))

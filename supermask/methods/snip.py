@@ -9,7 +9,7 @@ from typing import ClassVar
 import jax
 
 from supermask.methods._baseline import Baseline
-from supermask.types import Array, InitContext, Tree
+from supermask.types import Array, InitContext, Recipe, Tree
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class Snip(Baseline):
     allocation: str = "global"
 
     paper: ClassVar[str] = "Lee et al. 2019, arXiv 1810.02340"
+    recipe: ClassVar[Recipe] = Recipe(init="kaiming-normal")
 
     def init(self, key: Array, weights: Tree, context: InitContext) -> Tree:
         gradient = jax.grad(lambda w: context.loss(w, 1.0))(weights)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from supermask.config import Config, SearchConfig
+from supermask.config.earlier import completed
 from supermask.config.files import without_places
 from supermask.config.kinds import config_class
 from supermask.errors import BadFileError, RunFolderError, UsageError
@@ -143,7 +144,7 @@ def check_owner(path: Path, config: Config) -> None:
         what = config_class(there).experiment
         raise RunFolderError(f"{path} is the run of a {what}; give --out another name")
     try:
-        mine, other = config.to_dict(), type(config).from_dict(there).to_dict()
+        mine, other = config.to_dict(), type(config).from_dict(completed(there)).to_dict()
     except (UsageError, TypeError) as error:
         raise RunFolderError(f"{path} belongs to a config that this version cannot read: {error}") from error
     mine, other = without_places(mine), without_places(other)

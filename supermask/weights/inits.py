@@ -41,7 +41,8 @@ def draw(
         parameters: by path; shapes stand for kernels (..., in, out) if they have two or more dimensions.
         own: values of parameters that are not drawn, or that were trained.
         density: weights are divided by its square root, so that a unit that keeps this fraction of its inputs sees the
-            intended variance (Ramanujan et al. 2020, "scaled"). 1 leaves them alone.
+            intended variance (Ramanujan et al. 2020, "scaled"). 1 leaves them alone. The code of edge-popup, and others
+            after it, divides by the square root of the share that is removed, which is not what the paper says.
     """
     weights = {}
     for name, found in as_parameters(parameters).items():
@@ -94,6 +95,11 @@ def signed_constant_elu(stream: np.random.Philox, shape: tuple[int, ...], fans: 
     return signed_constant(stream, shape, fans) * math.sqrt(1.5)
 
 
+def signed_constant_2020(stream: np.random.Philox, shape: tuple[int, ...], fans: Fans) -> np.ndarray:
+    """A random sign times sqrt(6 / fan-in) (Koster et al. 2022, their code of December 2020)."""
+    return signed_constant(stream, shape, fans) * math.sqrt(3)
+
+
 def signed_constant_e(stream: np.random.Philox, shape: tuple[int, ...], fans: Fans) -> np.ndarray:
     """A random sign times e * sqrt(1 / fan-in) (Isik et al. 2023)."""
     return signed_constant(stream, shape, fans) * (2.718281828459045 * math.sqrt(0.5))
@@ -107,10 +113,15 @@ def signed_constant_std(stream: np.random.Philox, shape: tuple[int, ...], fans: 
     return np.sign(drawn) * math.sqrt(math.fsum(((drawn - mean) ** 2).ravel()) / drawn.size)
 
 
+def glorot_uniform(stream: np.random.Philox, shape: tuple[int, ...], fans: Fans) -> np.ndarray:
+    """Uniform on +-sqrt(6 / (fan-in + fan-out)), so variance 2 / (fan-in + fan-out) (Glorot & Bengio 2010)."""
+    return (2 * _uniform(stream, shape) - 1) * math.sqrt(6 / sum(fans))
+
+
 def uniform_glorot(stream: np.random.Philox, shape: tuple[int, ...], fans: Fans) -> np.ndarray:
     """Uniform on +-s, where s = sqrt(2 / (fan-in + fan-out)) is the deviation of Glorot & Bengio 2010.
 
-    Source: Aladago & Torresani 2021.
+    Source: Aladago & Torresani 2021, as the text was understood here; their code has `glorot_uniform`.
     """
     return (2 * _uniform(stream, shape) - 1) * math.sqrt(2 / sum(fans))
 
@@ -120,10 +131,12 @@ INITS: dict[str, Draw] = {
     "kaiming-uniform": kaiming_uniform,
     "signed-constant": signed_constant,
     "signed-constant-elu": signed_constant_elu,
+    "signed-constant-2020": signed_constant_2020,
     "signed-constant-e": signed_constant_e,
     "signed-constant-std": signed_constant_std,
     "uniform-glorot": uniform_glorot,
     "glorot-normal": glorot_normal,
+    "glorot-uniform": glorot_uniform,
 }
 
 

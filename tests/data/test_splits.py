@@ -26,6 +26,17 @@ def test_validation_is_held_out_of_train(tmp_path, capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_nothing_is_held_out_if_nothing_is_asked_for(tmp_path, capsys):
+    dataset = load_dataset(SearchConfig(dataset=write(tmp_path / "a.npz", train=20, test=4), validation=0.0))
+    with np.load(tmp_path / "a.npz") as arrays:
+        for split in (dataset.train, dataset.validation):
+            np.testing.assert_array_equal(split.inputs, arrays["x_train"])
+    assert (
+        "validation 0 holds nothing out: validation accuracy is that of all 20 training images"
+        in capsys.readouterr().err
+    )
+
+
 @pytest.mark.parametrize("size", [None, 4])
 def test_the_datasets_own_validation_split_is_used(tmp_path, capsys, size):
     name = write(tmp_path / "a.npz", train=20, val=6, test=4)

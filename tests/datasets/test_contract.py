@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from supermask import registry
-from supermask.config import AUGMENTATIONS
+from supermask.config.words import AUGMENTATIONS
 from supermask.errors import SupermaskError
 
 

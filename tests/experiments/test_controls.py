@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import supermask
-from supermask.config import CONTROLS
+from supermask.config.words import CONTROLS
 from supermask.errors import UsageError
 from supermask.experiments.controls import control
 

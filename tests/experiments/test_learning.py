@@ -51,8 +51,9 @@ def test_finds_a_network_under_any_allocation(options):
             0.965,
             0.10,
         ),
+        (registry.load("recipes", "koster2022-fc-2020").config, 0.965, 0.042),
     ],
-    ids=["edge-popup", "bernoulli", "signed"],
+    ids=["edge-popup", "bernoulli", "signed", "signed-2020"],
 )
 def test_finds_a_network_in_mnist(fields, least, densest, real_data):
     fields = {"dataset": "mnist"} | {key: value for key, value in fields.items() if key != "arch"}

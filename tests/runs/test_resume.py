@@ -30,6 +30,13 @@ SEARCHES = {
     "seeds side by side and in turn": {"seeds": 3},
     "iterand": {"method": "iterand", "options": {"period": 5, "rate": 0.5}},
     "fedpm": {"method": "fedpm", "options": {"clients": 3, "local_epochs": 1}},
+    "beta of an epoch": {
+        "method": "continuous-sparsification",
+        "options": {"temperature": "epoch", "rounds": 2, "moments": "kept"},
+        **{"optimizer": "adam", "schedule": "cosine", "cycles": 2},
+    },
+    "moving average": {"method": "hard-concrete", "options": {"average": 0.9}},
+    "all in order": {"method": "signed", "order": "once", "validation": 0.0, "clip_each": 0.5},
     "gem-miner": {"method": "gem-miner", "options": {"period": 1}, "density": 0.2},
     "convolutions": {"arch": "conv2", "width": 0.05},
 }
@@ -40,7 +47,10 @@ def through_a_file(snapshot):
     return Snapshot.unpack(json.loads(json.dumps(document)), tensors)
 
 
-SLOW = ("edge-popup", "best epoch, adam", "iterand", "fedpm", "gem-miner", "convolutions")
+SLOW = (
+    *("edge-popup", "best epoch, adam", "iterand", "fedpm", "gem-miner", "convolutions", "beta of an epoch"),
+    *("moving average", "all in order"),
+)
 
 
 @pytest.mark.parametrize(

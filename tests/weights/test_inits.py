@@ -20,6 +20,8 @@ GOLDEN = {
     "signed-constant-e": "a78ed80ebfbbac26",
     "signed-constant-std": "9ba24c3c3cfdd210",
     "uniform-glorot": "2b2773ba53acc519",
+    "signed-constant-2020": "9be0190a1f7f77b3",
+    "glorot-uniform": "007d1ebc93635c38",
 }
 
 
@@ -45,7 +47,9 @@ def test_variance_and_mean(init):
         "glorot-normal": glorot,
         "signed-constant-std": glorot,
         "uniform-glorot": glorot / 3,  # uniform on +-sqrt(glorot)
+        "glorot-uniform": glorot,
         "signed-constant-elu": 3 / fan_in,
+        "signed-constant-2020": 6 / fan_in,
         "signed-constant-e": np.e**2 / fan_in,
     }.get(init, 2 / fan_in)
     assert w.var() == pytest.approx(expected, rel=0.02)
