@@ -75,11 +75,11 @@ class Selecting(Method):
             counts, together = allocate(shapes, density or self.density, self.allocation, overrides)
         top_k = masks.top_k_signed if self.signed_ranks else masks.top_k
         for name, count in counts.items():
-            kept[name] = top_k(values[name], _on_the_way(count, values[name].size, ahead))
+            kept[name] = top_k(values[name], on_the_way(count, values[name].size, ahead))
         if together:
             rest = {name: v for name, v in values.items() if name not in counts}
             size = sum(v.size for v in rest.values())
-            kept |= masks.over_layers(top_k, rest, _on_the_way(together, size, ahead))
+            kept |= masks.over_layers(top_k, rest, on_the_way(together, size, ahead))
         return {name: kept[name] for name in values}
 
 
@@ -96,8 +96,7 @@ class TopK(Selecting):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.anneal <= 1:
-            raise UsageError(f"anneal is {self.anneal}; it must be from 0 to 1")
+        check_anneal(self.anneal)
         if self.pattern and self.anneal:
             raise UsageError(f"pattern {self.pattern} leaves nothing to anneal")
 
@@ -108,10 +107,21 @@ class TopK(Selecting):
 
     def ahead(self, progress: Array) -> Array | None:
         """The `ahead` that `select` takes."""
-        return jnp.clip(1 - progress / self.anneal, 0, 1) ** 3 if self.anneal else None
+        return ahead(self.anneal, progress)
 
 
-def _on_the_way(count: int, size: int, ahead: Array | None) -> Array | int:
+def check_anneal(anneal: float) -> None:
+    """Raise a UsageError unless it is a share."""
+    if not 0 <= anneal <= 1:
+        raise UsageError(f"anneal is {anneal}; it must be from 0 to 1")
+
+
+def ahead(anneal: float, progress: Array) -> Array | None:
+    """How much of the way from one half to the density is left, from 1 to 0; None if nothing is annealed."""
+    return jnp.clip(1 - progress / anneal, 0, 1) ** 3 if anneal else None
+
+
+def on_the_way(count: int, size: int, ahead: Array | None) -> Array | int:
     """How many of `size` weights are kept while the density is still falling to `count`."""
     if ahead is None:
         return count
