@@ -66,6 +66,9 @@ def of_result(problem: Problem, found: Ticket | TrainedWeights) -> list[str]:
     # A pattern leaves layers of a density of their own aside, so the density of the whole is not what was asked for.
     if method is not None and method.keeps_density and not getattr(method, "layer_density", ""):
         texts += warnings.of_density(found.mask, method.density)
+    if getattr(method, "is_controlled", False):
+        advice = "more --epochs, or --select last"
+        texts += warnings.of_density(found.mask, found.config.density, off=0.02, advice=advice)
     return texts
 
 

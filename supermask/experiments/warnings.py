@@ -124,15 +124,17 @@ def of_ticket(ticket: Ticket) -> list[str]:
     return found
 
 
-def of_density(mask: Tree, asked: float) -> list[str]:
-    """Warn of a mask whose density is not the asked one, by more than a tenth and by more than a weight per layer."""
+def of_density(
+    mask: Tree, asked: float, *, off: float = 0.1, advice: str = "another --density or --method"
+) -> list[str]:
+    """Warn of a mask whose density is off the asked one, by more than a tenth and by more than a weight per layer."""
     rows = layer_rows(mask)
     kept, total = sum(row["kept"] for row in rows), sum(row["total"] for row in rows)
-    if abs(kept - asked * total) <= max(len(rows), 0.1 * asked * total):
+    if abs(kept - asked * total) <= max(len(rows), off * asked * total):
         return []
     return [
         f"density {asked:g} was asked for, and the mask keeps {kept:,} of {total:,} weights, {kept / total:.4g}: try "
-        "another --density or --method"
+        f"{advice}"
     ]
 
 

@@ -11,17 +11,18 @@ import jax.numpy as jnp
 
 from supermask import masks
 from supermask.errors import UsageError
-from supermask.types import Array, Clock, InitContext, Method, Recipe, Tree
+from supermask.methods._controlled import Controlled
+from supermask.types import Array, Clock, InitContext, Recipe, Tree
 from supermask.weights.shapes import fans
 
 
 @dataclass(frozen=True)
-class Signed(Method):
+class Signed(Controlled):
     """mask = sign(s) where |s| > threshold * max|initial s| of the layer, else 0; dL/ds = G * W for every edge.
 
-    No density is enforced and `density` has no meaning here: scores start uniform in the Xavier interval, so a share
-    of 1 - threshold is kept at first. A decay outside the optimiser (not multiplied by the learning rate, as in
-    tfa.optimizers.SGDW) pulls scores below the threshold unless a gradient holds them up.
+    No density is enforced and `density` has no meaning here but as a target under control: scores start uniform in the
+    Xavier interval, so a share of 1 - threshold is kept at first. A decay outside the optimiser (not multiplied by the
+    learning rate, as in tfa.optimizers.SGDW) pulls scores below the threshold unless a gradient holds them up.
 
     Attributes:
         threshold: c of the paper: 0.4 for FC and ConvN, 0.75 for ResNet20, 0.8 for ResNet56.
@@ -31,6 +32,7 @@ class Signed(Method):
     threshold: float = 0.4
     decay: float = 5e-4
 
+    signed_ranks: ClassVar[bool] = False
     paper: ClassVar[str] = "Koster et al. 2022, arXiv 2201.13361"
     recipe: ClassVar[Recipe] = Recipe(
         optimizer="nesterov",
@@ -43,6 +45,7 @@ class Signed(Method):
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not (0 <= self.threshold < 1 and 0 <= self.decay < 1):
             raise UsageError(
                 f"threshold is {self.threshold} and decay {self.decay}; both must be at least 0 and below 1"
@@ -62,6 +65,10 @@ class Signed(Method):
             name: jnp.where(jnp.abs(s) > self.threshold * _bound(s.shape), jnp.sign(s), 0).astype(jnp.int8)
             for name, s in scores.items()
         }
+
+    def lowered(self, scores: Tree, price: Array) -> Tree:
+        """The price is one on the magnitude."""
+        return {name: jnp.sign(s) * jnp.maximum(jnp.abs(s) - price, 0) for name, s in scores.items()}
 
     def after_update(
         self, scores: Tree, state: Any, before: Tree, weights: Tree, *, key: Array, clock: Clock
