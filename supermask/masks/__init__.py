@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from supermask.masks.noise import redrawn as redrawn
     from supermask.masks.noise import uniform as uniform
     from supermask.masks.noise import uniform_noise as uniform_noise
+    from supermask.masks.patterns import best_first as best_first
     from supermask.masks.patterns import best_of_groups as best_of_groups
     from supermask.masks.patterns import over_layers as over_layers
     from supermask.masks.patterns import parse_pattern as parse_pattern
@@ -36,7 +37,7 @@ _HOMES = {
     "estimators": ("probabilities", "sampled", "straight_through"),
     "initial_scores": ("constant_scores", "logit", "normal_scores", "spread_scores", "uniform_scores"),
     "noise": ("bernoulli", "draw_255", "key_for", "redrawn", "uniform", "uniform_noise"),
-    "patterns": ("best_of_groups", "over_layers", "parse_pattern"),
+    "patterns": ("best_first", "best_of_groups", "over_layers", "parse_pattern"),
     "topk": ("top_k", "top_k_signed"),
 }
 _HOME = {name: f"supermask.masks.{home}" for home, names in _HOMES.items() for name in names}

@@ -8,12 +8,13 @@ import jax.numpy as jnp
 
 from supermask import masks
 from supermask.errors import UsageError, require
-from supermask.masks.allocation import ALLOCATIONS, allocate, kept_count, parse_overrides
-from supermask.types import Array, Method, Shapes, Tree
+from supermask.masks.allocation import ALLOCATIONS, allocate, check_units, kept_count, parse_overrides
+from supermask.methods._freezing import Freezing
+from supermask.types import Array, Shapes, Tree
 
 
 @dataclass(frozen=True)
-class Selecting(Method):
+class Selecting(Freezing):
     """Keeps the weights that rank highest, exactly as many as the density asks for.
 
     Attributes:
@@ -21,18 +22,28 @@ class Selecting(Method):
         layer_density: densities of individual layers, `head/*=1.0,conv1/*=0.5`; the other layers share the rest.
         pattern: `2:4` keeps the best two of every four inputs of each output, as sparse tensor cores require. An
             incomplete last group keeps the same share, rounded up.
+        min_per_unit: how many weights each output unit keeps at least; the density stays the same.
     """
 
     allocation: str = "uniform"
     layer_density: str = ""
     pattern: str = ""
+    min_per_unit: int = 0
 
     keeps_density: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require("allocation", self.allocation, ALLOCATIONS)
+        if self.min_per_unit < 0:
+            raise UsageError(f"min_per_unit is {self.min_per_unit}; it must be 0 or more")
         if not self.pattern:
             return
+        if self.is_frozen or self.min_per_unit:
+            raise UsageError(
+                f"pattern {self.pattern} chooses among all inputs of each output: leave out freeze_pruned, freeze_kept "
+                "and min_per_unit"
+            )
         best, group = masks.parse_pattern(self.pattern)
         if not math.isclose(self.density, best / group, rel_tol=1e-5):
             share = f"{best / group:.6g}"
@@ -43,7 +54,8 @@ class Selecting(Method):
     def check(self, shapes: Shapes) -> None:
         overrides = parse_overrides(self.layer_density, shapes)
         if not self.pattern:
-            allocate(shapes, self.density, self.allocation, overrides)
+            counts, together = allocate(shapes, self.density, self.allocation, overrides)
+            check_units(self.min_per_unit, shapes, counts, together)
 
     def ranked(self, scores: Tree) -> Tree:
         """The values to rank by, differentiable; by default |score|, as in the published code of edge-popup."""
@@ -73,6 +85,8 @@ class Selecting(Method):
         else:
             kept = {}
             counts, together = allocate(shapes, density or self.density, self.allocation, overrides)
+        if self.min_per_unit:
+            values = {name: masks.best_first(v, self.min_per_unit) for name, v in values.items()}
         top_k = masks.top_k_signed if self.signed_ranks else masks.top_k
         for name, count in counts.items():
             kept[name] = top_k(values[name], on_the_way(count, values[name].size, ahead))
