@@ -12,8 +12,10 @@ from supermask.engine.problem import Problem
 from supermask.experiments import warnings
 from supermask.experiments.floors import floors_of
 from supermask.experiments.warnings import Chance
+from supermask.methods._topk import Selecting
 from supermask.ticket import Ticket
 from supermask.types import Dataset
+from supermask.weights.parameters import masked_shapes
 from supermask.weights.trained import TrainedWeights
 
 if TYPE_CHECKING:
@@ -56,6 +58,15 @@ def _of_group(group: SeedGroup, results: Sequence[Ticket | TrainedWeights]) -> l
         texts += warnings.of_loss(state.best[i].metrics, state.last[i].metrics)
         found.append([fitting(text, problem.config) for text in texts])
     return found
+
+
+def before_search(problem: Problem) -> list[str]:
+    """Return the warnings about what a search is asked for."""
+    method, shapes = problem.method, masked_shapes(problem.parameters)
+    if not isinstance(method, Selecting) or method.pattern:
+        return []
+    texts = warnings.of_units(method.counts(shapes)[0], shapes, method.density)
+    return [fitting(text, problem.config) for text in texts]
 
 
 def of_result(problem: Problem, found: Ticket | TrainedWeights) -> list[str]:

@@ -12,7 +12,7 @@ from supermask.data.splits import noun_of
 from supermask.engine.callbacks import Callback
 from supermask.errors import listed
 from supermask.ticket import Ticket
-from supermask.types import Dataset, Split, Tree
+from supermask.types import Dataset, Shapes, Split, Tree
 from supermask.weights.layers import layer_rows
 
 ERRORS = 2
@@ -122,6 +122,23 @@ def of_ticket(ticket: Ticket) -> list[str]:
         which = "given" if ticket.config.weights else "random"
         found.append(f"the mask keeps all weights, so the network is the {which} one: try a lower --density")
     return found
+
+
+def of_units(counts: Mapping[str, int], shapes: Shapes, density: float) -> list[str]:
+    """Warn of layers that are to keep fewer weights than they have output units, before the search.
+
+    Args:
+        counts: how many weights each layer is to keep.
+    """
+    starved = {name: shapes[name][-1] - count for name, count in counts.items() if count < shapes[name][-1]}
+    if not starved:
+        return []
+    worst = max(starved, key=lambda name: starved[name] / shapes[name][-1])
+    return [
+        f"density {density:g} leaves {listed(list(starved))} fewer weights than output units: {counts[worst]:,} for "
+        f"the {shapes[worst][-1]:,} of {worst}, so at least {starved[worst]:,} of them are dead; "
+        f"try --allocation global, --allocation erk, --layer-density '{worst}=1.0' or a higher --density"
+    ]
 
 
 def of_density(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from supermask.masks.noise import bernoulli as bernoulli
     from supermask.masks.noise import draw_255 as draw_255
     from supermask.masks.noise import key_for as key_for
+    from supermask.masks.noise import normal_noise as normal_noise
     from supermask.masks.noise import redrawn as redrawn
     from supermask.masks.noise import uniform as uniform
     from supermask.masks.noise import uniform_noise as uniform_noise
@@ -36,7 +37,7 @@ _HOMES = {
     "allocation": ("kept_count",),
     "estimators": ("probabilities", "sampled", "straight_through"),
     "initial_scores": ("constant_scores", "logit", "normal_scores", "spread_scores", "uniform_scores"),
-    "noise": ("bernoulli", "draw_255", "key_for", "redrawn", "uniform", "uniform_noise"),
+    "noise": ("bernoulli", "draw_255", "key_for", "normal_noise", "redrawn", "uniform", "uniform_noise"),
     "patterns": ("best_first", "best_of_groups", "over_layers", "parse_pattern"),
     "topk": ("top_k", "top_k_signed"),
 }

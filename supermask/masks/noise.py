@@ -8,6 +8,7 @@ import zlib
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.scipy.special import ndtri
 
 from supermask.types import Array, Tree
 
@@ -32,6 +33,11 @@ def uniform(key: Array, shape: tuple[int, ...]) -> Array:
 def uniform_noise(key: Array, like: Tree) -> Tree:
     """`uniform` noise for every element of every array in `like`, with a key of its own for each array."""
     return {name: uniform(key_for(key, name), s.shape) for name, s in like.items()}
+
+
+def normal_noise(key: Array, like: Tree) -> Tree:
+    """Standard normal noise, made of `uniform_noise`: by the inverse of the normal distribution, within +-5.4."""
+    return {name: ndtri(u + jnp.float32(2**-25)) for name, u in uniform_noise(key, like).items()}
 
 
 def bernoulli(key: Array, probability: Tree) -> Tree:

@@ -52,10 +52,14 @@ class Selecting(Freezing):
             raise UsageError(f"pattern {self.pattern} leaves no choice of allocation")
 
     def check(self, shapes: Shapes) -> None:
-        overrides = parse_overrides(self.layer_density, shapes)
+        parse_overrides(self.layer_density, shapes)
         if not self.pattern:
-            counts, together = allocate(shapes, self.density, self.allocation, overrides)
+            counts, together = self.counts(shapes)
             check_units(self.min_per_unit, shapes, counts, together)
+
+    def counts(self, shapes: Shapes) -> tuple[dict[str, int], int]:
+        """How many weights each layer keeps, and those without a number of their own together, without a pattern."""
+        return allocate(shapes, self.density, self.allocation, parse_overrides(self.layer_density, shapes))
 
     def ranked(self, scores: Tree) -> Tree:
         """The values to rank by, differentiable; by default |score|, as in the published code of edge-popup."""

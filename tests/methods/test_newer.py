@@ -1,11 +1,13 @@
 """The formulas of the methods since 2023, each against NumPy."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from supermask import core, registry
+from supermask import core, masks, registry
 from supermask.errors import UsageError
 from supermask.types import Clock, InitContext
 from supermask.weights.inits import draw
@@ -76,3 +78,54 @@ def test_double_scoring_anneals_from_a_half():
             np.testing.assert_array_equal(mask[key], numpy_top(np.abs(np.asarray(s)), round(share * s.size))[0])
     with pytest.raises(UsageError, match="anneal is 2"):
         make("double-scoring", anneal=2.0)
+
+
+# --- gaussian-gates -------------------------------------------------------------------------------------------------
+
+
+def phi(x):
+    return 0.5 * (1 + np.vectorize(math.erf)(x / np.sqrt(2)))
+
+
+@pytest.mark.parametrize("mu", [-0.3, 0.5, 1.2])
+def test_gaussian_gates_open_as_often_as_the_penalty_says(mu):
+    method = make("gaussian-gates", deviation=0.4, strength=2.0)
+    scores = {"k": jnp.full((400, 500), mu, jnp.float32)}
+    gates = np.asarray(method.mask(scores, scores, key=KEY, progress=jnp.float32(0))["k"])
+    assert gates.min() >= 0
+    assert gates.max() <= 1
+    # P(z > 0) = Phi(mu / deviation), P(z < 1) = Phi((1 - mu) / deviation)
+    assert (gates > 0).mean() == pytest.approx(phi(mu / 0.4), abs=0.004)
+    assert (gates < 1).mean() == pytest.approx(phi((1 - mu) / 0.4), abs=0.004)
+    penalty = float(method.penalty(scores, progress=jnp.float32(0)))
+    assert penalty == pytest.approx(2.0 * 200_000 * phi(mu / 0.4), rel=1e-4)
+
+
+def test_gaussian_gates_gradient_is_that_of_the_noise_and_masks_are_clipped_means():
+    method = make("gaussian-gates")
+    weights, start = begun(method)
+    assert all((np.asarray(s) == 0.5).all() for s in start.values())
+    scores = {key: jnp.asarray(RANDOM.normal(0.5, 0.6, shape), jnp.float32) for key, shape in SHAPES.items()}
+    gradient = score_gradient(method, scores, weights)
+    mask = method.mask(scores, weights, key=KEY, progress=jnp.float32(0.4))
+    hard, binary = method.harden(scores, weights), make("gaussian-gates", hard="binary").harden(scores, weights)
+    for key in SHAPES:
+        z, mu = np.asarray(mask[key]), np.asarray(scores[key])
+        expected = np.where((z > 0) & (z < 1), UPSTREAM[key] * weights[key], 0)
+        np.testing.assert_allclose(gradient[key], expected, rtol=1e-5, atol=1e-7)
+        np.testing.assert_array_equal(hard[key], np.clip(mu, 0, 1))
+        np.testing.assert_array_equal(binary[key], mu >= 0.5)
+
+
+def test_normal_noise_is_standard_normal():
+    noise = np.asarray(masks.normal_noise(KEY, {"k": jnp.zeros((1000, 1000))})["k"], np.float64).ravel()
+    assert np.isfinite(noise).all()
+    assert [noise.mean(), noise.std()] == pytest.approx([0, 1], abs=0.004)
+    for x in (-2.5, -1.0, 0.3, 2.0):
+        assert (noise < x).mean() == pytest.approx(phi(x), abs=0.002)
+
+
+@pytest.mark.parametrize("options", [{"hard": "soft"}, {"deviation": 0.0}, {"strength": -1.0}])
+def test_gaussian_gates_refuse_options_that_make_no_sense(options):
+    with pytest.raises(UsageError):
+        make("gaussian-gates", **options)
