@@ -36,8 +36,13 @@ def uniform_noise(key: Array, like: Tree) -> Tree:
 
 
 def normal_noise(key: Array, like: Tree) -> Tree:
-    """Standard normal noise, made of `uniform_noise`: by the inverse of the normal distribution, within +-5.4."""
-    return {name: ndtri(u + jnp.float32(2**-25)) for name, u in uniform_noise(key, like).items()}
+    """Standard normal noise, made of `uniform_noise` by the inverse of the normal distribution; within +-5.5."""
+    return {name: ndtri(above_zero(u)) for name, u in uniform_noise(key, like).items()}
+
+
+def above_zero(u: Array) -> Array:
+    """`uniform` noise without 0; it has no 1. (A small number added to it would make its largest value 1.)"""
+    return jnp.maximum(u, jnp.float32(2**-25))
 
 
 def bernoulli(key: Array, probability: Tree) -> Tree:

@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.scipy.special import ndtri
 
 from supermask import core, masks, registry
 from supermask.errors import UsageError
+from supermask.masks.noise import above_zero
 from supermask.types import Clock, InitContext
 from supermask.weights.inits import draw
 
@@ -123,6 +125,12 @@ def test_normal_noise_is_standard_normal():
     assert [noise.mean(), noise.std()] == pytest.approx([0, 1], abs=0.004)
     for x in (-2.5, -1.0, 0.3, 2.0):
         assert (noise < x).mean() == pytest.approx(phi(x), abs=0.002)
+
+
+def test_noise_is_finite_even_of_the_ends_of_uniform_noise():
+    ends = above_zero(jnp.asarray([0.0, 1 - 2.0**-24], jnp.float32))
+    assert np.isfinite(ndtri(ends)).all()
+    assert np.isfinite(-jnp.log(-jnp.log(ends))).all()
 
 
 @pytest.mark.parametrize("options", [{"hard": "soft"}, {"deviation": 0.0}, {"strength": -1.0}])
