@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from supermask.masks.initial_scores import uniform_scores as uniform_scores
     from supermask.masks.noise import bernoulli as bernoulli
     from supermask.masks.noise import draw_255 as draw_255
+    from supermask.masks.noise import gumbel as gumbel
     from supermask.masks.noise import key_for as key_for
     from supermask.masks.noise import normal_noise as normal_noise
     from supermask.masks.noise import redrawn as redrawn
@@ -37,7 +38,7 @@ _HOMES = {
     "allocation": ("kept_count",),
     "estimators": ("probabilities", "sampled", "straight_through"),
     "initial_scores": ("constant_scores", "logit", "normal_scores", "spread_scores", "uniform_scores"),
-    "noise": ("bernoulli", "draw_255", "key_for", "normal_noise", "redrawn", "uniform", "uniform_noise"),
+    "noise": ("bernoulli", "draw_255", "gumbel", "key_for", "normal_noise", "redrawn", "uniform", "uniform_noise"),
     "patterns": ("best_first", "best_of_groups", "over_layers", "parse_pattern"),
     "topk": ("top_k", "top_k_signed"),
 }

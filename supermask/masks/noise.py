@@ -40,6 +40,11 @@ def normal_noise(key: Array, like: Tree) -> Tree:
     return {name: ndtri(above_zero(u)) for name, u in uniform_noise(key, like).items()}
 
 
+def gumbel(key: Array, shape: tuple[int, ...]) -> Array:
+    """Standard Gumbel noise, made of `uniform`; from -2.9 to 16.7."""
+    return -jnp.log(-jnp.log(above_zero(uniform(key, shape))))
+
+
 def above_zero(u: Array) -> Array:
     """`uniform` noise without 0; it has no 1. (A small number added to it would make its largest value 1.)"""
     return jnp.maximum(u, jnp.float32(2**-25))

@@ -1,5 +1,6 @@
 """The formulas of the methods since 2023, each against NumPy."""
 
+import itertools
 import math
 
 import jax
@@ -137,3 +138,82 @@ def test_noise_is_finite_even_of_the_ends_of_uniform_noise():
 def test_gaussian_gates_refuse_options_that_make_no_sense(options):
     with pytest.raises(UsageError):
         make("gaussian-gates", **options)
+
+
+# --- maskllm --------------------------------------------------------------------------------------------------------
+
+
+def numpy_groups(method, scores, noise, progress):
+    """The mean choice of each group of one layer, group by group."""
+    room, *shape = scores.shape
+    rows, u = (np.asarray(a, np.float64).reshape(room, -1, shape[-1]) for a in (scores, noise))
+    mean = np.zeros(rows.shape[1:])
+    scale, temperature = 100 + 400 * progress, 4 + (0.05 - 4) * progress
+    for first in range(0, rows.shape[1], method.group):
+        size = min(method.group, rows.shape[1] - first)
+        kept = math.ceil(method.best * size / method.group)
+        choices = [set(c) for c in itertools.combinations(range(size), kept)]
+        for out in range(shape[-1]):
+            s = rows[:, first : first + size, out].reshape(-1)[: len(choices)]
+            if noise is not scores:
+                g = -np.log(-np.log(u[:, first : first + size, out].reshape(-1)[: len(choices)]))
+                e = np.exp((scale * s + g - (scale * s + g).max()) / temperature)
+                weight = e / e.sum()
+            else:
+                weight = np.arange(len(choices)) == s.argmax()
+            for i in range(size):
+                mean[first + i, out] = sum(w for w, c in zip(weight, choices, strict=True) if i in c)
+    return mean.reshape(shape)
+
+
+@pytest.mark.parametrize(("density", "group"), [(0.5, 4), (0.25, 4), (0.375, 8)])
+def test_maskllm_keeps_the_best_choice_of_each_group(density, group):
+    method = make("maskllm", density=density, group=group)
+    shapes = {"conv1/kernel": (3, 3, 3, 4), "dense1/kernel": (20, 10), "one/kernel": (1, 1)}
+    weights = {key: jnp.asarray(w) for key, w in draw(method.recipe.init, 1, shapes).items()}
+    scores = method.init(KEY, weights, InitContext(None, None))
+    hard = method.harden(scores, weights)
+    for key, shape in shapes.items():
+        assert hard[key].dtype == bool
+        np.testing.assert_array_equal(hard[key], numpy_groups(method, scores[key], scores[key], 0.0) > 0)
+        # As many of each group as the best ones by rank: the same pattern.
+        alike = masks.best_of_groups(jnp.zeros(shape), f"{method.best}:{group}")
+        found, asked = (np.asarray(m).reshape(-1, shape[-1]) for m in (hard[key], alike))
+        for first in range(0, len(found), group):
+            np.testing.assert_array_equal(found[first : first + group].sum(0), asked[first : first + group].sum(0))
+
+
+@pytest.mark.parametrize("progress", [0.0, 0.5])
+def test_maskllm_mask_is_the_mean_choice_under_a_gumbel_softmax(progress):
+    method = make("maskllm")
+    weights, scores = begun(method)
+    key, s = "dense1/kernel", scores["dense1/kernel"]
+    slots = np.full((5, 2 * 4, 10), 0.5)  # five groups; the noise as the method takes it, laid out like the scores
+    slots[:, :6] = np.asarray(masks.uniform(masks.key_for(KEY, key), (5, 6, 10)))
+    noise = slots.reshape(5, 2, 4, 10).swapaxes(0, 1).reshape(s.shape)
+    mask = method.mask(scores, weights, key=KEY, progress=jnp.float32(progress))[key]
+    np.testing.assert_allclose(mask, numpy_groups(method, s, noise, progress), atol=2e-5)
+    np.testing.assert_allclose(np.asarray(mask).reshape(5, 4, 10).sum(1), 2, rtol=1e-5)
+
+
+def test_maskllm_gradient_by_finite_differences():
+    method = make("maskllm")
+    weights = {"k": jnp.asarray(RANDOM.normal(size=(8, 2)), jnp.float32)}
+    scores = method.init(KEY, weights, InitContext(None, None))
+
+    def total(s):
+        mask = method.mask({"k": s}, weights, key=KEY, progress=jnp.float32(0))
+        return jnp.sum(mask["k"] * weights["k"] ** 2)
+
+    gradient = np.asarray(jax.grad(total)(scores["k"]))
+    assert not gradient.reshape(2, 2, 4, 2).swapaxes(0, 1).reshape(2, 8, 2)[:, 6:].any()  # no choice has these
+    for index in np.ndindex(*gradient.shape):
+        step = jnp.zeros(gradient.shape, jnp.float32).at[index].set(1e-3)
+        numeric = float(total(scores["k"] + step) - total(scores["k"] - step)) / 2e-3
+        assert gradient[index] == pytest.approx(numeric, rel=2e-2, abs=5e-3)
+
+
+@pytest.mark.parametrize("options", [{"group": 9}, {"group": 0}, {"temperature": 0.0}])
+def test_maskllm_refuses_options_that_make_no_sense(options):
+    with pytest.raises(UsageError):
+        make("maskllm", **options)
