@@ -1,7 +1,8 @@
 """Ticket: the result of a search in one file, recipe + seed + mask.
 
-The file is in safetensors format. A binary mask is packed, one bit per weight in little bit order (`bits/NAME`); a mask
-of whole numbers takes as few bits as they need (`small/NAME`); any other mask is stored as it is (`mask/NAME`), and so
+The file is in safetensors format. A binary mask is packed, one bit per weight in little bit order (`bits/NAME`), or per
+weight that was searched for if the seed fixed some beforehand (`free/NAME`, see `weights.frozen`); a mask of whole
+numbers takes as few bits as they need (`small/NAME`); any other mask is stored as it is (`mask/NAME`), and so
 are batch statistics, the network's own values of parameters that are not drawn, and embedded weights (`stats/NAME`,
 `own/NAME`, `weights/NAME`). One JSON document in the metadata holds
 everything else and seals the file, see `storage.container`.
@@ -9,7 +10,6 @@ everything else and seals the file, see `storage.container`.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,11 @@ from supermask.storage.atomic import read_bytes, write_atomic
 from supermask.storage.container import seal, unseal
 from supermask.types import Shapes, Tree
 from supermask.weights import inits
+from supermask.weights.frozen import pattern_of
 from supermask.weights.layers import (
     GROUPS,
     as_factors,
+    bits_per_parameter,
     check_metrics,
     density_of,
     grouped,
@@ -98,18 +100,13 @@ class Ticket:
         """Entropy of the mask's values over all layers, plus log2(n) / n for their frequencies (Isik et al. 2023).
 
         This is the cost of sending the mask with an ideal code: one sample of a sampled mask, the floats of a
-        continuous one.
+        continuous one; of a mask with frozen weights what was searched for, since the seed tells the rest.
         """
-        if self.kind == "continuous":
-            return 32.0
-        total = sum(array.size for array in self.mask.values())
-        if self.kind == "sampled":
-            shares = np.array([self.density, 1 - self.density])
-        else:
-            values = np.concatenate([array.ravel().astype(np.int8) for array in self.mask.values()])
-            shares = np.unique(values, return_counts=True)[1] / total
-        shares = shares[shares > 0]
-        return float(-(shares * np.log2(shares)).sum() + math.log2(total) / total)
+        return bits_per_parameter(self.mask, self._frozen())
+
+    def _frozen(self) -> Tree:
+        """Which weights the seed fixed beforehand, see `weights.frozen`; {} if none."""
+        return pattern_of(self.config, {name: array.shape for name, array in self.mask.items()})
 
     def layers(self) -> list[dict[str, Any]]:
         """Return one row per maskable parameter: name, shape, kept, total, density."""
@@ -168,7 +165,7 @@ class Ticket:
         tensors = {f"stats/{name}": np.asarray(array) for name, array in self.state.items()}
         tensors |= {f"weights/{name}": array for name, array in (self.embedded or {}).items()}
         rows, own = to_document(self.parameters, self.own)
-        tensors |= packed(self.mask) | own
+        tensors |= packed(self.mask, self._frozen()) | own
         document = {
             "format": FORMAT if rows or own else 1,
             "config": self.config.to_dict(),
@@ -218,7 +215,8 @@ class Ticket:
 def _assemble(document: dict[str, Any], tensors: Tree, path: Path) -> Ticket:
     shapes, groups = read_shapes(document), grouped(tensors, (*GROUPS, "stats", "weights", "own"))
     parameters, own = from_document(document, groups["own"], shapes)
-    mask = unpacked(groups, masked_shapes(parameters))
+    config, masked = SearchConfig.from_dict(document["config"]), masked_shapes(parameters)
+    mask = unpacked(groups, masked, pattern_of(config, masked) if groups["free"] else None)
     if not mask:
         raise ValueError("it has no mask")
     check_metrics(document)
@@ -230,7 +228,7 @@ def _assemble(document: dict[str, Any], tensors: Tree, path: Path) -> Ticket:
     if type(samples) is not int or samples < 1:
         raise ValueError(f"its val_samples is {samples}")
     return Ticket(
-        config=SearchConfig.from_dict(document["config"]),
+        config=config,
         shapes=shapes,
         image_shape=tuple(document["image_shape"]),
         mask=mask,

@@ -18,7 +18,6 @@ from supermask.cli._memory import memory_options
 from supermask.config import Config, SearchConfig
 from supermask.config.earlier import completed
 from supermask.errors import BadFileError, UsageError, require
-from supermask.masks.allocation import ALLOCATIONS
 from supermask.resolve import TRAINING, AnyConfig
 from supermask.runtime.places import expand
 
@@ -108,28 +107,6 @@ device_option = option(
     help="Where to compute; auto uses a GPU if there is one.",
     group="machine",
 )
-
-
-def topk_options(command: F) -> F:
-    """Add the options that spread the density over layers and inputs, for methods that keep an exact density."""
-    for decorate in (
-        option("--pattern", metavar="N:M", help="Keep the best N of every M inputs of each output.", group="method"),
-        option(
-            "--layer-density",
-            multiple=True,
-            metavar="NAME=DENSITY",
-            help="Density of the layers with this name, such as 'head/*=1.0'; may be repeated.",
-            group="method",
-        ),
-        option(
-            "--allocation",
-            type=Names(ALLOCATIONS),
-            help="How to distribute the density over layers.  [default: the method's]",
-            group="method",
-        ),
-    ):
-        command = decorate(command)
-    return command
 
 
 def given(**values: Any) -> dict[str, Any]:

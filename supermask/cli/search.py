@@ -13,6 +13,7 @@ from supermask.cli import _options as opt
 from supermask.cli._experiment import Call, run, run_options
 from supermask.cli._help import GroupedCommand
 from supermask.cli._hosts import hosts_options
+from supermask.cli._topk import topk_given, topk_options
 from supermask.config import SearchConfig
 from supermask.config.words import OF_WITHIN
 from supermask.errors import UsageError
@@ -56,7 +57,7 @@ Examples:
     group="method",
 )
 @opt.option("--sparsity", type=float, help="Fraction of maskable weights removed: 1 - density.", group="method")
-@opt.topk_options
+@topk_options
 @opt.option("--clients", type=int, help="fedpm: simulate this many clients and a server.", group="method")
 @opt.option(
     "--recipe",
@@ -75,9 +76,6 @@ def command(
     weights: Path | None,
     within: Path | None,
     sparsity: float | None,
-    allocation: str | None,
-    layer_density: tuple[str, ...],
-    pattern: str | None,
     clients: int | None,
     recipe: str | None,
     embed_weights: bool,
@@ -88,9 +86,7 @@ def command(
 
     Calling it again prints the result of the finished run, or continues where the search was stopped.
     """
-    options = opt.parse_options(pairs) | opt.given(
-        allocation=allocation, layer_density=",".join(layer_density), pattern=pattern, clients=clients
-    )
+    options = opt.parse_options(pairs) | topk_given(values) | opt.given(clients=clients)
     arch_options = opt.parse_options(arch_pairs, "-a")
     if call.resume:
         for name, value in {"recipe": recipe, "weights": weights, "within": within}.items():
@@ -124,8 +120,10 @@ def _note(ctx: click.Context, config: SearchConfig, call: Call) -> None:
     facts = facts_of(config.method)
     if config.epochs and not (facts.learned or config.train):
         call.note(f"note: {config.method} is not trained, so there are no epochs")
-    if opt.typed(ctx) & {"density", "sparsity"} and not facts.keeps_density:
-        call.note(f"note: {config.method} does not enforce a density; it is at most the density at the start")
+    controls = config.options.get("control", "none") != "none"
+    if opt.typed(ctx) & {"density", "sparsity"} and not (facts.keeps_density or controls):
+        hint = " (-o control=lagrangian makes it a target)" if "control" in facts.options else ""
+        call.note(f"note: {config.method} does not enforce a density; it is at most the density at the start{hint}")
 
 
 def _files(typed: set[str], weights: Path | None, within: Path | None) -> dict[str, Any]:

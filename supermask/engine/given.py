@@ -12,8 +12,11 @@ import numpy as np
 from supermask.archs._pure import state_of
 from supermask.config import Config, SearchConfig
 from supermask.config.files import hash_of
+from supermask.engine.frozen import Frozen
+from supermask.engine.lagrangian import controlled
 from supermask.engine.within import within
-from supermask.errors import BadFileError
+from supermask.errors import BadFileError, UsageError
+from supermask.methods._freezing import Freezing
 from supermask.runs.given import Frame, Given, read_given
 from supermask.ticket import Ticket
 from supermask.types import Method, Model, Tree
@@ -23,21 +26,27 @@ from supermask.weights.parameters import masked_shapes
 def start_of(
     config: Config, method: Method | None, model: Model, image_shape: tuple[int, ...]
 ) -> tuple[Given | None, Method | None]:
-    """Return (the given weights of a resolved config, or None; the method, within a ticket if the config names one).
+    """Return (the given weights of a resolved config, or None; what searches: the method,
+    under control, or among weights that are not frozen, if it is to be, within a ticket if the config names one).
 
     Args:
         model: with the roles of its parameters.
 
     Raises:
         BadFileError: a file is missing, damaged, was replaced or does not fit the network.
-        UsageError: the ticket keeps fewer weights than the method is to keep.
+        UsageError: a ticket, or what the seed freezes, leaves the method too few weights or too many.
     """
     if not isinstance(config, SearchConfig) or method is None:
         return None, None
     given = None if config.weights is None else _given_weights(config, model, image_shape)
+    searcher = controlled(method)
+    if isinstance(method, Freezing) and method.is_frozen:
+        if config.within is not None:
+            raise UsageError("the seed freezes some weights, and --within others: leave out one of them")
+        return given, Frozen.of_seed(method, masked_shapes(dict(model.parameters)), config.seed)
     if config.within is None:
-        return given, method
-    return given, within(method, _inside(config, model.parameters, image_shape), Path(config.within).name)
+        return given, searcher
+    return given, within(searcher, _inside(config, model.parameters, image_shape), Path(config.within).name)
 
 
 def _given_weights(config: SearchConfig, model: Model, image_shape: tuple[int, ...]) -> Given:

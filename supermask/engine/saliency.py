@@ -12,10 +12,11 @@ from jax import lax
 
 from supermask.data.splits import noun_of
 from supermask.engine.evaluator import seed_key
+from supermask.engine.frozen import Frozen
 from supermask.engine.problem import Problem
 from supermask.engine.programs import Start
 from supermask.errors import UsageError
-from supermask.types import Array, InitContext, Tree
+from supermask.types import Array, InitContext, Method, Tree
 from supermask.weights.parameters import masked_shapes
 
 PER_CLASS = 10
@@ -31,9 +32,12 @@ def first_scores(problem: Problem) -> Callable[[int, Tree], Start]:
     def start(seed: int, weights: Tree) -> Start:
         key = jax.random.split(seed_key(seed), 3)[0]
         chosen, context = saliency(seed, weights)
-        scores = method.init(key, chosen, context)
+        searcher: Method = method
+        if isinstance(method, Frozen):  # each seed freezes other weights
+            searcher = method.of_seed(method.method, masked_shapes(problem.parameters), seed)
+        scores = searcher.init(key, chosen, context)
         scores = {name: scores[name] for name in chosen}
-        return scores, method.init_state(scores, chosen)
+        return scores, searcher.init_state(scores, chosen)
 
     return start
 

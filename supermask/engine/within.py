@@ -9,7 +9,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from supermask.core import stated
+from supermask.engine.lagrangian import Lagrangian
+from supermask.engine.wrapped import Wrapped
 from supermask.errors import UsageError
 from supermask.masks.allocation import kept_count
 from supermask.types import Array, Clock, InitContext, Method, Tree
@@ -19,7 +20,7 @@ LOWEST = -1e30
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Within(Method):
+class Within(Wrapped):
     """Another method whose scores of dropped weights rank below all others, and whose mask is 0 there.
 
     The method sees full weights of full shape, so its allocation and its redrawn weights mean what they do without.
@@ -27,55 +28,46 @@ class Within(Method):
     in `method_state`, beside the method's own.
 
     Attributes:
-        method: does the search.
         inside: bool, by masked parameter: False where a weight is dropped.
     """
 
-    method: Method
     inside: Tree
 
     def init(self, key: Array, weights: Tree, context: InitContext) -> Tree:
         left = {name: jnp.where(self.inside[name], w, 0) for name, w in weights.items()}
-        return _chosen(self.inside, self.method.init(key, left, context))
+        return chosen(self.inside, super().init(key, left, context))
 
     def init_state(self, scores: Tree, weights: Tree) -> Any:
-        inside = {name: jnp.asarray(self.inside[name]) for name in scores}
-        return {"inside": inside, "own": self.method.init_state(scores, weights)}
+        state = self.first_state(scores)
+        return super().init_state(self.ranked_apart(scores, state), weights) | state
+
+    def first_state(self, scores: Tree) -> dict[str, Tree]:
+        """Return what says of each weight whether it may be kept."""
+        return {"inside": {name: jnp.asarray(self.inside[name]) for name in scores}}
 
     def mask(self, scores: Tree, weights: Tree, *, key: Array, progress: Array, state: Any = None) -> Tree:
-        more = stated(self.method.mask, state["own"])
-        low = self._lowered(scores, state["inside"])
-        return _chosen(state["inside"], self.method.mask(low, weights, key=key, progress=progress, **more))
+        low = self.ranked_apart(scores, state)
+        return chosen(state["inside"], super().mask(low, weights, key=key, progress=progress, state=state))
 
     def harden(self, scores: Tree, weights: Tree, state: Any = None) -> Tree:
-        more = stated(self.method.harden, state["own"])
-        return _chosen(state["inside"], self.method.harden(self._lowered(scores, state["inside"]), weights, **more))
-
-    def penalty(self, scores: Tree, *, progress: Array, state: Any = None) -> Array:
-        return self.method.penalty(scores, progress=progress, **stated(self.method.penalty, state["own"]))
-
-    def effective(self, weights: Tree, mask: Tree, state: Any = None) -> Tree:
-        more = {} if state is None else stated(self.method.effective, state["own"])
-        return self.method.effective(weights, mask, **more)
+        low = self.ranked_apart(scores, state)
+        return chosen(state["inside"], super().harden(low, weights, state=state))
 
     def after_update(
         self, scores: Tree, state: Any, before: Tree, weights: Tree, *, key: Array, clock: Clock
     ) -> tuple[Tree, Any]:
-        inside = state["inside"]
-        low, earlier = (self._lowered(tree, inside) for tree in (scores, before))
-        moved, own = self.method.after_update(low, state["own"], earlier, weights, key=key, clock=clock)
-        return _chosen(inside, moved), {"inside": inside, "own": own}
+        low, earlier = (self.ranked_apart(tree, state) for tree in (scores, before))
+        moved, state = super().after_update(low, state, earlier, weights, key=key, clock=clock)
+        return chosen(state["inside"], moved), state
 
-    def resets_optimizer(self, clock: Clock) -> Array | bool:
-        return self.method.resets_optimizer(clock)
-
-    def _lowered(self, scores: Tree, inside: Tree) -> Tree:
+    def ranked_apart(self, scores: Tree, state: Any) -> Tree:
         """The scores, with those of dropped weights below all others."""
-        if getattr(self.method, "signed_ranks", True):
-            return _each(inside, scores, lambda kept, s: jnp.where(kept, s, LOWEST))
+        inside = state["inside"]
+        if self.signed_ranks:
+            return each(inside, scores, lambda kept, s: jnp.where(kept, s, LOWEST))
         # Ranked by their magnitude: below all others is 0, and a score of 0 that is not dropped is above that.
         least = jnp.finfo(jnp.float32).tiny
-        return _each(inside, scores, lambda kept, s: jnp.where(kept, jnp.where(s == 0, least, s), 0))
+        return each(inside, scores, lambda kept, s: jnp.where(kept, jnp.where(s == 0, least, s), 0))
 
 
 def within(method: Method, inside: Tree, ticket: str) -> Within:
@@ -90,13 +82,14 @@ def within(method: Method, inside: Tree, ticket: str) -> Within:
         UsageError: the mask keeps fewer weights than the method is to keep.
     """
     found = Within(density=method.density, method=method, inside=inside)
+    if method.keeps_density or isinstance(method, Lagrangian):
+        _check_density(found, ticket)
     if method.keeps_density:
         _check_room(found, ticket)
     return found
 
 
-def _check_room(found: Within, ticket: str) -> None:
-    """Let the method choose among equal scores: it chooses dropped weights only where the others are too few."""
+def _check_density(found: Within, ticket: str) -> None:
     method, inside = found.method, found.inside
     room, total = sum(int(kept.sum()) for kept in inside.values()), sum(kept.size for kept in inside.values())
     if kept_count(method.density, total) > room:
@@ -105,9 +98,15 @@ def _check_room(found: Within, ticket: str) -> None:
             f"density {method.density:g} is of all weights, and {ticket} keeps {room:,} of {total:,}: give --density "
             f"{largest:g} at most"
         )
+
+
+def _check_room(found: Within, ticket: str) -> None:
+    """Let the method choose among equal scores: it chooses dropped weights only where the others are too few."""
+    method, inside = found.method, found.inside
     if getattr(method, "pattern", ""):
         raise UsageError("a pattern chooses among all inputs of an output, and --within leaves some: leave out one")
-    scores = found._lowered({name: jnp.ones(kept.shape, jnp.float32) for name, kept in inside.items()}, inside)
+    equal = {name: jnp.ones(kept.shape, jnp.float32) for name, kept in inside.items()}
+    scores = found.ranked_apart(equal, {"inside": inside})
     for name, mask in method.harden(scores, scores).items():
         asked, there = int(np.count_nonzero(mask)), int(inside[name].sum())
         if asked > there:
@@ -117,10 +116,11 @@ def _check_room(found: Within, ticket: str) -> None:
             )
 
 
-def _chosen(inside: Tree, tree: Tree) -> Tree:
-    return _each(inside, tree, lambda kept, array: jnp.where(kept, array, jnp.zeros_like(array)))
+def chosen(inside: Tree, tree: Tree) -> Tree:
+    """The tree, with 0 for whatever is not inside."""
+    return each(inside, tree, lambda kept, array: jnp.where(kept, array, jnp.zeros_like(array)))
 
 
-def _each(inside: Tree, tree: Tree, function: Callable[[Array, Array], Array]) -> Tree:
+def each(inside: Tree, tree: Tree, function: Callable[[Array, Array], Array]) -> Tree:
     """Apply a function to the parts of each parameter; a method's own leading axis has the same part throughout."""
     return {name: function(jnp.broadcast_to(inside[name], array.shape), array) for name, array in tree.items()}

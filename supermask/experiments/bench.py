@@ -77,9 +77,10 @@ def bench(
         raise UsageError(f"{RANDOM_CROPS} is made on the host, and steps on resident images are measured: leave it out")
     problem = build(on_this_machine(resolve(config.replace(epochs=1))), random_images(shape, classes))
     assert problem.method is not None
+    assert problem.searcher is not None
     if not problem.method.learned:
         raise UsageError(f"{config.method} is not trained, so there are no steps to measure")
-    run = SteadySteps(problem, mask_search(problem.method))
+    run = SteadySteps(problem, mask_search(problem.searcher))
     run.seconds(1)
     steps = max(1, int(SECONDS_PER_ROUND / run.seconds(1)))
     size, seeds, sharding = problem.pipeline.batch_size, run.sharding.seeds, run.sharding

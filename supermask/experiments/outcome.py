@@ -12,8 +12,10 @@ from supermask.engine.problem import Problem
 from supermask.experiments import warnings
 from supermask.experiments.floors import floors_of
 from supermask.experiments.warnings import Chance
+from supermask.methods._topk import Selecting
 from supermask.ticket import Ticket
 from supermask.types import Dataset
+from supermask.weights.parameters import masked_shapes
 from supermask.weights.trained import TrainedWeights
 
 if TYPE_CHECKING:
@@ -58,6 +60,15 @@ def _of_group(group: SeedGroup, results: Sequence[Ticket | TrainedWeights]) -> l
     return found
 
 
+def before_search(problem: Problem) -> list[str]:
+    """Return the warnings about what a search is asked for."""
+    method, shapes = problem.method, masked_shapes(problem.parameters)
+    if not isinstance(method, Selecting) or method.pattern:
+        return []
+    texts = warnings.of_units(method.counts(shapes)[0], shapes, method.density)
+    return [fitting(text, problem.config) for text in texts]
+
+
 def of_result(problem: Problem, found: Ticket | TrainedWeights) -> list[str]:
     """Return the warnings about a mask."""
     if not isinstance(found, Ticket):
@@ -66,6 +77,9 @@ def of_result(problem: Problem, found: Ticket | TrainedWeights) -> list[str]:
     # A pattern leaves layers of a density of their own aside, so the density of the whole is not what was asked for.
     if method is not None and method.keeps_density and not getattr(method, "layer_density", ""):
         texts += warnings.of_density(found.mask, method.density)
+    if getattr(method, "is_controlled", False):
+        advice = "more --epochs, or --select last"
+        texts += warnings.of_density(found.mask, found.config.density, off=0.02, advice=advice)
     return texts
 
 

@@ -17,7 +17,7 @@ from supermask.engine.state import Candidate, FitState
 from supermask.engine.trainer import Trainer
 from supermask.experiments.floors import floors_of, said
 from supermask.experiments.options import Rows
-from supermask.experiments.outcome import judged
+from supermask.experiments.outcome import before_search, judged
 from supermask.experiments.session import Session
 from supermask.experiments.warnings import of_data, tell
 from supermask.types import Tree
@@ -112,6 +112,7 @@ def seed_groups(trainer: Trainer, begin: Callable[[int], tuple[Tree, Start]], ph
     """
     config, together = trainer.problem.config, trainer.sharding.seeds
     look, of_all = probe(trainer.problem, trainer.parametrization), of_data(trainer.problem.dataset)
+    of_all += before_search(trainer.problem)
     tell(phases.callbacks, of_all)
     for first in range(config.seed, config.seed + config.seeds, together):
         name = f"seed {first}"

@@ -12,7 +12,7 @@ from supermask.data.splits import noun_of
 from supermask.engine.callbacks import Callback
 from supermask.errors import listed
 from supermask.ticket import Ticket
-from supermask.types import Dataset, Split, Tree
+from supermask.types import Dataset, Shapes, Split, Tree
 from supermask.weights.layers import layer_rows
 
 ERRORS = 2
@@ -124,15 +124,34 @@ def of_ticket(ticket: Ticket) -> list[str]:
     return found
 
 
-def of_density(mask: Tree, asked: float) -> list[str]:
-    """Warn of a mask whose density is not the asked one, by more than a tenth and by more than a weight per layer."""
+def of_units(counts: Mapping[str, int], shapes: Shapes, density: float) -> list[str]:
+    """Warn of layers that are to keep fewer weights than they have output units, before the search.
+
+    Args:
+        counts: how many weights each layer is to keep.
+    """
+    starved = {name: shapes[name][-1] - count for name, count in counts.items() if count < shapes[name][-1]}
+    if not starved:
+        return []
+    worst = max(starved, key=lambda name: starved[name] / shapes[name][-1])
+    return [
+        f"density {density:g} leaves {listed(list(starved))} fewer weights than output units: {counts[worst]:,} for "
+        f"the {shapes[worst][-1]:,} of {worst}, so at least {starved[worst]:,} of them are dead; "
+        f"try --allocation global, --allocation erk, --layer-density '{worst}=1.0' or a higher --density"
+    ]
+
+
+def of_density(
+    mask: Tree, asked: float, *, off: float = 0.1, advice: str = "another --density or --method"
+) -> list[str]:
+    """Warn of a mask whose density is off the asked one, by more than a tenth and by more than a weight per layer."""
     rows = layer_rows(mask)
     kept, total = sum(row["kept"] for row in rows), sum(row["total"] for row in rows)
-    if abs(kept - asked * total) <= max(len(rows), 0.1 * asked * total):
+    if abs(kept - asked * total) <= max(len(rows), off * asked * total):
         return []
     return [
         f"density {asked:g} was asked for, and the mask keeps {kept:,} of {total:,} weights, {kept / total:.4g}: try "
-        "another --density or --method"
+        f"{advice}"
     ]
 
 

@@ -20,10 +20,13 @@ if TYPE_CHECKING:
     from supermask.masks.initial_scores import uniform_scores as uniform_scores
     from supermask.masks.noise import bernoulli as bernoulli
     from supermask.masks.noise import draw_255 as draw_255
+    from supermask.masks.noise import gumbel as gumbel
     from supermask.masks.noise import key_for as key_for
+    from supermask.masks.noise import normal_noise as normal_noise
     from supermask.masks.noise import redrawn as redrawn
     from supermask.masks.noise import uniform as uniform
     from supermask.masks.noise import uniform_noise as uniform_noise
+    from supermask.masks.patterns import best_first as best_first
     from supermask.masks.patterns import best_of_groups as best_of_groups
     from supermask.masks.patterns import over_layers as over_layers
     from supermask.masks.patterns import parse_pattern as parse_pattern
@@ -35,8 +38,8 @@ _HOMES = {
     "allocation": ("kept_count",),
     "estimators": ("probabilities", "sampled", "straight_through"),
     "initial_scores": ("constant_scores", "logit", "normal_scores", "spread_scores", "uniform_scores"),
-    "noise": ("bernoulli", "draw_255", "key_for", "redrawn", "uniform", "uniform_noise"),
-    "patterns": ("best_of_groups", "over_layers", "parse_pattern"),
+    "noise": ("bernoulli", "draw_255", "gumbel", "key_for", "normal_noise", "redrawn", "uniform", "uniform_noise"),
+    "patterns": ("best_first", "best_of_groups", "over_layers", "parse_pattern"),
     "topk": ("top_k", "top_k_signed"),
 }
 _HOME = {name: f"supermask.masks.{home}" for home, names in _HOMES.items() for name in names}

@@ -67,6 +67,27 @@ def allocate(
     return counts | _rounded(shares, rest, budget), 0
 
 
+def check_units(least: int, shapes: Shapes, counts: Mapping[str, int], together: int) -> None:
+    """Check that each of a layer's output units can keep `least` weights, with what `allocate` returned.
+
+    Raises:
+        UsageError: a layer, or all those that share a count, keep too few weights for that, or a unit has fewer.
+    """
+    units = {name: shape[-1] for name, shape in shapes.items()}
+    for name, shape in shapes.items():
+        if least > math.prod(shape[:-1]):
+            raise UsageError(f"min_per_unit is {least}, and each unit of {name} has {math.prod(shape[:-1])} weights")
+        if name in counts and counts[name] < least * units[name]:
+            raise UsageError(
+                f"min_per_unit {least} needs {least * units[name]:,} weights for the {units[name]:,} units of {name}, "
+                f"which keeps {counts[name]:,}: give a higher --density, --layer-density '{name}=...' or another "
+                "--allocation"
+            )
+    needed = least * sum(units[name] for name in shapes if name not in counts)
+    if together and together < needed:
+        raise UsageError(f"min_per_unit {least} needs {needed:,} weights, and {together:,} are kept: raise --density")
+
+
 def parse_overrides(text: str, shapes: Shapes) -> dict[str, float]:
     """Parse `head/*=1.0,conv1/*=0.5` into the density of each layer that a pattern matches; the last match counts.
 

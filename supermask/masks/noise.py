@@ -8,6 +8,7 @@ import zlib
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.scipy.special import ndtri
 
 from supermask.types import Array, Tree
 
@@ -32,6 +33,21 @@ def uniform(key: Array, shape: tuple[int, ...]) -> Array:
 def uniform_noise(key: Array, like: Tree) -> Tree:
     """`uniform` noise for every element of every array in `like`, with a key of its own for each array."""
     return {name: uniform(key_for(key, name), s.shape) for name, s in like.items()}
+
+
+def normal_noise(key: Array, like: Tree) -> Tree:
+    """Standard normal noise, made of `uniform_noise` by the inverse of the normal distribution; within +-5.5."""
+    return {name: ndtri(above_zero(u)) for name, u in uniform_noise(key, like).items()}
+
+
+def gumbel(key: Array, shape: tuple[int, ...]) -> Array:
+    """Standard Gumbel noise, made of `uniform`; from -2.9 to 16.7."""
+    return -jnp.log(-jnp.log(above_zero(uniform(key, shape))))
+
+
+def above_zero(u: Array) -> Array:
+    """`uniform` noise without 0; it has no 1. (A small number added to it would make its largest value 1.)"""
+    return jnp.maximum(u, jnp.float32(2**-25))
 
 
 def bernoulli(key: Array, probability: Tree) -> Tree:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from supermask.errors import UsageError
 from supermask.types import Array, Tree
@@ -18,6 +19,22 @@ def over_layers(select: Callable[[Array, Array | int], Array], values: Tree, k: 
     chosen = select(jnp.concatenate([v.reshape(-1) for v in values.values()]), k)
     ends = np.cumsum([v.size for v in values.values()])[:-1]
     return {name: part.reshape(values[name].shape) for name, part in zip(values, jnp.split(chosen, ends), strict=True)}
+
+
+def best_first(values: Array, least: int) -> Array:
+    """Raise the `least` largest values of each output, (..., out), above all others; ties go to the first.
+
+    It takes `least` passes over the values.
+    """
+    rows = values.reshape(-1, values.shape[-1])
+    place = lax.broadcasted_iota(jnp.int32, rows.shape, 0)
+
+    def raise_one(_: Array, chosen: Array) -> Array:
+        best = jnp.where(chosen, -jnp.inf, rows).argmax(0)
+        return chosen | (place == best[None].astype(jnp.int32))
+
+    chosen = lax.fori_loop(0, min(least, len(rows)), raise_one, jnp.zeros(rows.shape, bool))
+    return jnp.where(chosen, jnp.inf, rows).reshape(values.shape)
 
 
 def parse_pattern(pattern: str) -> tuple[int, int]:

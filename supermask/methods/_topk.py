@@ -8,12 +8,13 @@ import jax.numpy as jnp
 
 from supermask import masks
 from supermask.errors import UsageError, require
-from supermask.masks.allocation import ALLOCATIONS, allocate, kept_count, parse_overrides
-from supermask.types import Array, Method, Shapes, Tree
+from supermask.masks.allocation import ALLOCATIONS, allocate, check_units, kept_count, parse_overrides
+from supermask.methods._freezing import Freezing
+from supermask.types import Array, Shapes, Tree
 
 
 @dataclass(frozen=True)
-class Selecting(Method):
+class Selecting(Freezing):
     """Keeps the weights that rank highest, exactly as many as the density asks for.
 
     Attributes:
@@ -21,18 +22,28 @@ class Selecting(Method):
         layer_density: densities of individual layers, `head/*=1.0,conv1/*=0.5`; the other layers share the rest.
         pattern: `2:4` keeps the best two of every four inputs of each output, as sparse tensor cores require. An
             incomplete last group keeps the same share, rounded up.
+        min_per_unit: how many weights each output unit keeps at least; the density stays the same.
     """
 
     allocation: str = "uniform"
     layer_density: str = ""
     pattern: str = ""
+    min_per_unit: int = 0
 
     keeps_density: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require("allocation", self.allocation, ALLOCATIONS)
+        if self.min_per_unit < 0:
+            raise UsageError(f"min_per_unit is {self.min_per_unit}; it must be 0 or more")
         if not self.pattern:
             return
+        if self.is_frozen or self.min_per_unit:
+            raise UsageError(
+                f"pattern {self.pattern} chooses among all inputs of each output: leave out freeze_pruned, freeze_kept "
+                "and min_per_unit"
+            )
         best, group = masks.parse_pattern(self.pattern)
         if not math.isclose(self.density, best / group, rel_tol=1e-5):
             share = f"{best / group:.6g}"
@@ -41,9 +52,14 @@ class Selecting(Method):
             raise UsageError(f"pattern {self.pattern} leaves no choice of allocation")
 
     def check(self, shapes: Shapes) -> None:
-        overrides = parse_overrides(self.layer_density, shapes)
+        parse_overrides(self.layer_density, shapes)
         if not self.pattern:
-            allocate(shapes, self.density, self.allocation, overrides)
+            counts, together = self.counts(shapes)
+            check_units(self.min_per_unit, shapes, counts, together)
+
+    def counts(self, shapes: Shapes) -> tuple[dict[str, int], int]:
+        """How many weights each layer keeps, and those without a number of their own together, without a pattern."""
+        return allocate(shapes, self.density, self.allocation, parse_overrides(self.layer_density, shapes))
 
     def ranked(self, scores: Tree) -> Tree:
         """The values to rank by, differentiable; by default |score|, as in the published code of edge-popup."""
@@ -73,13 +89,15 @@ class Selecting(Method):
         else:
             kept = {}
             counts, together = allocate(shapes, density or self.density, self.allocation, overrides)
+        if self.min_per_unit:
+            values = {name: masks.best_first(v, self.min_per_unit) for name, v in values.items()}
         top_k = masks.top_k_signed if self.signed_ranks else masks.top_k
         for name, count in counts.items():
-            kept[name] = top_k(values[name], _on_the_way(count, values[name].size, ahead))
+            kept[name] = top_k(values[name], on_the_way(count, values[name].size, ahead))
         if together:
             rest = {name: v for name, v in values.items() if name not in counts}
             size = sum(v.size for v in rest.values())
-            kept |= masks.over_layers(top_k, rest, _on_the_way(together, size, ahead))
+            kept |= masks.over_layers(top_k, rest, on_the_way(together, size, ahead))
         return {name: kept[name] for name in values}
 
 
@@ -96,8 +114,7 @@ class TopK(Selecting):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.anneal <= 1:
-            raise UsageError(f"anneal is {self.anneal}; it must be from 0 to 1")
+        check_anneal(self.anneal)
         if self.pattern and self.anneal:
             raise UsageError(f"pattern {self.pattern} leaves nothing to anneal")
 
@@ -108,10 +125,21 @@ class TopK(Selecting):
 
     def ahead(self, progress: Array) -> Array | None:
         """The `ahead` that `select` takes."""
-        return jnp.clip(1 - progress / self.anneal, 0, 1) ** 3 if self.anneal else None
+        return ahead(self.anneal, progress)
 
 
-def _on_the_way(count: int, size: int, ahead: Array | None) -> Array | int:
+def check_anneal(anneal: float) -> None:
+    """Raise a UsageError unless it is a share."""
+    if not 0 <= anneal <= 1:
+        raise UsageError(f"anneal is {anneal}; it must be from 0 to 1")
+
+
+def ahead(anneal: float, progress: Array) -> Array | None:
+    """How much of the way from one half to the density is left, from 1 to 0; None if nothing is annealed."""
+    return jnp.clip(1 - progress / anneal, 0, 1) ** 3 if anneal else None
+
+
+def on_the_way(count: int, size: int, ahead: Array | None) -> Array | int:
     """How many of `size` weights are kept while the density is still falling to `count`."""
     if ahead is None:
         return count

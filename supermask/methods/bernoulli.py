@@ -12,11 +12,12 @@ import jax.numpy as jnp
 
 from supermask import masks
 from supermask.errors import require
-from supermask.types import Array, InitContext, Method, Recipe, Tree
+from supermask.methods._controlled import Controlled
+from supermask.types import Array, InitContext, Recipe, Tree
 
 
 @dataclass(frozen=True)
-class Bernoulli(Method):
+class Bernoulli(Controlled):
     """No density is enforced: `density` is the probability of being kept at the start.
 
     Attributes:
@@ -36,11 +37,12 @@ class Bernoulli(Method):
     recipe: ClassVar[Recipe] = Recipe(learning_rate=100.0, weight_decay=0.0, schedule="cosine", init="glorot-normal")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require("draw of bernoulli", self.draw, ("sample", "round"))
         require("hard of bernoulli", self.hard, ("sample", "threshold"))
 
     def init(self, key: Array, weights: Tree, context: InitContext) -> Tree:
-        return masks.constant_scores(masks.logit(self.density), weights)
+        return masks.constant_scores(masks.logit(self.start), weights)
 
     def mask(self, scores: Tree, weights: Tree, *, key: Array, progress: Array) -> Tree:
         soft = {name: jax.nn.sigmoid(s) for name, s in scores.items()}
@@ -53,6 +55,9 @@ class Bernoulli(Method):
         if self.hard == "sample":
             return masks.probabilities(scores)
         return {name: s >= 0 for name, s in scores.items()}
+
+    def expected(self, scores: Tree, *, progress: Array) -> Tree:
+        return {name: jax.nn.sigmoid(s) for name, s in scores.items()}
 
     def effective(self, weights: Tree, mask: Tree) -> Tree:
         product = super().effective(weights, mask)

@@ -13,11 +13,12 @@ from jax import lax
 
 from supermask import masks
 from supermask.errors import UsageError, require
-from supermask.types import Array, Clock, InitContext, Method, Recipe, Tree
+from supermask.methods._controlled import Controlled
+from supermask.types import Array, Clock, InitContext, Recipe, Tree
 
 
 @dataclass(frozen=True)
-class ContinuousSparsification(Method):
+class ContinuousSparsification(Controlled):
     """The mask is sigmoid(beta * s) / sigmoid(s0); beta rises exponentially from 1 to `final_beta` in each round.
 
     No density is enforced. At the start the sigmoid equals `density` everywhere, which determines s0; a lower value
@@ -49,13 +50,18 @@ class ContinuousSparsification(Method):
     recipe: ClassVar[Recipe] = Recipe(optimizer="adam", learning_rate=0.01, weight_decay=0.0, init="glorot-normal")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.final_beta < 1 or self.strength < 0 or self.rounds < 1:
             raise UsageError("final_beta and rounds must be 1 or more, strength 0 or more")
         require("temperature of continuous-sparsification", self.temperature, ("step", "epoch"))
         require("moments of continuous-sparsification", self.moments, ("fresh", "kept"))
+        if self.is_controlled and self.temperature == "epoch":
+            raise UsageError(
+                "control=lagrangian follows a temperature that falls in each step: leave out temperature=epoch"
+            )
 
     def init(self, key: Array, weights: Tree, context: InitContext) -> Tree:
-        return masks.constant_scores(masks.logit(self.density), weights)
+        return masks.constant_scores(masks.logit(self.start), weights)
 
     def init_state(self, scores: Tree, weights: Tree) -> Any:
         """This epoch's beta; {} if it follows from the progress."""
@@ -68,13 +74,17 @@ class ContinuousSparsification(Method):
     def harden(self, scores: Tree, weights: Tree) -> Tree:
         return {name: s > 0 for name, s in scores.items()}
 
+    def expected(self, scores: Tree, *, progress: Array) -> Tree:
+        beta = self._beta(progress)
+        return {name: jax.nn.sigmoid(beta * s) for name, s in scores.items()}
+
     def effective(self, weights: Tree, mask: Tree) -> Tree:
-        return {name: weights[name] * (mask[name] / self.density) for name in mask}
+        return {name: weights[name] * (mask[name] / self.start) for name in mask}
 
     def penalty(self, scores: Tree, *, progress: Array, state: Any = None) -> Array:
         beta = state["beta"] if state else self._beta(progress)
         kept = sum((jax.nn.sigmoid(beta * s).sum() for s in scores.values()), jnp.float32(0))
-        return self.strength / self.density * kept
+        return self.strength / self.start * kept
 
     def _beta(self, progress: Array) -> Array:
         within = progress * self.rounds
@@ -87,7 +97,7 @@ class ContinuousSparsification(Method):
         state = {"beta": self._beta_of_epoch(clock)} if state else state
         if self.rounds == 1:
             return scores, state
-        start = masks.logit(self.density)
+        start = masks.logit(self.start)
         reset = {name: jnp.minimum(self.final_beta * s, start) for name, s in scores.items()}
         return lax.cond(self._ends_round(clock), lambda: reset, lambda: scores), state
 

@@ -14,13 +14,14 @@ from jax import lax
 
 from supermask import masks
 from supermask.errors import UsageError
-from supermask.types import Array, Clock, InitContext, Method, Recipe, Tree
+from supermask.methods._freezing import Freezing
+from supermask.types import Array, Clock, InitContext, Recipe, Tree
 
 _FROZEN = -1.0  # the score of a weight that is removed for good
 
 
 @dataclass(frozen=True)
-class GemMiner(Method):
+class GemMiner(Freezing):
     """In training a weight is kept while its score is above 1/2; dL/ds = G * W.
 
     After every `period` epochs the active scores of all layers are ranked together and the lowest are frozen. The
@@ -46,6 +47,7 @@ class GemMiner(Method):
     added: ClassVar[Mapping[str, Any]] = {"delay": 0}
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.period < 1 or self.strength < 0:
             raise UsageError(f"period is {self.period} and strength {self.strength}; they must be 1 and 0 or more")
         if not 0 <= self.delay <= 1:

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 
 from supermask import masks
 from supermask.errors import UsageError, require
-from supermask.types import Array, Clock, InitContext, Method, Recipe, Tree
+from supermask.methods._controlled import Controlled
+from supermask.types import Array, Clock, InitContext, Recipe, Tree
 
 _TEMPERATURE, _LOW, _HIGH = 2 / 3, -0.1, 1.1  # beta, gamma, zeta of the paper
 _SHIFT = -_TEMPERATURE * math.log(-_LOW / _HIGH)
@@ -22,7 +23,7 @@ _BOUND = math.log(100.0)
 
 
 @dataclass(frozen=True)
-class HardConcrete(Method):
+class HardConcrete(Controlled):
     """One gate per weight; its score is log alpha. No density is enforced: gates start open to `density`.
 
     In training z = clip(sigmoid((logit u + s) / beta) * (zeta - gamma) + gamma, 0, 1) with uniform u; the gradient is
@@ -47,6 +48,7 @@ class HardConcrete(Method):
     recipe: ClassVar[Recipe] = Recipe(optimizer="adam", learning_rate=0.1, weight_decay=0.0)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require("hard of hard-concrete", self.hard, ("continuous", "binary"))
         if self.strength < 0:
             raise UsageError(f"strength is {self.strength}; it must be 0 or more")
@@ -55,7 +57,7 @@ class HardConcrete(Method):
 
     def init(self, key: Array, weights: Tree, context: InitContext) -> Tree:
         noise = masks.normal_scores(key, weights, lambda fan_in, fan_out: 0.01)
-        return {name: masks.logit(self.density) + s for name, s in noise.items()}
+        return {name: masks.logit(self.start) + s for name, s in noise.items()}
 
     def mask(self, scores: Tree, weights: Tree, *, key: Array, progress: Array) -> Tree:
         noise = masks.uniform_noise(key, scores)
@@ -79,7 +81,11 @@ class HardConcrete(Method):
         return gates if self.hard == "continuous" else {name: z >= 0.5 for name, z in gates.items()}
 
     def penalty(self, scores: Tree, *, progress: Array) -> Array:
-        return self.strength * sum((jax.nn.sigmoid(s + _SHIFT).sum() for s in scores.values()), jnp.float32(0))
+        return self.strength * sum((p.sum() for p in self.expected(scores, progress=progress).values()), jnp.float32(0))
+
+    def expected(self, scores: Tree, *, progress: Array) -> Tree:
+        """The probability of a gate that is not 0."""
+        return {name: jax.nn.sigmoid(s + _SHIFT) for name, s in scores.items()}
 
     def after_update(
         self, scores: Tree, state: Any, before: Tree, weights: Tree, *, key: Array, clock: Clock

@@ -40,8 +40,13 @@ class Multicoated(TopK):
         shares = self.shares
         if not 0 < len(shares) < 128 or shares[0] != 1 or any(not 0 < b < a for a, b in pairwise(shares)):
             raise UsageError(f"coats is {self.coats!r}; it must be 1 followed by falling shares, such as 1,0.5,0.25")
-        if self.pattern or self.layer_density:
-            raise UsageError("multicoated takes neither a pattern nor layer densities")
+        if self.pattern or self.layer_density or self.min_per_unit:
+            raise UsageError("multicoated takes no pattern, layer_density or min_per_unit")
+        if self.freeze_kept > self.density * shares[-1]:
+            raise UsageError(
+                f"the last coat keeps {self.density * shares[-1]:.4g} of the weights, and freeze_kept is "
+                f"{self.freeze_kept:g}: it must be at most that"
+            )
 
     def check(self, shapes: Shapes) -> None:
         for share in self.shares:

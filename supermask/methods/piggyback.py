@@ -11,11 +11,12 @@ import jax.numpy as jnp
 
 from supermask import masks
 from supermask.errors import UsageError, require
-from supermask.types import Array, InitContext, Method, Recipe, Tree
+from supermask.methods._controlled import Controlled
+from supermask.types import Array, InitContext, Recipe, Tree
 
 
 @dataclass(frozen=True)
-class Piggyback(Method):
+class Piggyback(Controlled):
     """No density is enforced: at the start uniform scores keep half of the weights, constant scores keep all.
 
     dL/ds = G * W. The defaults suit random weights: Adam at ten times the published rate. The published setting, for
@@ -35,6 +36,9 @@ class Piggyback(Method):
     recipe: ClassVar[Recipe] = Recipe(optimizer="adam", learning_rate=1e-3, weight_decay=0.0, schedule="constant")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.is_controlled and self.ternary:
+            raise UsageError("a ternary mask keeps low scores too, with the other sign: leave out control=lagrangian")
         require("scores of piggyback", self.scores, ("uniform", "constant"))
         if self.scores == "constant" and self.threshold <= 0:
             raise UsageError("constant scores start at twice the threshold: give -o threshold=0.005, or any above 0")

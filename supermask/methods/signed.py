@@ -12,21 +12,22 @@ import jax.numpy as jnp
 
 from supermask import masks
 from supermask.errors import UsageError, require
-from supermask.types import Array, Clock, InitContext, Method, Recipe, Tree
+from supermask.methods._controlled import Controlled
+from supermask.types import Array, Clock, InitContext, Recipe, Tree
 from supermask.weights.shapes import fans
 
 
 @dataclass(frozen=True)
-class Signed(Method):
+class Signed(Controlled):
     """mask = sign(s) where |s| is above a threshold, else 0; dL/ds = G * W for every edge.
 
     The threshold of a layer is `threshold` * max|initial s|, as in the paper, or `tau` for all. The published results
     of FC and ConvN fit an absolute threshold of 0.01, which the authors' code of December 2020 keeps whatever its
     configuration says; that they were made with it is an inference (docs/parity.md).
 
-    No density is enforced and `density` has no meaning here: scores start uniform in the Xavier interval, so a share
-    of 1 - threshold is kept at first. A decay outside the optimiser (not multiplied by the learning rate, as in
-    tfa.optimizers.SGDW) pulls scores below the threshold unless a gradient holds them up.
+    No density is enforced and `density` has no meaning here but as a target under control: scores start uniform in the
+    Xavier interval, so a share of 1 - threshold is kept at first. A decay outside the optimiser (not multiplied by the
+    learning rate, as in tfa.optimizers.SGDW) pulls scores below the threshold unless a gradient holds them up.
 
     Attributes:
         threshold: c of the paper: 0.4 for FC and ConvN, 0.75 for ResNet20, 0.8 for ResNet56.
@@ -42,6 +43,7 @@ class Signed(Method):
     decay_schedule: str = "staircase"
 
     added: ClassVar[Mapping[str, Any]] = {"tau": 0.0, "decay_schedule": "staircase"}
+    signed_ranks: ClassVar[bool] = False
     paper: ClassVar[str] = "Koster et al. 2022, arXiv 2201.13361"
     recipe: ClassVar[Recipe] = Recipe(
         optimizer="nesterov",
@@ -54,6 +56,7 @@ class Signed(Method):
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not (0 <= self.threshold < 1 and 0 <= self.decay < 1):
             raise UsageError(
                 f"threshold is {self.threshold} and decay {self.decay}; both must be at least 0 and below 1"
@@ -78,6 +81,10 @@ class Signed(Method):
             )
             for name, s in scores.items()
         }
+
+    def lowered(self, scores: Tree, price: Array) -> Tree:
+        """The price is one on the magnitude."""
+        return {name: jnp.sign(s) * jnp.maximum(jnp.abs(s) - price, 0) for name, s in scores.items()}
 
     def after_update(
         self, scores: Tree, state: Any, before: Tree, weights: Tree, *, key: Array, clock: Clock

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from supermask.types import Shapes, Tree
 MASK_KINDS = {"bool": "binary", "int8": "whole", "float32": "continuous", "uint8": "sampled"}
 """What a mask is, by its dtype; see `Method.harden`."""
 
-GROUPS = ("bits", "small", "mask")
+GROUPS = ("bits", "free", "small", "mask")
 
 
 def mask_kind(mask: Tree) -> str:
@@ -46,11 +47,39 @@ def as_factors(mask: Tree) -> Tree:
     }
 
 
-def packed(mask: Tree) -> Tree:
-    """The tensors of a file: `bits/NAME` if binary, `small/NAME` if of whole numbers, else `mask/NAME`."""
+def bits_per_parameter(mask: Tree, frozen: Tree) -> float:
+    """See `Ticket.bits_per_parameter`; `frozen` as in `packed`."""
+    if mask_kind(mask) == "continuous":
+        return 32.0
+    total = sum(array.size for array in mask.values())
+    if mask_kind(mask) == "sampled":
+        shares, count = np.array([density_of(mask), 1 - density_of(mask)]), total
+    else:
+        values = np.concatenate([searched(array, frozen.get(name)).astype(np.int8) for name, array in mask.items()])
+        count = values.size
+        shares = np.unique(values, return_counts=True)[1] / max(1, count)
+    shares = shares[shares > 0]
+    return float(-(shares * np.log2(shares)).sum() * (count / total) + math.log2(max(1, count)) / total)
+
+
+def searched(array: np.ndarray, frozen: np.ndarray | None) -> np.ndarray:
+    """The mask values of a layer that were searched for, in one dimension."""
+    found: np.ndarray = array.ravel() if frozen is None else array[frozen == 0]
+    return found
+
+
+def packed(mask: Tree, frozen: Tree | None = None) -> Tree:
+    """The tensors of a file: `bits/NAME` if binary, `small/NAME` if of whole numbers, else `mask/NAME`.
+
+    Args:
+        frozen: patterns, see `weights.frozen`: of a binary layer only what was searched for is stored, as `free/NAME`.
+    """
     tensors: Tree = {}
     for name, array in mask.items():
-        if array.dtype == np.bool_:
+        fixed = (frozen or {}).get(name)
+        if fixed is not None and array.dtype == np.bool_ and (array[fixed != 0] == (fixed[fixed != 0] > 0)).all():
+            tensors[f"free/{name}"] = bitpack.pack_bits(array[fixed == 0])
+        elif array.dtype == np.bool_:
             tensors[f"bits/{name}"] = bitpack.pack_bits(array)
         elif array.dtype == np.int8:
             tensors[f"small/{name}"] = bitpack.pack_small(array)
@@ -59,7 +88,7 @@ def packed(mask: Tree) -> Tree:
     return tensors
 
 
-def unpacked(groups: dict[str, Tree], shapes: Shapes) -> Tree:
+def unpacked(groups: dict[str, Tree], shapes: Shapes, frozen: Tree | None = None) -> Tree:
     """The mask of `packed`, in the order of `shapes`; `groups` has the tensors by what stands before their first `/`.
 
     Raises:
@@ -69,7 +98,9 @@ def unpacked(groups: dict[str, Tree], shapes: Shapes) -> Tree:
         raise ValueError("its masks are not those of its layers")
     mask: Tree = {}
     for name, shape in shapes.items():
-        if name in groups["bits"]:
+        if name in groups["free"]:
+            mask[name] = _filled(groups["free"][name], (frozen or {})[name])
+        elif name in groups["bits"]:
             mask[name] = bitpack.unpack_bits(groups["bits"][name], shape)
         elif name in groups["small"]:
             mask[name] = bitpack.unpack_small(groups["small"][name], shape)
@@ -78,6 +109,12 @@ def unpacked(groups: dict[str, Tree], shapes: Shapes) -> Tree:
             if str(mask[name].dtype) not in MASK_KINDS:
                 raise ValueError(f"the mask of {name} is {mask[name].dtype}")
     return mask
+
+
+def _filled(bits: np.ndarray, frozen: np.ndarray) -> np.ndarray:
+    found: np.ndarray = frozen > 0
+    found[frozen == 0] = bitpack.unpack_bits(bits, (int((frozen == 0).sum()),))
+    return found
 
 
 def read_shapes(document: dict[str, Any]) -> Shapes:

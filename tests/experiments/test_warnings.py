@@ -149,3 +149,25 @@ def test_a_mask_that_keeps_everything(still):
     assert "keeps all weights" in text
     assert warnings.of_ticket(replace(full, config=ticket.config.replace(density=1.0))) == []
     assert warnings.of_ticket(replace(full, transforms=True)) == []  # slot-machines exchanges weights, and drops none
+
+
+def test_layers_that_keep_fewer_weights_than_they_have_units():
+    shapes = {"conv1/kernel": (3, 3, 16, 32), "head/kernel": (100, 10)}
+    assert warnings.of_units({"conv1/kernel": 32, "head/kernel": 10}, shapes, 0.01) == []
+    [text] = warnings.of_units({"conv1/kernel": 28, "head/kernel": 6}, shapes, 0.006)
+    assert "density 0.006 leaves conv1/kernel, head/kernel fewer weights than output units" in text
+    assert "6 for the 10 of head/kernel, so at least 4 of them are dead" in text
+    advice = "try --allocation global, --allocation erk, --layer-density 'head/kernel=1.0' or a higher --density"
+    assert text.endswith(f"; {advice}")
+
+
+@pytest.mark.parametrize(("allocation", "count"), [("uniform", 1), ("global", 0)])
+def test_a_search_that_leaves_units_without_weights_says_so_before_it_begins(allocation, count):
+    notes = []
+    config = supermask.SearchConfig(
+        arch="lenet300", width=0.1, density=0.006, epochs=0, options={"allocation": allocation}
+    )
+    supermask.search(config, callbacks=[watch(note=notes.append)])
+    found = [text for text in notes if "fewer weights than output units" in text]
+    assert len(found) == count
+    assert all("0.006" in text and "head/kernel" in text for text in found)

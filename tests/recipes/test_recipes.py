@@ -131,7 +131,7 @@ def test_every_recipe_says_what_it_claims(name):
     author = re.match(r"[a-z]+\d{4}", name)[0]  # one paper may have several files
     assert recipe.table.startswith(author) or recipe.table in OURS
     assert author[-4:] in recipe.paper
-    assert "arXiv" in recipe.paper
+    assert re.search(r"arXiv|github\.com/", recipe.paper)
     assert recipe.summary == registry.describe("recipes", name).summary
     assert "\n" not in recipe.summary
     assert recipe.notes
