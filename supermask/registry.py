@@ -108,7 +108,10 @@ def describe(kind: str, name: str) -> Entry:
     for node in body:
         if isinstance(node, ast.ClassDef) and node.name == _class_name(path.stem):
             for part in [*_bases(node, body), node]:
-                constants |= _constants(part.body, whole=False)
+                found = _constants(part.body, whole=False)
+                if "added" in found:  # beside what its base classes have added
+                    found["added"] = constants.get("added", {}) | found["added"]
+                constants |= found
                 own_fields |= _annotated(part.body)
                 notes |= _attributes(ast.get_docstring(part) or "")
     return Entry(name, (ast.get_docstring(module) or "").split("\n")[0], constants, own_fields, notes)
@@ -219,11 +222,7 @@ def _constants(body: list[ast.stmt], whole: bool = True) -> dict[str, Any]:
     for node in body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             found[node.targets[0].id] = _literal(node.value)
-        elif (
-            isinstance(node, ast.AnnAssign)
-            and isinstance(node.target, ast.Name)
-            and (whole or _is_class_variable(node))
-        ):
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and (whole or _of_class(node)):
             found[node.target.id] = _literal(node.value)
     return {key: value for key, value in found.items() if value is not None}
 
@@ -232,7 +231,7 @@ def _annotated(body: list[ast.stmt]) -> dict[str, Any]:
     return {
         node.target.id: _literal(node.value)
         for node in body
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and not _is_class_variable(node)
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and not _of_class(node)
     }
 
 
@@ -246,5 +245,5 @@ def _attributes(docstring: str) -> dict[str, str]:
     return found
 
 
-def _is_class_variable(node: ast.AnnAssign) -> bool:
+def _of_class(node: ast.AnnAssign) -> bool:
     return "ClassVar" in ast.unparse(node.annotation)

@@ -96,7 +96,7 @@ class Method(abc.ABC):
         paper: the publication of the method.
         recipe: the published training recipe.
         least_epochs: a search has this many epochs unless told otherwise, or the dataset's number if that is higher.
-        added: options that earlier versions did not have -> the value that says what those did.
+        added: options of this class that earlier versions did not have -> the value that says what those did.
     """
 
     density: float = 0.5

@@ -19,7 +19,7 @@ from supermask.errors import UsageError, require
 CALLED = {"search": search, "train": train, "lottery": lottery, "forget": forget}
 OWN = (
     *("config_file", "out", "runs_dir", "resume", "seeds"),
-    *("device", "devices", "data_dir", "workers", "resident_limit"),
+    *("device", "devices", "data_dir", "workers", "resident_limit", "coordinator", "processes", "process"),
 )
 """Options of the commands that are no axes: they say where and how a run is executed, not what it is."""
 _BEHIND = "supermask.axes.behind"

@@ -5,8 +5,9 @@ How the number is held is in `engine.lagrangian`, the same for all of them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from supermask.errors import require
 from supermask.types import Array, Method, Tree
@@ -28,6 +29,7 @@ class Controlled(Method):
     control: str = "none"
 
     signed_ranks: ClassVar[bool] = True
+    added: ClassVar[Mapping[str, Any]] = {"control": "none"}
 
     def __post_init__(self) -> None:
         require("control", self.control, CONTROLS)

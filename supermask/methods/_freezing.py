@@ -5,7 +5,9 @@ Otsuka, Chijiwa, Garcia-Arias et al., TMLR 2025, arXiv 2402.14029. How the rest 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from supermask.errors import UsageError
 from supermask.types import Method
@@ -22,6 +24,8 @@ class Freezing(Method):
 
     freeze_pruned: float = 0.0
     freeze_kept: float = 0.0
+
+    added: ClassVar[Mapping[str, Any]] = {"freeze_pruned": 0.0, "freeze_kept": 0.0}
 
     def __post_init__(self) -> None:
         pruned, kept = self.freeze_pruned, self.freeze_kept

@@ -1,8 +1,9 @@
 """Shared by methods that keep an exact number of weights: allocation over layers, patterns, annealing."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 
@@ -31,6 +32,7 @@ class Selecting(Freezing):
     min_per_unit: int = 0
 
     keeps_density: ClassVar[bool] = True
+    added: ClassVar[Mapping[str, Any]] = {"min_per_unit": 0}
 
     def __post_init__(self) -> None:
         super().__post_init__()

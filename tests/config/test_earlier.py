@@ -40,6 +40,11 @@ def test_a_run_of_an_earlier_version_is_owned_by_what_it_meant(tmp_path, method)
             check_owner(tmp_path, now)
 
 
+def test_a_class_adds_to_what_its_base_classes_have_added():
+    assert added_options("edge-popup") == {"freeze_pruned": 0.0, "freeze_kept": 0.0, "min_per_unit": 0}
+    assert added_options("signed") == {"control": "none", "tau": 0.0, "decay_schedule": "staircase"}
+
+
 def test_a_changed_default_has_another_name_and_the_earlier_one_its_own(tmp_path):
     for method, earlier in CHANGED.items():
         old = resolve(SearchConfig(method=method, options=earlier, **SMALL))
