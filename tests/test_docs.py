@@ -84,6 +84,10 @@ SLOW = (
     "methods.md",
     "gpu-and-slurm.md",
     "reproducibility.md",
+    "lottery.md",
+    "sweeps.md",
+    "pretrained.md",
+    "sequences.md",
 )  # what they run is run by other pages and tests as well
 
 

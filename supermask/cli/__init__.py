@@ -13,6 +13,7 @@ import click
 
 from supermask import registry
 from supermask._version import __version__
+from supermask.cli._help import HELP_NAMES
 from supermask.errors import SupermaskError, one_line, require
 from supermask.runtime.own_modules import import_own
 
@@ -53,9 +54,7 @@ class ClosedPipe(Exception):  # noqa: N818 - not an error: the reader of a pipe 
     pass
 
 
-@click.group(
-    cls=Commands, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
-)
+@click.group(cls=Commands, epilog=EPILOG, context_settings={"help_option_names": HELP_NAMES, "max_content_width": 100})
 @click.version_option(__version__, message="%(version)s")
 def group() -> None:
     """Find supermasks: masks over frozen random weights.

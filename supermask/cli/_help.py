@@ -10,6 +10,7 @@ GROUPS = ("network", "data", "method", "training", "machine", "run")
 """The sections, in order. Options without a group, such as --help, belong to the last one, run."""
 TERM_WIDTH = 30
 """Longer option names get a line of their own, which is click's own layout."""
+HELP_NAMES = ["-h", "--help"]
 
 
 class GroupedOption(click.Option):
@@ -26,6 +27,11 @@ class GroupedOption(click.Option):
 
 class GroupedCommand(click.Command):
     """A command whose --help lists its options under the headings in GROUPS, leaving out empty groups."""
+
+    def __init__(self, name: str | None, context_settings: dict[str, Any] | None = None, **more: Any) -> None:
+        """It knows -h by itself, for Click keeps the help option of the first context, which may have no group."""
+        settings = {"help_option_names": HELP_NAMES} | (context_settings or {})
+        super().__init__(name, context_settings=settings, **more)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the sections, with all help texts in one column."""

@@ -762,7 +762,7 @@ NUMBERS = [
     ("--lr", "0"),
     ("--momentum", "1"),
     ("--weight-decay", "-1"),
-    *(("--validation", value) for value in ("0", "1", "1e-9")),
+    *(("--validation", value) for value in ("-0.1", "1", "1e-9")),
     ("--seed", "-1"),
     ("--seed", str(2**32)),
     ("--seeds", "0"),

@@ -70,6 +70,13 @@ def test_short_names_and_metavars_stay(capsys):
         assert f"  {term} " in text + " " or f"  {term}\n" in text
 
 
+def test_a_command_knows_its_short_help_by_itself():
+    """A sweep opens the commands that it calls without the group."""
+    command = group.get_command(click.Context(group), "lottery")
+    with command.make_context("supermask lottery", []):
+        assert command.get_help_option(click.Context(command)).opts == ["-h", "--help"]
+
+
 def test_explanations_stand_in_one_column(capsys):
     found = sections("search", capsys)
     rows = [line for heading, lines in found.items() if heading for line in lines]

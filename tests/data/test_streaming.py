@@ -204,7 +204,13 @@ FIELDS = {
 }
 
 
-@pytest.mark.parametrize("name", FIELDS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=() if n in ("two seeds side by side", "nothing trained") else pytest.mark.slow)
+        for n in FIELDS
+    ],
+)
 def test_a_search_whose_data_streams_ends_in_the_ticket_of_one_whose_data_is_resident(images, limited, name):
     fields = SMALL | FIELDS[name] | {"dataset": images}
     limited("1GB")
@@ -277,6 +283,7 @@ def test_a_method_that_looks_at_images_first_sees_the_same_ones(images, limited)
         np.testing.assert_array_equal(found[0][name], found[1][name])
 
 
+@pytest.mark.slow  # what forgetting does with images is what any evaluation does
 def test_forgetting_is_measured_as_on_resident_data(limited, tmp_path):
     config = supermask.ForgetConfig(**SMALL | {"batch_size": 400, "generations": 1, "probe": True, "label_noise": 0.1})
     limited("1GB")
@@ -378,7 +385,10 @@ def alive(number):
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGTERM, 75), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGKILL, -9)],
+)
 def test_signals_end_a_search_as_ever_and_its_workers_with_it(images, tmp_path, number, code):
     """A checkpoint is saved, nothing but one line is said, and no worker is left, busy as it may be."""
     words = ["search", "--arch", "lenet300", "--width", "0.1", "--dataset", images, "--epochs", "100000"]

@@ -185,7 +185,7 @@ def test_a_module_s_momentum_changes_neither_mask_nor_score():
 
 @pytest.mark.parametrize("method", [pytest.param("random", marks=pytest.mark.slow), "snip"])
 def test_a_mask_that_is_not_trained_has_statistics_of_its_own(method):
-    [ticket] = supermask.search(supermask.SearchConfig(arch=NORMED, method=method))
+    [ticket] = supermask.search(supermask.SearchConfig(arch=NORMED, method=method, init="signed-constant"))
     assert abs(ticket.state["norm/var"] - 1).min() > 0.01
     assert supermask.evaluate(ticket).reproduced
 

@@ -147,7 +147,7 @@ def test_a_callback_that_stops_a_durable_run_is_named(tmp_path):
     assert supermask.search(config, run=tmp_path / "run")[0].to_bytes() == supermask.search(config)[0].to_bytes()
 
 
-@pytest.mark.parametrize("devices", [2, 1])
+@pytest.mark.parametrize("devices", [2, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_run_of_the_command_is_read_and_resumed_from_python(tmp_path, devices):
     """The command makes a CPU as many devices as it has cores, Python one, unless it is told before it is used."""
     words = ["--arch", "lenet300", "--width", "0.1", "--method", "random", "--out", "run"]

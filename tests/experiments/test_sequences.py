@@ -118,7 +118,7 @@ ROWS = {
 }
 
 
-@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize("row", [pytest.param(row, marks=pytest.mark.slow if row[0] == "E" else ()) for row in ROWS])
 def test_what_a_row_trains(row):
     asked = config(**ROWS[row], optimizer="adam", learning_rate=0.01, weight_decay=0.1)
     [found] = supermask.search(asked)
