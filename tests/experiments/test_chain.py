@@ -39,10 +39,11 @@ def files(folder):
             supermask.LotteryConfig(**SMALL, seeds=2, rewind_step=3, control="noise,redraw", transfer="mask", rounds=3),
             (2, 12, 9),
         ),
-        (
+        pytest.param(
             supermask.forget,
             supermask.ForgetConfig(**SMALL, generations=3, op="kels", long=True, probe=True, label_noise=0.2),
             (1, 4, 3),
+            marks=pytest.mark.slow,
         ),
     ],
     ids=["lottery", "forget"],

@@ -502,6 +502,7 @@ experiment = "train"
 """
 
 
+@pytest.mark.slow  # its parts are tested with searches, and its floors with sequences
 def test_reproduce_a_training_beside_a_search_with_the_floors_of_the_test(tiny, here):
     (tiny / "recipes" / "long.toml").write_text(SEQUENCES)
     registry.names.cache_clear()

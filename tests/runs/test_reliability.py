@@ -43,6 +43,7 @@ def search(folder, *words, before="", **environment):
     return process.returncode, process.stdout, process.stderr
 
 
+@pytest.mark.slow  # three searches that share nothing compiled
 @pytest.mark.usefixtures("optimised")
 def test_cores_time_zone_locale_and_hash_seed_have_no_say(tmp_path):
     plain = {"TZ": "UTC", "LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "0"}
