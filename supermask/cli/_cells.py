@@ -63,7 +63,8 @@ def estimate(
     programs: dict[tuple[str, ...], dict[tuple[str, ...], list[Cell]]] = {}
     for cell in sweep.cells():
         if folder.results(cell) is None:
-            kind = tuple(value for name, value in cell.values.items() if name not in (*_SAME, *_LENGTHS))
+            free = (*_SAME, *_LENGTHS) if cell.values.get("method") != "maskllm" else _LENGTHS  # N of its N:M
+            kind = tuple(value for name, value in cell.values.items() if name not in free)
             length = tuple(value for name, value in cell.values.items() if name in _LENGTHS)
             programs.setdefault(kind, {}).setdefault(length, []).append(cell)
     by_size = sorted(programs.values(), key=lambda program: -sum(map(len, program.values())))

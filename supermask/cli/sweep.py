@@ -109,15 +109,15 @@ def command(
     there = SweepFolder(out or folder or default_path("sweeps", sweep))
     if measure is not None and not dry_run:
         raise UsageError("--measure is about --dry-run: give both")
+    if slurm and launcher != "local":
+        raise UsageError("--slurm has its tasks run the calls: leave out --launcher")
     if dry_run:
-        here = local(jobs, devices)
+        here = local(jobs, None if launcher == "ray" else devices)
         found = estimate(sweep, there, here, measure, opt.printer(quiet))
         show_cells(sweep, there, found, as_json, here.slots * (slurm or 1), opt.printer(quiet))
         return
     if sbatch and not slurm:
         raise UsageError("--sbatch is about --slurm TASKS: give both")
-    if slurm and launcher != "local":
-        raise UsageError("--slurm has its tasks run the calls: leave out --launcher")
     if slurm:
         words = _words(
             jobs=jobs, devices=devices, retry=retry, fail_fast=fail_fast, only_failed=only_failed, quiet=quiet

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ Examples:
     type=click.IntRange(1),
     default=27,
     show_default=True,
-    help="Epochs of the last round, which one candidate is left for.",
+    help="Epochs of the last round.",
     group="training",
 )
 @opt.option(
@@ -89,7 +90,7 @@ def command(
 ) -> None:
     """Find the combination of values with the best validation accuracy, and write it as a recipe.
 
-    All combinations train for a few epochs, the best third of them for three times as many, until one is left. With
+    All combinations train for a few epochs, the best third of them for three times as many, up to --epochs. With
     several --seeds the mean counts; the test split is not looked at. VALUES are those of `sweep`, as is what follows
     --. Calling it again goes on where it was stopped.
     """
@@ -99,6 +100,8 @@ def command(
     if any(word.split("=")[0] == "--epochs" for word in sweep.words):
         raise UsageError("each round has its own epochs: give --epochs, those of the last one, before --")
     check(sweep)
+    if 0 in map(float, (*sweep.axes.get("validation", ()), *_handed_on(sweep.words, "--validation"))):
+        raise UsageError("with --validation 0 nothing is held out to choose by: leave it out")
     say, halving, candidates = opt.printer(quiet), Halving(epochs, factor, first), candidates_of(sweep, trials)
     if len(candidates) < 2:
         raise UsageError("there is one combination of values, so there is nothing to tune")
@@ -129,6 +132,12 @@ def command(
     say(f"the best one as a recipe: {_write(path, sweep, best)}")
 
 
+def _handed_on(words: Sequence[str], name: str) -> list[str]:
+    """The values of an option among words of a command."""
+    after = [value for word, value in pairwise(words) if word == name]
+    return after + [word.partition("=")[2] for word in words if word.startswith(f"{name}=")]
+
+
 def _show(row: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         opt.print_json(dict(row))
@@ -142,6 +151,7 @@ def _write(path: Path, sweep: Sweep, best: Any) -> Path:
     from supermask.runs.index import read_config
 
     file, seeds = path / "best.toml", len(best.candidate.cells)
-    comment = f"Found by `supermask tune`: validation accuracy {best.accuracy:.4f}, the mean of {seeds} seeds."
+    mean = f", the mean of {seeds} seeds" if seeds > 1 else ""
+    comment = f"Found by `supermask tune`: validation accuracy {best.accuracy:.4f}{mean}."
     write(file, sweep.command, read_config(best.run / "config.json"), comment)
     return file

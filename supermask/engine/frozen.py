@@ -70,7 +70,7 @@ class Frozen(Within):
                 raise UsageError(
                     f"density {method.density:g} keeps {int(kept.sum()):,} of the {kept.size:,} weights of {name}, "
                     f"where {int(locked.sum()):,} are kept for good and {int((~inside).sum()):,} removed: give lower "
-                    "--freeze-kept and --freeze-pruned, or another --allocation"
+                    "--freeze-kept, --freeze-pruned or --min-per-unit, or another --allocation"
                 )
 
     @staticmethod

@@ -81,6 +81,8 @@ def within(method: Method, inside: Tree, ticket: str) -> Within:
     Raises:
         UsageError: the mask keeps fewer weights than the method is to keep.
     """
+    if getattr(method, "pattern", "") or getattr(method, "chooses_in_groups", False):
+        raise UsageError("a pattern chooses among all inputs of an output, and --within leaves some: leave out one")
     found = Within(density=method.density, method=method, inside=inside)
     if method.keeps_density or isinstance(method, Lagrangian):
         _check_density(found, ticket)
@@ -103,12 +105,16 @@ def _check_density(found: Within, ticket: str) -> None:
 def _check_room(found: Within, ticket: str) -> None:
     """Let the method choose among equal scores: it chooses dropped weights only where the others are too few."""
     method, inside = found.method, found.inside
-    if getattr(method, "pattern", ""):
-        raise UsageError("a pattern chooses among all inputs of an output, and --within leaves some: leave out one")
     equal = {name: jnp.ones(kept.shape, jnp.float32) for name, kept in inside.items()}
     scores = found.ranked_apart(equal, {"inside": inside})
     for name, mask in method.harden(scores, scores).items():
-        asked, there = int(np.count_nonzero(mask)), int(inside[name].sum())
+        kept = np.asarray(mask) != 0
+        asked, there = int(kept.sum()), int(inside[name].sum())
+        if asked <= there and (kept & ~np.asarray(inside[name])).any():
+            raise UsageError(
+                f"min_per_unit {getattr(method, 'min_per_unit', 0)} asks for more weights of a unit of {name} than "
+                f"{ticket} keeps: give a lower --min-per-unit"
+            )
         if asked > there:
             raise UsageError(
                 f"density {method.density:g} keeps {asked:,} of the {inside[name].size:,} weights of {name}, where "

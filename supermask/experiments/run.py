@@ -16,7 +16,7 @@ from supermask.errors import DiskError, DivergedError, StoppedError
 from supermask.experiments.content import check_finished, check_moved
 from supermask.experiments.options import Rows, RunOptions, RunResult
 from supermask.experiments.session import Session
-from supermask.experiments.together import Guest, facts_of, share
+from supermask.experiments.together import Guest, check_shared, facts_of, share
 from supermask.experiments.warnings import tell
 from supermask.resolve import resolve
 from supermask.runs.folder import RunFolder, claimed
@@ -189,6 +189,7 @@ def _run_in(
     made_of = source.content | source.files
     folder.require_owner(config, options.force, made_of)  # other data may not even fit the network
     problem = load_problem(config, source)  # before `begin`, which under --force removes a checkpoint
+    check_shared(problem)
     folder.begin(config, made_of, force=options.force)
     share(folder, problem, source.content)
     options.note(f"{config.label} on {config.dataset}, {config.arch}: run folder {folder.path}")

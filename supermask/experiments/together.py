@@ -68,19 +68,23 @@ class Guest(RunFolder):
         """Process 0 does that."""
 
 
+def check_shared(problem: Problem) -> None:
+    """Raise a UsageError if the data streams, which several processes cannot share."""
+    if hosts.processes() > 1 and problem.streaming is not None:
+        raise UsageError(
+            "data that streams is for one process: give a larger --resident-limit, or another --augment if it is "
+            "random-resized-crop"
+        )
+
+
 def share(folder: RunFolder, problem: Problem, made_of: Mapping[str, str]) -> None:
     """Check that all processes can work on a problem as one, and give all what process 0 found in the run folder.
 
     Raises:
-        UsageError: the data streams.
         BadFileError: the processes have other data, or other code of the user's own.
     """
     if hosts.processes() == 1:
         return
-    if problem.streaming is not None:
-        raise UsageError(
-            "several processes cannot share data that streams: give a larger --resident-limit, or one process"
-        )
     first, *others = hosts.exchange(dict(made_of))
     for process, other in enumerate(others, start=1):
         differing = sorted(key for key in first.keys() | other.keys() if first.get(key) != other.get(key))

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +65,13 @@ class Worker:
 
 
 def _locked(handle: int) -> bool:
-    with suppress(OSError):
+    try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks: the run folder has another guard
         return True
-    return False
+    return True
 
 
 class RayJob:
@@ -84,6 +86,10 @@ class RayJob:
             return None
         try:
             code: int = self._ray.get(self._code)
+        except self._ray.exceptions.RayTaskError as error:
+            with self._log.open("a", encoding="utf-8") as file:
+                file.write(f"{error}\nsupermask: the call did not start there: {one_line(error.cause)}\n")
+            return SupermaskError.exit_code
         except self._ray.exceptions.RayError as error:
             with self._log.open("a", encoding="utf-8") as file:
                 file.write(f"{error}\nsupermask: Ray lost the worker, or its node\n")
@@ -106,7 +112,8 @@ class Ray:
         """
         Args:
             jobs: number of calls at a time; by default as many as the cluster has GPUs, or nodes if it has none. GPUs
-                are divided evenly among them, or the cores of each node.
+                are divided evenly among them, or the cores of each node. A call uses all cores that it sees: where
+                several share a node, hand `--devices` on to them.
 
         Raises:
             UsageError: Ray is not installed.

@@ -54,6 +54,10 @@ class HardConcrete(Controlled):
             raise UsageError(f"strength is {self.strength}; it must be 0 or more")
         if not 0 <= self.average < 1:
             raise UsageError(f"average is {self.average}; it must be at least 0 and below 1")
+        if self.average and self.is_controlled:
+            raise UsageError(
+                "control=lagrangian holds the density of the scores, not of their average: leave out average"
+            )
 
     def init(self, key: Array, weights: Tree, context: InitContext) -> Tree:
         noise = masks.normal_scores(key, weights, lambda fan_in, fan_out: 0.01)

@@ -48,6 +48,7 @@ class Maskllm(Method):
     temperature: float = 4.0
     final_temperature: float = 0.05
 
+    chooses_in_groups: ClassVar[bool] = True  # a score is that of a choice, not of a weight
     paper: ClassVar[str] = "Fang et al. 2024, arXiv 2409.17481"
     recipe: ClassVar[Recipe] = Recipe(optimizer="adam", learning_rate=1e-3, weight_decay=0.0)
 

@@ -62,7 +62,7 @@ class SlotMachines(Method):
         found = {}
         for name, s in scores.items():
             # The highest of scores with Gumbel noise is a draw with the softmax of the scores as probabilities.
-            ranked = s if self.select == "greedy" else s + _gumbel(masks.key_for(key, name), s.shape)
+            ranked = s if self.select == "greedy" else s + masks.gumbel(masks.key_for(key, name), s.shape)
             chosen = jax.nn.one_hot(ranked.argmax(0), self.values, axis=0, dtype=jnp.float32)
             found[name] = masks.straight_through(chosen, s)
         return found
@@ -80,8 +80,3 @@ class SlotMachines(Method):
                 drawn = (masks.redrawn(w, jnp.full(w.shape, k, jnp.uint32)) * m[k] for k in range(self.values))
                 product[name] = sum(drawn, start=jnp.zeros_like(w))
         return product
-
-
-def _gumbel(key: Array, shape: tuple[int, ...]) -> Array:
-    inside = masks.uniform(key, shape) * (1 - 2**-23) + 2**-24  # neither 0 nor 1
-    return -jnp.log(-jnp.log(inside))

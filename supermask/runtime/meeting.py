@@ -47,6 +47,8 @@ def _admit(team: Team, link: socket.socket, own: Mapping[str, Any]) -> None:
     peer = Connection(link)
     try:
         _, (process, name, there) = peer.greeting(5)
+        if type(process) is not int:
+            raise TypeError
         text = _difference(process, own, there)
     except (OSError, ValueError, TypeError, AttributeError):
         return peer.close()

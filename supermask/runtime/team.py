@@ -18,6 +18,8 @@ from supermask.runtime.channel import DATA, END, Connection
 OWN_WORD = 2.0
 """Seconds in which a process may end by itself when another one has ended with an error: it may be the error of all,
 and then each cleans up."""
+LEADERS_WORD = 10.0
+"""The same for process 0, which has more to clean up."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ class Team:
                 kind, data = peer.receive()
                 if kind == END:
                     text, code = json.loads(data)
-                    return self._end_too(str(text), int(code), OWN_WORD)
+                    return self._end_too(str(text), int(code), OWN_WORD if self.hosts.process else LEADERS_WORD)
                 self._inbox[process].put((kind, data))
         self._end_too(
             f"process {process} on {self._names[process]} has ended without a word, so all others end too; the same "

@@ -134,6 +134,8 @@ def test_without_control_nothing_is_wrapped_and_scores_start_at_the_density():
         ("sigmoid", {"hard": "continuous"}, "needs hard=binary"),
         ("piggyback", {"ternary": True}, "leave out control"),
         ("signed", {"control": "lagrange"}, "lagrangian"),
+        ("hard-concrete", {"average": 0.999}, "leave out average"),
+        ("continuous-sparsification", {"temperature": "epoch"}, "leave out temperature=epoch"),
     ],
 )
 def test_what_has_no_density_to_control_is_refused(name, options, said):

@@ -24,10 +24,11 @@ CONTEXT = InitContext(
 )
 INSIDE = {name: np.random.default_rng(1).random(shape) < 0.6 for name, shape in SHAPES.items()}
 METHODS = {name: registry.load("methods", name) for name in registry.names("methods")}
+FITTING = [name for name in METHODS if name != "maskllm"]  # whose scores are not of single weights
 EXACT = [name for name, kind in METHODS.items() if kind.keeps_density]
 LONG = ("bernoulli", "biprop", "fedpm", "gem-miner", "grasp", "iterand", "multicoated", "slot-machines")  # to compile
 VARIANTS = [
-    *(pytest.param(name, {}, marks=pytest.mark.slow if name in LONG else []) for name in METHODS),
+    *(pytest.param(n, {}, marks=pytest.mark.slow if n in LONG else []) for n in FITTING),
     ("edge-popup", {"rank": "value"}),
     *(
         pytest.param(name, options, marks=pytest.mark.slow)
@@ -90,7 +91,7 @@ def test_dropped_weights_stay_dropped_and_counts_are_exact(name, options):
         assert sum(counts.values()) == kept_count(0.3, sum(kept.size for kept in INSIDE.values()))
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n == "iterand" else pytest.mark.slow) for n in METHODS])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n == "iterand" else pytest.mark.slow) for n in FITTING])
 def test_within_everything_is_the_method_itself(name):
     everything = {key: np.ones(shape, bool) for key, shape in SHAPES.items()}
     found, rule, weights, scores, state = made(name, everything)
@@ -141,6 +142,11 @@ def test_too_little_room_is_refused_with_what_would_fit():
     assert made("signed", few)  # enforces no density
     with pytest.raises(UsageError, match="a pattern chooses among all inputs"):
         made("edge-popup", pattern="1:4", density=0.25)
+    with pytest.raises(UsageError, match="a pattern chooses among all inputs"):
+        made("maskllm", density=0.25)
+    few = INSIDE | {"dense1/kernel": np.arange(200).reshape(20, 10) % 10 > 0}  # nothing of the first output
+    with pytest.raises(UsageError, match=r"min_per_unit 1 asks for more weights of a unit of dense1/kernel than outer"):
+        made("edge-popup", few, min_per_unit=1)
 
 
 def test_weights_of_one_magnitude_are_not_told_apart_by_those_dropped():

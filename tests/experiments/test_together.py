@@ -176,7 +176,13 @@ def own_data(process):
             for name, words, of_process, code, text in (
                 ("nothing to share", (*SEEDS, "--seeds", "1"), lambda i: (), 2, "--seeds 2 or more"),
                 ("an odd device", (*SEEDS, "--devices", "3"), lambda i: (), 2, "need a multiple of 2"),
-                ("streaming", (*SEEDS, "--resident-limit", "1kB"), lambda i: (), 2, "cannot share data that streams"),
+                (
+                    "streaming",
+                    (*SEEDS, "--resident-limit", "1kB"),
+                    lambda i: (),
+                    2,
+                    "data that streams is for one process",
+                ),
                 ("other data", (*SEEDS, "--dataset", "npz:own.npz"), own_data, 3, "process 1 has other data"),
             )
         ),

@@ -157,6 +157,8 @@ def test_the_command_tunes_and_writes_a_recipe_that_search_takes(tmp_path, monke
         (["--density=0.5,x"], "not a valid float"),
         ([], "there is no axis"),
         (["--density=0.1,0.2", "--first=30"], "more than the last one"),
+        (["--density=0.1,0.2", "--validation=0"], "nothing is held out to choose by"),
+        (["--density=0.1,0.2", "--", "--validation", "0.0"], "nothing is held out to choose by"),
     ],
 )
 def test_wrong_calls_are_refused_before_anything_begins(tmp_path, monkeypatch, capsys, words, said):

@@ -25,7 +25,8 @@ def free_port():
 @pytest.fixture(autouse=True)
 def nothing_stays_open(monkeypatch):
     """The ends of all connections are closed after a test, as they are when a process ends."""
-    monkeypatch.setattr("supermask.runtime.team.OWN_WORD", 0.2)
+    for name in ("OWN_WORD", "LEADERS_WORD"):
+        monkeypatch.setattr(f"supermask.runtime.team.{name}", 0.2)
     Member.all.clear()
     yield
     for member in Member.all:
