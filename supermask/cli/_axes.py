@@ -97,7 +97,7 @@ def check(sweep: Sweep) -> None:
     command = CALLED[called].command
     with command.make_context(f"supermask {called}", arguments) as ctx:
         for item in command.params:
-            name = max(item.opts, key=len).lstrip("-")
+            name = _long(item)
             for value in sweep.axes.get(name, ()):  # a context for each of 10,000 seeds would take long
                 item.type_cast_value(ctx, value)
                 if name in ("arch", "method", "dataset"):

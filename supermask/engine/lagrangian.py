@@ -21,7 +21,7 @@ from jax import lax
 
 from supermask.core import kept_fraction
 from supermask.engine.wrapped import Wrapped
-from supermask.methods._controlled import Controlled
+from supermask.methods._controlled import Controlled, total
 from supermask.types import Array, Clock, Method, Tree
 
 FALL = 0.5
@@ -68,7 +68,7 @@ class Lagrangian(Wrapped):
         hard, soft = self.method.harden(scores, weights), self.method.expected(scores, progress=progress)
         if soft is None:
             return kept_fraction(hard)
-        mean = sum((p.sum() for p in soft.values()), jnp.float32(0)) / sum(p.size for p in soft.values())
+        mean = total(soft) / sum(p.size for p in soft.values())
         return progress * kept_fraction(hard) + (1 - progress) * mean
 
 

@@ -22,7 +22,7 @@ class Halving:
     """How many epochs the candidates train for.
 
     Attributes:
-        epochs: of the last round, which one candidate is left for.
+        epochs: of the last round.
         factor: each round keeps one candidate of so many, and trains for so many times as long as the one before.
         first: the fewest epochs that tell candidates apart.
     """

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from supermask.errors import StoppedError, SupermaskError, UsageError, one_line
+from supermask.storage.lock import HELD
 
 HANDED_ON = ("SUPERMASK_", "JAX_", "XLA_", "PYTHONPATH")
 """Beginnings of the variables that a call gets from this process; all others are those of its node."""
@@ -67,10 +68,8 @@ class Worker:
 def _locked(handle: int) -> bool:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks: the run folder has another guard
-        return True
+    except OSError as error:
+        return error.errno not in HELD  # where there are no locks, the run folder has another guard
     return True
 
 
@@ -87,14 +86,15 @@ class RayJob:
         try:
             code: int = self._ray.get(self._code)
         except self._ray.exceptions.RayTaskError as error:
-            with self._log.open("a", encoding="utf-8") as file:
-                file.write(f"{error}\nsupermask: the call did not start there: {one_line(error.cause)}\n")
-            return SupermaskError.exit_code
+            return self._failed(error, f"the call did not start there: {one_line(error.cause)}")
         except self._ray.exceptions.RayError as error:
-            with self._log.open("a", encoding="utf-8") as file:
-                file.write(f"{error}\nsupermask: Ray lost the worker, or its node\n")
-            return SupermaskError.exit_code
+            return self._failed(error, "Ray lost the worker, or its node")
         return code
+
+    def _failed(self, error: Exception, line: str) -> int:
+        with self._log.open("a", encoding="utf-8") as file:
+            file.write(f"{error}\nsupermask: {line}\n")
+        return SupermaskError.exit_code
 
     def stop(self) -> None:
         """Ask it to save a checkpoint and end."""

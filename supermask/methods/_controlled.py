@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import jax.numpy as jnp
+
 from supermask.errors import require
 from supermask.types import Array, Method, Tree
 
@@ -51,3 +53,8 @@ class Controlled(Method):
     def lowered(self, scores: Tree, price: Array) -> Tree:
         """Return the scores that keep fewer weights, for a price above 0, or more of them."""
         return {name: s - price for name, s in scores.items()}
+
+
+def total(values: Tree) -> Array:
+    """The sum over all layers: of the probabilities of `expected`, the number of weights kept on average."""
+    return sum((array.sum() for array in values.values()), jnp.float32(0))

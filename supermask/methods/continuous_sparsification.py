@@ -13,7 +13,7 @@ from jax import lax
 
 from supermask import masks
 from supermask.errors import UsageError, require
-from supermask.methods._controlled import Controlled
+from supermask.methods._controlled import Controlled, total
 from supermask.types import Array, Clock, InitContext, Recipe, Tree
 
 
@@ -83,8 +83,7 @@ class ContinuousSparsification(Controlled):
 
     def penalty(self, scores: Tree, *, progress: Array, state: Any = None) -> Array:
         beta = state["beta"] if state else self._beta(progress)
-        kept = sum((jax.nn.sigmoid(beta * s).sum() for s in scores.values()), jnp.float32(0))
-        return self.strength / self.start * kept
+        return self.strength / self.start * total({name: jax.nn.sigmoid(beta * s) for name, s in scores.items()})
 
     def _beta(self, progress: Array) -> Array:
         within = progress * self.rounds

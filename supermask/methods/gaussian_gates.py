@@ -12,7 +12,7 @@ from jax.scipy.special import ndtr
 
 from supermask import masks
 from supermask.errors import UsageError, require
-from supermask.methods._controlled import Controlled
+from supermask.methods._controlled import Controlled, total
 from supermask.types import Array, InitContext, Recipe, Tree
 
 
@@ -58,7 +58,7 @@ class GaussianGates(Controlled):
         return {name: jnp.clip(s, 0, 1) for name, s in scores.items()}
 
     def penalty(self, scores: Tree, *, progress: Array) -> Array:
-        return self.strength * sum((p.sum() for p in self.expected(scores, progress=progress).values()), jnp.float32(0))
+        return self.strength * total(self.expected(scores, progress=progress))
 
     def expected(self, scores: Tree, *, progress: Array) -> Tree:
         """The probability of a gate that is not 0."""

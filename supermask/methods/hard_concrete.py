@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from supermask import masks
 from supermask.errors import UsageError, require
-from supermask.methods._controlled import Controlled
+from supermask.methods._controlled import Controlled, total
 from supermask.types import Array, Clock, InitContext, Recipe, Tree
 
 _TEMPERATURE, _LOW, _HIGH = 2 / 3, -0.1, 1.1  # beta, gamma, zeta of the paper
@@ -85,7 +85,7 @@ class HardConcrete(Controlled):
         return gates if self.hard == "continuous" else {name: z >= 0.5 for name, z in gates.items()}
 
     def penalty(self, scores: Tree, *, progress: Array) -> Array:
-        return self.strength * sum((p.sum() for p in self.expected(scores, progress=progress).values()), jnp.float32(0))
+        return self.strength * total(self.expected(scores, progress=progress))
 
     def expected(self, scores: Tree, *, progress: Array) -> Tree:
         """The probability of a gate that is not 0."""
