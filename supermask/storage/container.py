@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,7 @@ def seal(document: dict[str, Any], tensors: Tree) -> bytes:
 def is_sealed(data: bytes) -> bool:
     """Whether the content of a safetensors file says that supermask sealed it."""
     try:
-        size = int.from_bytes(data[:8], "little")
-        return "supermask" in json.loads(data[8 : 8 + size].decode())["__metadata__"]
+        return "supermask" in json.loads(_header(data))["__metadata__"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return False
 
@@ -50,10 +50,8 @@ def unseal(data: bytes, path: Path, newest: int, what: str = "ticket") -> tuple[
     Raises:
         BadFileError: it is truncated, was altered, is not such a file or has a format above `newest`.
     """
-    size = int.from_bytes(data[:8], "little")
     try:
-        # Decoded here: of bytes, json guesses UTF-16 or UTF-32 as well, and makes much text of damaged ones.
-        text = json.loads(data[8 : 8 + size].decode())["__metadata__"]["supermask"]
+        text = json.loads(_header(data))["__metadata__"]["supermask"]
         document = json.loads(text)
         version = document["format"]
         if type(version) is not int or version < 1:
@@ -68,6 +66,21 @@ def unseal(data: bytes, path: Path, newest: int, what: str = "ticket") -> tuple[
     if digest != _digest(document, tensors) or text != _canonical(document | {"sha256": digest}):
         raise BadFileError(f"{path} was altered after it was written: its SHA-256 does not match")
     return document, tensors
+
+
+def _header(data: bytes) -> str:
+    """What safetensors writes before the tensors.
+
+    Raises:
+        ValueError: the file is too short for it, or it is no text.
+    """
+    size = int.from_bytes(data[:8], "little")
+    if size <= len(data) - 8:
+        # Decoded here: of bytes, json guesses UTF-16 or UTF-32 as well, and makes much text of damaged ones. The error
+        # of `decode` is dropped: it holds a copy of what it could not decode, for as long as another is raised from it.
+        with suppress(UnicodeDecodeError):
+            return data[8 : 8 + size].decode()
+    raise ValueError("no header of a safetensors file")
 
 
 def _canonical(document: dict[str, Any]) -> str:
