@@ -5,9 +5,8 @@ LINT_VENV := .venv-lint
 LINT_BIN := $(LINT_VENV)/bin
 
 # What CI runs on a second Python and the newest libraries that pip finds for it: floors, contracts, tickets of earlier
-# versions, the idea itself, search, train, eval, export and resume. Counts of weights are the same on any of them.
+# versions, the idea itself, search, train, eval, export and resume. Networks are the same on any of them.
 QUICK := tests/test_layers.py tests/test_core.py tests/test_golden.py tests/test_ticket.py tests/tasks \
-	tests/archs/test_archs.py tests/archs/test_networks.py tests/archs/test_sequential.py \
 	tests/datasets/test_contract.py tests/methods/test_methods.py tests/exporters/test_exporters.py \
 	tests/experiments/test_run.py tests/experiments/test_train.py
 
@@ -38,7 +37,7 @@ demo: $(VENV)/installed ## Set up, search a mask on the embedded digits, evaluat
 	$(BIN)/supermask export demo/ticket-s0.safetensors --format torch --output demo/conv4-torch.safetensors --force
 
 test: $(VENV)/installed-test ## Set up, run all fast tests
-	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m 'not slow' -n 3 --dist loadfile --no-loadscope-reorder
 
 test-quick: $(VENV)/installed-test ## Set up, run the fast tests of what every user needs
 	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile $(QUICK)

@@ -80,6 +80,8 @@ def runs(request, tmp_path_factory):
 
 SLOW = (
     "runs.md",
+    "data.md",
+    "own-network.md",
     "pytorch.md",
     "methods.md",
     "gpu-and-slurm.md",

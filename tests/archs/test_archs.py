@@ -198,6 +198,7 @@ def own(tmp_path, monkeypatch):
     sys.modules.pop("ownpkg", None)
 
 
+@pytest.mark.slow
 def test_a_users_own_module_is_searched_evaluated_and_its_statistics_kept(own, tmp_path):
     [ticket] = supermask.search(supermask.SearchConfig(arch="ownpkg:MyNet", epochs=8))
     assert list(ticket.mask) == ["blocks/0/kernel", "blocks/1/kernel", "conv/kernel"]

@@ -221,6 +221,7 @@ def test_a_search_whose_data_streams_ends_in_the_ticket_of_one_whose_data_is_res
     assert tickets_of(problem) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("optimised")
 def test_a_training_whose_data_streams_ends_in_the_weights_of_one_whose_data_is_resident(limited):
     config = supermask.TrainConfig(**SMALL | {"batch_size": 100})
@@ -253,6 +254,7 @@ def test_a_snapshot_goes_on_to_the_same_bytes_with_another_limit(images, limited
     assert tickets_of(problem_of(**fields), resume=middle) == whole
 
 
+@pytest.mark.slow
 def test_batch_statistics_and_scores_are_those_of_resident_data(images, limited):
     fields = {
         "arch": "tests.data.test_streaming:Normed",
@@ -311,6 +313,7 @@ def test_a_ticket_is_evaluated_where_its_data_is_too_large_to_be_decoded_first(i
 # --- random crops ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_crops_of_an_epoch_do_not_depend_on_how_it_is_cut(images, limited):
     fields = SMALL | {"dataset": images, "augment": "random-resized-crop", "image_size": 6}
     limited("1GB")

@@ -216,6 +216,7 @@ def test_the_statistics_of_a_sampled_mask_are_means_over_a_new_draw_for_each_bat
     assert 0.6 < np.sqrt((in_errors**2).mean()) < 1.6  # one draw for all: about 3; the expected mask: 0
 
 
+@pytest.mark.slow
 def test_a_search_that_is_stopped_goes_on_to_the_same_bytes(monkeypatch):
     for module in ("trainer", "evaluator"):
         monkeypatch.setattr(f"supermask.engine.{module}.SECONDS_PER_CALL", 0)

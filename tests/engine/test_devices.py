@@ -77,6 +77,7 @@ def test_a_seed_does_not_depend_on_the_seeds_beside_it(arch):
         np.testing.assert_array_equal(array[0], both[name][0])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("optimised")
 def test_seeds_that_do_not_fill_the_devices_are_all_found():
     config = supermask.SearchConfig(arch="lenet300", width=0.1, epochs=1, seed=5, seeds=3)

@@ -63,6 +63,7 @@ def test_a_task_that_was_stopped_is_queued_again(run, tmp_path):
     assert (tmp_path / "asked").read_text() == "requeue 71\n"
 
 
+@pytest.mark.slow
 def test_the_loop_ends_with_means_and_a_failure_stops_nothing(run, tmp_path):
     (tmp_path / "runs" / "d0.3-s0").mkdir(parents=True)
     (tmp_path / "runs" / "d0.3-s0" / "something").touch()

@@ -5,7 +5,7 @@ import pytest
 import supermask
 from supermask import registry
 
-FAST = ("edge-popup", "piggyback")  # top-k and thresholds; sampling and decay take three times as long
+FAST = ("edge-popup",)  # the others take up to three times as long
 LEARNED = [
     pytest.param(name, marks=() if name in FAST else pytest.mark.slow)
     for name in registry.names("methods")
@@ -75,6 +75,7 @@ def test_gem_miner_beats_edge_popup_at_a_twentieth_of_the_weights(real_data):
     assert mined >= popped + 0.03
 
 
+@pytest.mark.slow
 def test_rounds_of_continuous_sparsification_end_in_a_network():
     evaluation = found(method="continuous-sparsification", epochs=40, options={"rounds": 2})
     assert evaluation.accuracy >= 0.80

@@ -91,6 +91,7 @@ def test_values_are_trained_beside_the_mask(arch):
     assert " to " in row["values"]  # those that were trained, not the distribution that they began with
 
 
+@pytest.mark.slow
 def test_fixed_arrays_do_not_keep_a_batch_whole(arch):
     """And they come back from the ticket."""
     ticket = searched("whole_nets:Conv", devices=1, micro_batch=16)

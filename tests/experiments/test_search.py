@@ -73,8 +73,11 @@ def test_weights_are_bitwise_those_of_the_seed(ticket):
 @pytest.mark.parametrize(
     "method",
     [
-        *("edge-popup", "bernoulli"),
-        *(pytest.param(m, marks=pytest.mark.slow) for m in ("sigmoid", "iterand", "gem-miner", "hard-concrete")),
+        "edge-popup",
+        *(
+            pytest.param(m, marks=pytest.mark.slow)
+            for m in ("bernoulli", "sigmoid", "iterand", "gem-miner", "hard-concrete")
+        ),
     ],
 )
 def test_same_seed_same_ticket_other_seed_other_ticket(method):
@@ -116,6 +119,7 @@ def test_a_redrawn_ticket_means_the_same_after_reading_it(carrying, tmp_path):
         np.testing.assert_array_equal(array, ticket.effective()[name])
 
 
+@pytest.mark.slow
 def test_clients_end_where_the_rounds_say(carrying):
     ticket = carrying(1)
     shares = {int(value) for mask in ticket.mask.values() for value in np.unique(mask)}

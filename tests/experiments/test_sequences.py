@@ -78,6 +78,7 @@ def test_floors_are_beside_what_the_commands_print(ticket, capsys, monkeypatch):
     assert out.rstrip().endswith(f"  floor {max(floors.values()):.4f}")
 
 
+@pytest.mark.slow
 def test_floors_are_in_the_rows_of_a_lottery(tmp_path):
     words = LotteryConfig(**SMALL, arch_options=ONE, rounds=1)
     notes = []
@@ -162,6 +163,7 @@ def test_every_answer_is_counted_once(optimised):
         assert abs(int(sums.correct[0, 0]) - right) <= 1
 
 
+@pytest.mark.slow
 def test_the_loss_that_methods_look_at_is_the_mean_over_answers():
     problem = problem_of(config(dataset="induction:4", method="snip"))
     weights = problem.weights(0)
@@ -245,6 +247,7 @@ def data(data_dir, argument=""):
 """
 
 
+@pytest.mark.slow
 def test_a_network_and_tokens_of_your_own(tmp_path, monkeypatch):
     (tmp_path / "token_nets.py").write_text(NET)
     monkeypatch.syspath_prepend(tmp_path)
@@ -256,6 +259,7 @@ def test_a_network_and_tokens_of_your_own(tmp_path, monkeypatch):
     assert not [note for note in notes if "outputs" in note or "images" in note]
 
 
+@pytest.mark.slow
 def test_criteria_stand_beside_the_highest_floor(tmp_path):
     asked = supermask.TrainConfig(**{**SMALL, "arch_options": ONE, "epochs": 1})
     supermask.train(asked, run=tmp_path / "run")

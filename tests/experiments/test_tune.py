@@ -128,6 +128,7 @@ def test_other_files_are_refused_by_name(tmp_path, text):
         config_of(str(file), SearchConfig)
 
 
+@pytest.mark.slow
 def test_the_command_tunes_and_writes_a_recipe_that_search_takes(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))

@@ -94,6 +94,7 @@ def test_a_wide_layer_sees_all_of_its_images_at_once():
     assert "length=4" in jaxpr
 
 
+@pytest.mark.slow
 def test_statistics_are_of_the_shards_of_all_devices():
     model, weights, state = made(Residual)
     mesh = Mesh(np.array(jax.devices()[:2]), ("d",))

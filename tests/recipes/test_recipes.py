@@ -609,6 +609,7 @@ def test_missing_data_is_one_line_that_names_the_cell(here):
     assert [path.name for path in here.iterdir()] == ["data"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_what_is_finished(tiny, here):
     code = f"""
 from pathlib import Path

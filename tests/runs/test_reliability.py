@@ -63,6 +63,7 @@ def test_cores_time_zone_locale_and_hash_seed_have_no_say(tmp_path):
     assert found["plain"] == found["one core"] == found["elsewhere"]
 
 
+@pytest.mark.slow
 def test_a_home_that_cannot_be_written_to_is_no_hindrance(tmp_path):
     home = str(tmp_path / "file" / "home")
     (tmp_path / "file").write_text("not a folder")

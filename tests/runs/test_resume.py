@@ -473,6 +473,7 @@ def test_a_search_ends_well_whatever_has_become_of_stderr(here, stderr):
     assert (here / "run" / "ticket-s0.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_an_outcome_stands_while_python_ends(here):
     """A signal that comes after the result has nothing to stop."""
     program = (
