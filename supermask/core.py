@@ -46,7 +46,8 @@ class Parametrization:
         result: (trainable, method_state, frozen) -> the result: the hardened mask, or the trained weights.
         result_weights: (result, frozen, key) -> the effective weights of a result, float32.
         density: (result, frozen) -> fraction of maskable weights kept.
-        after_update: (trainable, method_state, previous trainable, frozen, key, clock) -> (trainable, method_state).
+        after_update: (trainable, method_state, previous trainable, frozen, key, clock, loss) -> (trainable,
+            method_state).
         resets_optimizer: (clock) -> whether to reset the optimiser's moments.
     """
 
@@ -54,15 +55,15 @@ class Parametrization:
     result: Callable[[Tree, Any, Tree], Tree]
     result_weights: Callable[[Tree, Tree, Array], Tree]
     density: Callable[[Tree, Tree], Array]
-    after_update: Callable[[Tree, Any, Tree, Tree, Array, Clock], tuple[Tree, Any]] = (
-        lambda trainable, method_state, before, frozen, key, clock: (trainable, method_state)
+    after_update: Callable[[Tree, Any, Tree, Tree, Array, Clock, Array], tuple[Tree, Any]] = (
+        lambda trainable, method_state, before, frozen, key, clock, loss: (trainable, method_state)
     )
     resets_optimizer: Callable[[Clock], Array | bool] = lambda clock: False
 
 
-def stated(function: Callable[..., Tree], state: Any) -> dict[str, Any]:
-    """The keyword arguments that hand a method's state to one of its functions: none if that does not take it."""
-    return {"state": state} if "state" in inspect.signature(function).parameters else {}
+def asked(function: Callable[..., Any], **offered: Any) -> dict[str, Any]:
+    """Those of the keyword arguments that a method's function takes, such as its `state`."""
+    return {name: value for name, value in offered.items() if name in inspect.signature(function).parameters}
 
 
 def mask_search(method: Method, trained: Collection[str] = ()) -> Parametrization:
@@ -85,21 +86,23 @@ def mask_search(method: Method, trained: Collection[str] = ()) -> Parametrizatio
 
     def effective(trainable: Tree, state: Any, weights: Tree, key: Array, clock: Clock) -> tuple[Tree, Array]:
         progress, (scores, values) = clock.progress, apart(trainable)
-        mask = method.mask(scores, masked(scores, weights), key=key, progress=progress, **stated(method.mask, state))
-        penalty = method.penalty(scores, progress=progress, **stated(method.penalty, state))
-        found = product(weights | values, mask, **stated(method.effective, state))
+        more = {"key": key, "progress": progress} | asked(method.mask, state=state)
+        mask = method.mask(scores, masked(scores, weights), **more)
+        penalty = method.penalty(scores, progress=progress, **asked(method.penalty, state=state))
+        found = product(weights | values, mask, **asked(method.effective, state=state))
         return found, jnp.asarray(penalty, jnp.float32)
 
     def after_update(
-        trainable: Tree, state: Any, before: Tree, weights: Tree, key: Array, clock: Clock
+        trainable: Tree, state: Any, before: Tree, weights: Tree, key: Array, clock: Clock, loss: Array
     ) -> tuple[Tree, Any]:
         (scores, values), (earlier, _) = apart(trainable), apart(before)
-        scores, state = method.after_update(scores, state, earlier, masked(scores, weights), key=key, clock=clock)
+        more = {"key": key, "clock": clock} | asked(method.after_update, loss=loss)
+        scores, state = method.after_update(scores, state, earlier, masked(scores, weights), **more)
         return scores | values, state
 
     def result(trainable: Tree, state: Any, weights: Tree) -> Tree:
         scores, values = apart(trainable)
-        return method.harden(scores, masked(scores, weights), **stated(method.harden, state)) | values
+        return method.harden(scores, masked(scores, weights), **asked(method.harden, state=state)) | values
 
     def result_weights(found: Tree, weights: Tree, key: Array) -> Tree:
         mask, values = apart(found)
@@ -183,7 +186,9 @@ class Step:
         updates, moments = self.optimizer.update(slope, state.optimizer, before)
         moved = optax.apply_updates(before, updates)
         other_key = jax.random.fold_in(key, 1)
-        trainable, method_state = rule.after_update(moved, state.method_state, before, frozen, other_key, clock)
+        trainable, method_state = rule.after_update(
+            moved, state.method_state, before, frozen, other_key, clock, sums.loss * scale
+        )
         anew = rule.resets_optimizer(clock)
         if anew is not False:
             moments = lax.cond(anew, lambda: _reset(self.optimizer, moments, trainable), lambda: moments)

@@ -151,7 +151,8 @@ class Method(abc.ABC):
         self, scores: Tree, state: Any, before: Tree, weights: Tree, *, key: Array, clock: Clock
     ) -> tuple[Tree, Any]:
         """Return scores and `method_state` after the optimiser's update, for example projected or redrawn. `before`
-        holds the scores of this step's forward pass; `key` is new in every step."""
+        holds the scores of this step's forward pass, whose mean loss it receives if it has a keyword argument `loss`;
+        `key` is new in every step."""
         return scores, state
 
     def resets_optimizer(self, clock: Clock) -> Array | bool:

@@ -49,9 +49,9 @@ class Frozen(Within):
         return super().first_state(scores) | {"locked": {name: jnp.asarray(self.locked[name]) for name in scores}}
 
     def after_update(
-        self, scores: Tree, state: Any, before: Tree, weights: Tree, *, key: Array, clock: Clock
+        self, scores: Tree, state: Any, before: Tree, weights: Tree, *, key: Array, clock: Clock, loss: Array = 0.0
     ) -> tuple[Tree, Any]:
-        moved, state = super().after_update(scores, state, before, weights, key=key, clock=clock)
+        moved, state = super().after_update(scores, state, before, weights, key=key, clock=clock, loss=loss)
         return self._searched(state["locked"], moved), state
 
     def ranked_apart(self, scores: Tree, state: Any) -> Tree:

@@ -50,9 +50,9 @@ class Lagrangian(Wrapped):
         return super().init_state(scores, weights) | {"start": start, "reach": jnp.float32(_FIRST_REACH)}
 
     def after_update(
-        self, scores: Tree, state: Any, before: Tree, weights: Tree, *, key: Array, clock: Clock
+        self, scores: Tree, state: Any, before: Tree, weights: Tree, *, key: Array, clock: Clock, loss: Array = 0.0
     ) -> tuple[Tree, Any]:
-        moved, state = super().after_update(scores, state, before, weights, key=key, clock=clock)
+        moved, state = super().after_update(scores, state, before, weights, key=key, clock=clock, loss=loss)
         left = jnp.clip(1 - clock.progress / FALL, 0, 1) ** 3
         target = self.density + left * (state["start"] - self.density)
 

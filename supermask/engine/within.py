@@ -54,10 +54,10 @@ class Within(Wrapped):
         return chosen(state["inside"], super().harden(low, weights, state=state))
 
     def after_update(
-        self, scores: Tree, state: Any, before: Tree, weights: Tree, *, key: Array, clock: Clock
+        self, scores: Tree, state: Any, before: Tree, weights: Tree, *, key: Array, clock: Clock, loss: Array = 0.0
     ) -> tuple[Tree, Any]:
         low, earlier = (self.ranked_apart(tree, state) for tree in (scores, before))
-        moved, state = super().after_update(low, state, earlier, weights, key=key, clock=clock)
+        moved, state = super().after_update(low, state, earlier, weights, key=key, clock=clock, loss=loss)
         return chosen(state["inside"], moved), state
 
     def ranked_apart(self, scores: Tree, state: Any) -> Tree:

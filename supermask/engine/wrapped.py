@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from supermask.core import stated
+from supermask.core import asked
 from supermask.types import Array, Clock, InitContext, Method, Tree
 
 
@@ -32,24 +32,25 @@ class Wrapped(Method):
 
     def mask(self, scores: Tree, weights: Tree, *, key: Array, progress: Array, state: Any = None) -> Tree:
         return self.method.mask(
-            scores, weights, key=key, progress=progress, **stated(self.method.mask, state and state["own"])
+            scores, weights, key=key, progress=progress, **asked(self.method.mask, state=state and state["own"])
         )
 
     def harden(self, scores: Tree, weights: Tree, state: Any = None) -> Tree:
-        return self.method.harden(scores, weights, **stated(self.method.harden, state and state["own"]))
+        return self.method.harden(scores, weights, **asked(self.method.harden, state=state and state["own"]))
 
     def penalty(self, scores: Tree, *, progress: Array, state: Any = None) -> Array:
-        more = stated(self.method.penalty, state and state["own"])
+        more = asked(self.method.penalty, state=state and state["own"])
         return self.method.penalty(scores, progress=progress, **more)
 
     def effective(self, weights: Tree, mask: Tree, state: Any = None) -> Tree:
-        more = {} if state is None else stated(self.method.effective, state["own"])
+        more = {} if state is None else asked(self.method.effective, state=state["own"])
         return self.method.effective(weights, mask, **more)
 
     def after_update(
-        self, scores: Tree, state: Any, before: Tree, weights: Tree, *, key: Array, clock: Clock
+        self, scores: Tree, state: Any, before: Tree, weights: Tree, *, key: Array, clock: Clock, loss: Array = 0.0
     ) -> tuple[Tree, Any]:
-        moved, own = self.method.after_update(scores, state["own"], before, weights, key=key, clock=clock)
+        more = {"key": key, "clock": clock} | asked(self.method.after_update, loss=loss)
+        moved, own = self.method.after_update(scores, state["own"], before, weights, **more)
         return moved, {**state, "own": own}
 
     def resets_optimizer(self, clock: Clock) -> Array | bool:

@@ -63,6 +63,7 @@ def test_an_option_goes_before_the_environment(tmp_path):
     assert json.loads(process.stdout)["arch"] == "lenet300"
 
 
+@pytest.mark.slow
 def test_files_of_the_current_folder_replace_no_library(tmp_path):
     for name in LIBRARIES:
         (tmp_path / f"{name}.py").write_text("raise SystemExit('of the current folder')\n")

@@ -64,6 +64,7 @@ def test_what_a_person_wrote_has_the_defaults_of_today():
         assert completed(values) == values
 
 
+@pytest.mark.slow
 def test_resume_keeps_the_settings_of_an_earlier_version(tmp_path, capsys):
     run = tmp_path / "run"
     words = ["--method", "slot-machines", "-o", "values=2", "--arch", "lenet300", "--width", "0.1", "--epochs", "1"]

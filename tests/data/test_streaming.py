@@ -206,10 +206,7 @@ FIELDS = {
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(n, marks=() if n in ("two seeds side by side", "nothing trained") else pytest.mark.slow)
-        for n in FIELDS
-    ],
+    [pytest.param(n, marks=() if n == "nothing trained" else pytest.mark.slow) for n in FIELDS],
 )
 def test_a_search_whose_data_streams_ends_in_the_ticket_of_one_whose_data_is_resident(images, limited, name):
     fields = SMALL | FIELDS[name] | {"dataset": images}
@@ -366,6 +363,7 @@ def test_words_that_make_no_sense_are_refused_before_anything_is_read(words, sai
     assert (found.returncode, found.stderr) == (2, f"supermask: {said}\n")
 
 
+@pytest.mark.slow
 def test_the_limit_names_no_run(tmp_path):
     """With and without it, a call means the same run."""
     words = ("search", "--arch", "lenet300", "--width", "0.1", "--epochs", "1", "--runs-dir", str(tmp_path))

@@ -25,6 +25,7 @@ pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 SHAPES = {"conv1/kernel": (3, 3, 2, 4), "dense1/kernel": (20, 10), "head/kernel": (10, 5)}
 KEY = jax.random.key(3)
+LOSS = jnp.float32(1)
 CONTEXT = InitContext(
     loss=lambda w, temperature: sum(jnp.sum(jnp.sin(3 * a) + a**3) for a in w.values()) / temperature,
     response=lambda w: sum(jnp.sum(jnp.abs(a) ** 1.5) for a in w.values()),
@@ -52,7 +53,7 @@ def after_a_step(method):
         (product, _), pull_back = jax.vjp(lambda s: rule.weights(s, state, weights, KEY, clock), scores)
         (slope,) = pull_back(({key: jnp.ones_like(w) for key, w in product.items()}, jnp.float32(0)))
         moved = {key: s - 0.1 * slope[key] for key, s in scores.items()}
-        moved, after = rule.after_update(moved, state, scores, weights, KEY, clock)
+        moved, after = rule.after_update(moved, state, scores, weights, KEY, clock, LOSS)
         return product, slope, rule.result(moved, after, weights), moved
 
     return step(scores, state)
@@ -104,6 +105,7 @@ def small():
     return supermask.SearchConfig(arch="lenet300", width=0.1, density=0.4, epochs=1, seeds=2, options=FIXED)
 
 
+@pytest.mark.slow
 def test_the_ticket_holds_only_what_was_searched_for(small, tmp_path):
     tickets = supermask.search(small)
     plain = supermask.search(small.replace(options={}, seeds=1))[0]

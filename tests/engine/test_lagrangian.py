@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 SHAPES = {"conv1/kernel": (3, 3, 8, 16), "head/kernel": (60, 40)}
 TOTAL = sum(int(np.prod(shape)) for shape in SHAPES.values())
-KEY, STEPS = jax.random.key(3), 40
+KEY, LOSS, STEPS = jax.random.key(3), jnp.float32(1), 40
 SOFT = [name for name in registry.names("methods") if issubclass(registry.load("methods", name), Controlled)]
 
 
@@ -40,7 +40,7 @@ def moved(name, density, inside=None, **options):
         for n, (key, s) in enumerate(scores.items()):
             noise = 0.3 + jax.random.normal(jax.random.fold_in(jax.random.fold_in(KEY, i), n), s.shape)
             pushed[key] = s + (0.05 * jnp.abs(first[key]).mean() + 0.01) * noise
-        scores, state = rule.after_update(pushed, state, scores, weights, KEY, Clock(i, 10, STEPS))
+        scores, state = rule.after_update(pushed, state, scores, weights, KEY, Clock(i, 10, STEPS), LOSS)
         return scores, state, rule.result(scores, state, weights)
 
     found = []

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.usefixtures("compiled_quickly", "strict")
 
 SHAPES = {"conv1/kernel": (3, 3, 2, 4), "dense1/kernel": (20, 10), "head/kernel": (10, 5)}
 KEY = jax.random.key(3)
+LOSS = jnp.float32(1)
 CONTEXT = InitContext(
     loss=lambda w, temperature: sum(jnp.sum(jnp.sin(3 * a) + a**3) for a in w.values()) / temperature,
     response=lambda w: sum(jnp.sum(jnp.abs(a) ** 1.5) for a in w.values()),
@@ -65,9 +66,9 @@ def test_dropped_weights_stay_dropped_and_counts_are_exact(name, options):
         (product, _), pull_back = jax.vjp(lambda s: rule.weights(s, state, weights, KEY, clock), scores)
         (slope,) = pull_back(({key: jnp.ones_like(w) for key, w in product.items()}, jnp.float32(0)))
         moved = {key: s - 0.1 * slope[key] for key, s in scores.items()}
-        scores, state = rule.after_update(moved, state, scores, weights, KEY, clock)
+        scores, state = rule.after_update(moved, state, scores, weights, KEY, clock, LOSS)
         # Once more, as at the end of an epoch, when methods freeze, send and redraw.
-        scores, state = rule.after_update(scores, state, scores, weights, KEY, Clock(jnp.int32(7), 4, 8))
+        scores, state = rule.after_update(scores, state, scores, weights, KEY, Clock(jnp.int32(7), 4, 8), LOSS)
         mask = rule.result(scores, state, weights)
         plain = method.harden(scores, weights)
         return product, scores, mask, rule.result_weights(mask, weights, KEY), plain

@@ -42,6 +42,7 @@ def test_the_file_of_a_sweep(run):
     assert {row["density"] for row in rows} == {"0.1", "0.5", "0.9"}
 
 
+@pytest.mark.slow
 def test_the_tasks_of_an_array_share_the_cells(run, tmp_path):
     words = ["bash", str(EXAMPLES / "array.sbatch"), str(EXAMPLES / "grid.toml")]
     one = ["--density=0.3", "--seeds=0", "--method=edge-popup"]

@@ -165,6 +165,7 @@ def test_pruning_as_forgetting_rewinds_what_is_kept_and_trains_the_rest_from_zer
     assert rows[1]["forgotten"] == sum(int((start == 0).sum()) for start in starts[1].values())
 
 
+@pytest.mark.slow
 def test_norms_and_batch_statistics_are_kept(tmp_path, monkeypatch):
     seen, fit = [], Trainer.fit
 

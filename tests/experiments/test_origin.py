@@ -108,6 +108,7 @@ def stop(run, **fields):
     return fields
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_where_its_data_is_now_to_the_same_bytes(here):
     save()
     fields = stop("run")
@@ -313,6 +314,7 @@ def write_mnist(folder, value):
         (folder / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 2049, 20) + labels)
 
 
+@pytest.mark.slow
 def test_training_under_a_ticket_says_that_the_data_is_another(here):
     save()
     ticket, notes = search("run"), []

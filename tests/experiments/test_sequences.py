@@ -41,6 +41,7 @@ def ticket(tmp_path_factory):
     return found, run, notes
 
 
+@pytest.mark.slow
 def test_a_ticket_of_tokens_is_evaluated_to_the_same_accuracy(ticket):
     found, run, notes = ticket
     again = Ticket.load(run / "ticket-s0.safetensors")

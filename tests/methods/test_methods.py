@@ -91,7 +91,8 @@ def test_is_deterministic_in_the_key(name):
 
 
 @learned
-def test_gradient_is_finite_and_reaches_every_layer(name):
+def test_gradient_is_finite_and_reaches_every_layer_or_none(name):
+    """None where a method goes by the loss."""
     method = make(name)
     weights, scores = setting(method)
 
@@ -105,7 +106,7 @@ def test_gradient_is_finite_and_reaches_every_layer(name):
     gradient = jax.grad(total)(scores)
     for key in ("conv1/kernel", "dense1/kernel"):
         assert np.isfinite(gradient[key]).all()
-        assert np.abs(gradient[key]).max() > 0
+        assert np.any(gradient[key] != 0) != bool(core.asked(method.after_update, loss=0))
 
 
 @every

@@ -75,7 +75,9 @@ def sampled():
     return problem, tickets_of(problem)
 
 
-@pytest.mark.parametrize("moment", ["the epoch's validation", "the draws of the last mask"])
+@pytest.mark.parametrize(
+    "moment", [pytest.param("the epoch's validation", marks=pytest.mark.slow), "the draws of the last mask"]
+)
 def test_a_search_stopped_while_it_scores_goes_on_to_the_same_bytes(moment, sampled, monkeypatch):
     """Scoring a large split takes longer than a signal may wait."""
     monkeypatch.setattr("supermask.engine.evaluator.SECONDS_PER_CALL", 0)  # a call for each batch

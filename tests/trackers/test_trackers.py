@@ -36,6 +36,7 @@ def test_every_file_has_its_flag():
     assert {file.stem for file in files} == set(HELP)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of protobuf
 def test_tensorboard_has_every_metric_of_every_epoch():
     pytest.importorskip("tensorboardX")
