@@ -13,6 +13,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from supermask import recipes
 from supermask.cli._help import GroupedOption
 from supermask.cli._memory import memory_options
 from supermask.config import Config, SearchConfig
@@ -91,12 +92,28 @@ _data_dir_option = option(
 )
 
 
+def base_of(recipe: str | None, resume: Path | None, kind: type[Config]) -> dict[str, Any]:
+    """The config of `--recipe`, {} without one.
+
+    Raises:
+        UsageError: with `--resume`, or there is no such recipe, or it is one of another command.
+    """
+    if recipe and resume:
+        raise UsageError("--resume takes config and folder from the run: leave out --recipe")
+    return recipes.config_of(recipe, kind) if recipe else {}
+
+
 def data_dir_option(command: F) -> F:
     """Add the options about where data lies and what of it fits into memory."""
     decorated: F = _data_dir_option(memory_options(command))
     return decorated
 
 
+recipe_option = option(
+    "--recipe",
+    metavar="NAME|FILE",
+    help="Take defaults from a published configuration, see `supermask list recipes`, or from a TOML file.",
+)
 force_option = option("--force", is_flag=True, help="Overwrite.")
 quiet_option = option("-q", "--quiet", is_flag=True, help="No progress and no notes on stderr; warnings stay.")
 device_option = option(

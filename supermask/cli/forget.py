@@ -24,7 +24,8 @@ EPILOG = """\b
 Examples:
   supermask forget --arch lenet300 --dataset mnist --generations 5 --long --plot forget.png
   supermask forget --arch resnet18 --dataset cifar100 --layer layer4 --generations 10
-  supermask forget --op kels --split 0.5 --generations 10
+  supermask forget --op kels --split 0.5 --generations 10 --freeze kept
+  supermask forget --recipe zhou2022-llf-n3 --dataset folder:flowers --epochs 4
   supermask forget --json | jq '[.generation, .branch, .forgotten_train_accuracy, .test_accuracy]'"""
 
 COLUMNS = {
@@ -40,10 +41,18 @@ COLUMNS = {
 @click.command(cls=GroupedCommand, epilog=EPILOG)
 @partial(opt.config_options, kind=ForgetConfig)
 @opt.arch_option
+@opt.recipe_option
 @plot_option("Draw test accuracy against generations.")
 @run_options
 @click.pass_context
-def command(ctx: click.Context, call: Call, arch_pairs: tuple[str, ...], plot: Path | None, **values: Any) -> None:
+def command(
+    ctx: click.Context,
+    call: Call,
+    arch_pairs: tuple[str, ...],
+    recipe: str | None,
+    plot: Path | None,
+    **values: Any,
+) -> None:
     """Train a network, let it forget a part of what it learned and train it again, generation after generation.
 
     Writes a run folder with the weights of every generation, and prints accuracy by generation, right after forgetting
@@ -51,9 +60,10 @@ def command(ctx: click.Context, call: Call, arch_pairs: tuple[str, ...], plot: P
     again prints the result of the finished run, or continues where it was stopped.
     """
     arch_options = opt.parse_options(arch_pairs, "-a")
+    base = opt.base_of(recipe, call.resume, ForgetConfig)
 
     def read(file: Path | None) -> ForgetConfig:
-        return opt.read_config(ctx, {}, file, values, opt.given(arch_options=arch_options or None), ForgetConfig)
+        return opt.read_config(ctx, base, file, values, opt.given(arch_options=arch_options or None), ForgetConfig)
 
     def show(result: RunResult) -> None:
         if call.as_json:

@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from supermask import recipes
 from supermask.cli import _options as opt
 from supermask.cli import _tables
 from supermask.cli._experiment import Call, run, run_options
 from supermask.cli._help import GroupedCommand
 from supermask.cli._plot import plot_option
 from supermask.config.lottery import LotteryConfig
-from supermask.errors import UsageError
 from supermask.experiments.options import Rows, RunResult
 
 if TYPE_CHECKING:
@@ -35,11 +33,7 @@ Examples:
 @click.command(cls=GroupedCommand, epilog=EPILOG)
 @partial(opt.config_options, kind=LotteryConfig)
 @opt.arch_option
-@opt.option(
-    "--recipe",
-    metavar="NAME|FILE",
-    help="Take defaults from a published configuration, see `supermask list recipes`, or from a TOML file.",
-)
+@opt.recipe_option
 @plot_option("Draw test accuracy against density.")
 @run_options
 @click.pass_context
@@ -58,11 +52,9 @@ def command(
     continues where it was stopped.
     """
     arch_options = opt.parse_options(arch_pairs, "-a")
-    if call.resume and recipe:
-        raise UsageError("--resume takes config and folder from the run: leave out --recipe")
+    base = opt.base_of(recipe, call.resume, LotteryConfig)
 
     def read(file: Path | None) -> LotteryConfig:
-        base = recipes.config_of(recipe, LotteryConfig) if recipe else {}
         return opt.read_config(ctx, base, file, values, opt.given(arch_options=arch_options or None), LotteryConfig)
 
     def show(result: RunResult) -> None:

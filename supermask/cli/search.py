@@ -59,11 +59,7 @@ Examples:
 @opt.option("--sparsity", type=float, help="Fraction of maskable weights removed: 1 - density.", group="method")
 @topk_options
 @opt.option("--clients", type=int, help="fedpm: simulate this many clients and a server.", group="method")
-@opt.option(
-    "--recipe",
-    metavar="NAME|FILE",
-    help="Take defaults from a published configuration, see `supermask list recipes`, or from a TOML file.",
-)
+@opt.recipe_option
 @hosts_options
 @run_options
 @opt.option("--embed-weights", is_flag=True, help="Store the frozen weights in the ticket, 4 bytes each.")

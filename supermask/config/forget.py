@@ -10,6 +10,7 @@ from supermask.errors import UsageError
 
 OPS = ("llf", "kels", "wels", "rewind", "imp")
 FRESH = ("pytorch", "init")
+FREEZE = ("kept", "forgotten")
 USED_BY = {
     "layer": ("llf",),
     "split": ("kels", "wels"),
@@ -55,6 +56,12 @@ class ForgetConfig(Config):
         None,
         "llf, kels, wels: draw new values as PyTorch does for a new layer, or by --init.  [default: pytorch]",
         choices=FRESH,
+        group="method",
+    )
+    freeze: str | None = option(
+        None,
+        "Hold the weights that were kept, or that were forgotten, while the others are trained again.  [default: none]",
+        choices=FREEZE,
         group="method",
     )
     long: bool = option(

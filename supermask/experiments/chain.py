@@ -73,7 +73,7 @@ class Leg:
         """What is frozen for each seed, see `engine.pruned`."""
         zeros = [{name: np.zeros(kept.shape, np.float32) for name, kept in mask.items()} for mask in self.masks]
         pairs = zip(self.trained or self.masks, self.pruned or zeros, strict=True)
-        return [{"mask": mask, "pruned": values} for mask, values in pairs]
+        return [{"mask": mask, "pruned": {name: values[name] for name in mask}} for mask, values in pairs]
 
 
 @dataclass

@@ -182,7 +182,11 @@ class _Generations:
         counts = [sum(int((~kept).sum()) for kept in mask.values()) for mask in masks]
         # Rewinding the whole network, norms and biases included, rewinds their statistics, too.
         states = [] if self.config.op == "imp" else [net.state for net in nets]
-        return replace(leg, starts=starts, states=states, seen=[{"forgotten": count} for count in counts])
+        leg = replace(leg, starts=starts, states=states, seen=[{"forgotten": count} for count in counts])
+        if self.config.freeze is None:
+            return leg
+        forgotten = [{name: ~kept for name, kept in mask.items()} for mask in masks]
+        return replace(leg, trained=forgotten if self.config.freeze == "kept" else masks, pruned=starts)
 
     def _measured(
         self, seeds: tuple[int, ...], leg: Leg, found: list[TrainedWeights], forgot: bool

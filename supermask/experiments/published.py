@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from supermask.config import Config, SearchConfig
-from supermask.config.lottery import LotteryConfig
+from supermask.config.forget import ForgetConfig
 from supermask.errors import SupermaskError, UsageError
 from supermask.experiments.comparison import CriteriaSweep
 from supermask.experiments.criteria import compare_criteria
 from supermask.experiments.evaluate import evaluate
+from supermask.experiments.forget import Forget
 from supermask.experiments.lottery import Lottery
 from supermask.experiments.options import Rows, RunOptions, RunResult
 from supermask.experiments.run import Experiment, run_experiment
@@ -42,6 +43,7 @@ def measure(cell: PublishedRecipe, config: Config, options: RunOptions, stopping
         "search": Search,
         "train": Train,
         "lottery": Lottery,
+        "forget": Forget,
         "criteria": Train,
     }
     try:
@@ -51,8 +53,8 @@ def measure(cell: PublishedRecipe, config: Config, options: RunOptions, stopping
         stopping.nothing_to_lose = True
         if cell.experiment == "criteria":
             return _of_criteria(cell, config, result, options)
-        if isinstance(config, LotteryConfig):
-            return _of_lottery(cell, config, result)
+        if cell.experiment in ("lottery", "forget"):
+            return _of_chain(cell, config, result)
         return _of_seeds(config, result, options)
     except SupermaskError as error:
         raise type(error)(f"{cell.name}: {error}") from error
@@ -83,13 +85,15 @@ def _of_seeds(config: Config, result: RunResult, options: RunOptions) -> dict[st
     return row | {"run": str(result.path), "tickets" if bits else "weights": [str(path) for path in paths]}
 
 
-def _of_lottery(cell: PublishedRecipe, config: LotteryConfig, result: RunResult) -> dict[str, Any]:
-    at = {"branch": "ticket", **cell.at}
+def _of_chain(cell: PublishedRecipe, config: Config, result: RunResult) -> dict[str, Any]:
+    """The results of a round, or of a generation."""
+    own = {"op": config.op} if isinstance(config, ForgetConfig) else {"criterion": getattr(config, "criterion", "")}
+    at = {"branch": own.get("op", "ticket"), **cell.at}
     rows = [row for row in result.rows if all(row[key] == value for key, value in at.items())]
     if not rows:
         there = ", ".join(f"{key} {value}" for key, value in at.items())
         raise UsageError(f"the run has no result at {there}")
-    head = {"arch": config.arch, "dataset": config.dataset, "criterion": config.criterion, "epochs": config.epochs}
+    head = {"arch": config.arch, "dataset": config.dataset, **own, "epochs": config.epochs}
     files = {"run": str(result.path), "weights": [row["weights"] for row in rows]}
     return head | at | _of_rows(rows) | files
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from supermask import registry
 from supermask.config import Config, SearchConfig, TrainConfig
+from supermask.config.forget import ForgetConfig
 from supermask.config.lottery import LotteryConfig
 from supermask.errors import BadFileError, UsageError, require
 from supermask.recipes import _own
@@ -23,6 +24,7 @@ EXPERIMENTS: dict[str, type[Config]] = {
     "search": SearchConfig,
     "train": TrainConfig,
     "lottery": LotteryConfig,
+    "forget": ForgetConfig,
     "criteria": TrainConfig,
 }
 """What a recipe may stand for, and the config that it has; `criteria` compares masks after a dense training."""
@@ -44,7 +46,8 @@ class PublishedRecipe:
         notes: where this tool and the publication differ.
         epochs_per_round: a search of fewer epochs is cut to a multiple of this.
         experiment: a key of EXPERIMENTS.
-        at: which of the experiment's results this is: `round` and `branch` of a lottery, `criterion` and `values`.
+        at: which of the experiment's results this is: `round` and `branch` of a lottery, `generation` and `branch` of
+            forgetting, `criterion` and `values`.
     """
 
     name: str

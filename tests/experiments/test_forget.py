@@ -165,6 +165,22 @@ def test_pruning_as_forgetting_rewinds_what_is_kept_and_trains_the_rest_from_zer
     assert rows[1]["forgotten"] == sum(int((start == 0).sum()) for start in starts[1].values())
 
 
+@pytest.mark.parametrize(("freeze", "op"), [("kept", "llf"), ("forgotten", "wels")])
+def test_what_is_held_stays_while_the_rest_is_trained_again(tmp_path, starts, freeze, op):
+    _, second = loaded(ran(tmp_path, op=op, generations=2, freeze=freeze))
+    operator = Operator.of(small(op=op))
+    kept = operator.kept(0, 2, second.weights)
+    held_somewhere = 0
+    for name, start in starts[1].items():
+        if name not in kept:  # biases are trained
+            continue
+        held = kept[name] if freeze == "kept" else ~kept[name]
+        assert np.array_equal(second.weights[name][held], start[held])
+        assert not held.size or held.all() or (second.weights[name][~held] != start[~held]).mean() > 0.5
+        held_somewhere += held.sum()
+    assert held_somewhere
+
+
 @pytest.mark.slow
 def test_norms_and_batch_statistics_are_kept(tmp_path, monkeypatch):
     seen, fit = [], Trainer.fit
@@ -201,6 +217,7 @@ def test_a_generation_compiles_nothing(tmp_path):
     ("fields", "message"),
     [
         ({"op": "lth"}, "unknown op"),
+        ({"freeze": "all"}, "unknown freeze 'all'"),
         ({"generations": 0}, "generations is 0"),
         ({"op": "kels", "layer": "head"}, "--layer is about llf, not about kels"),
         ({"split": 0.5}, "--split is about kels and wels, not about llf"),

@@ -34,8 +34,11 @@ FIXED = {
     *("validation", "epochs", "batch_size", "optimizer", "learning_rate", "momentum", "weight_decay", "schedule"),
 }
 # What some have besides; `density` has no meaning for some methods.
-OTHERS = {"density", "arch_options", "width", "train", "maskable", "warmup", "clip", "clip_each", "order"}
+OTHERS = {
+    *("density", "arch_options", "width", "train", "maskable", "warmup", "clip", "clip_each", "order", "image_size"),
+}
 OF_LOTTERY = {"rounds", "criterion", "keep", "ranking", "control", "kept", "pruned", "retrain", "rewind_step"}
+OF_FORGET = {"op", "layer", "split", "generations", "long"}
 ROW_KEYS = (
     *("table", "recipe", "budget", "arch", "dataset", "method", "epochs", "seeds", "test_accuracies", "test_accuracy"),
     *("test_accuracy_std", "density", "density_std", "bits_per_parameter", "bits_per_parameter_std", "run", "tickets"),
@@ -140,7 +143,7 @@ def test_every_recipe_says_what_it_claims(name):
     assert set(published) <= {"test_accuracy", "density", "bits_per_parameter", "finding", "source"}
     assert ("test_accuracy" in published) != ("finding" in published)
     assert all(0 < value <= 1 for key, value in published.items() if key not in ("finding", "source"))
-    assert bool(recipe.at) == (recipe.experiment in ("lottery", "criteria"))
+    assert bool(recipe.at) == (recipe.experiment in ("lottery", "forget", "criteria"))
     assert 0 < recipe.gpu_hours < 100
     assert recipe.config["epochs"] % recipe.epochs_per_round == 0
 
@@ -156,7 +159,7 @@ def test_every_recipe_is_a_whole_and_valid_config(name):
         fixed = fixed - {"normalise"}
     if recipe.experiment != "search":
         fixed = fixed - {"method", "options", "scale_by_density"}
-    assert set(values) - OTHERS - OF_LOTTERY == fixed
+    assert set(values) - OTHERS - OF_LOTTERY - OF_FORGET == fixed
     resolved = resolve(recipe.config_class.from_dict(values))
     if recipe.experiment == "search":
         method = make_method(resolved)
@@ -170,6 +173,9 @@ def test_every_recipe_is_a_whole_and_valid_config(name):
     if recipe.experiment == "lottery":
         assert recipe.at["round"] <= resolved.rounds
         assert recipe.at.get("branch", "ticket") in resolved.branches
+    if recipe.experiment == "forget":
+        assert recipe.at["generation"] <= resolved.generations
+        assert recipe.at.get("branch", resolved.op) in (resolved.op, *(["long"] if resolved.long else []))
     if recipe.experiment == "criteria":
         CriteriaSweep(criteria=[recipe.at["criterion"]], values=[recipe.at["values"]])
 
@@ -473,6 +479,45 @@ def test_reproduce_a_lottery(tiny, here):
     code, out, _ = call(*words)
     assert code == 0
     assert "worse than dense" in out
+
+
+FORGET = """
+[defaults]
+paper = "Nobody 2026"
+table = "tiny-forget"
+gpu_hours = 0.001
+experiment = "forget"
+
+[defaults.config]
+arch = "lenet300"
+dataset = "digits"
+width = 0.1
+epochs = 2
+generations = 2
+long = true
+
+[later]
+summary = "LeNet-300-100 on digits, the second generation."
+at = { generation = 2 }
+published = { test_accuracy = 0.9, source = "figure" }
+
+[long]
+summary = "LeNet-300-100 on digits, one long training."
+at = { generation = 2, branch = "long" }
+published = { test_accuracy = 0.9, source = "figure" }
+"""
+
+
+def test_reproduce_forgetting(tiny, here):
+    (tiny / "recipes" / "later.toml").write_text(FORGET)
+    registry.names.cache_clear()
+    words = ("reproduce", "tiny-forget", "--budget", "0.5", "--seeds", "1")
+    later, long = answer(*words, "--json")
+    assert (later["branch"], later["op"], later["epochs"], long["branch"]) == ("llf", "llf", 1, "long")
+    assert later["run"] == long["run"]
+    rows = answer("forget", "--recipe", "later-later", "--epochs", "1", "--json", "-q")
+    assert [row["run"] for row in rows] == [later["run"]] * 3
+    assert later["test_accuracies"] + long["test_accuracies"] == [row["test_accuracy"] for row in rows[1:]]
 
 
 def test_reproduce_masks_after_a_training(tiny, here):
