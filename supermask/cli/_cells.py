@@ -25,7 +25,7 @@ LISTED = 1000
 
 _SAME = (
     *("seed", "density", "sparsity", "init", "label-noise", "select"),
-    *("learning-rate", "momentum", "weight-decay", "clip", "warmup", "schedule"),
+    *("learning-rate", "momentum", "weight-decay", "clip", "clip-each", "warmup", "schedule", "cycles"),
 )
 """Axes that neither time nor memory depends on."""
 _LENGTHS = ("epochs", "rounds", "generations")

@@ -89,6 +89,7 @@ def _reproduction(found: Evaluation) -> str:
 def _as_dict(path: Path, found: Evaluation) -> dict[str, object]:
     keys = ["dataset", "split", "examples", "accuracy", "loss", "density", "layers"]
     keys += [key for key in ("control", "other_data", "floor") if getattr(found, key)]
+    keys += ["sequence_accuracy"] if found.sequence_accuracy is not None else []
     if found.samples > 1:
         keys += ["accuracy_std", "samples"]
     keys.append("warnings")
@@ -101,5 +102,6 @@ def _print(found: Evaluation) -> None:
     spread = f" +- {found.accuracy_std:.4f} over {found.samples} draws" if found.samples > 1 else ""
     what = f"{found.dataset} {found.split}, {found.examples:,} {found.noun}"
     what += f", {found.control}" if found.control else ""
-    click.echo(f"{what}: accuracy {found.accuracy:.4f}{spread}, loss {found.loss:.4f}")
+    whole = "" if found.sequence_accuracy is None else f", whole answers {found.sequence_accuracy:.4f}"
+    click.echo(f"{what}: accuracy {found.accuracy:.4f}{spread}{whole}, loss {found.loss:.4f}")
     click.echo(layer_table(found.layers))

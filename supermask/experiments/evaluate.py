@@ -28,6 +28,7 @@ from supermask.experiments.warnings import Chance, of_data, of_predictions
 from supermask.resolve import resolve
 from supermask.runtime.numerics import fixed_numerics
 from supermask.runtime.places import expand
+from supermask.tasks._whole import WholeAnswers, has_answers
 from supermask.ticket import Ticket
 from supermask.types import Shapes, Split, Tree
 
@@ -52,6 +53,8 @@ class Evaluation:
             judged, for they are meant to be worse.
         noun: what the examples are: images or sequences.
         floor: for sequences, accuracies on this split that need no understanding, by name.
+        sequence_accuracy: fraction of the sequences whose answer is right in all of its tokens; None if there are no
+            answers of several tokens.
     """
 
     dataset: str
@@ -71,6 +74,7 @@ class Evaluation:
     warnings: list[str] = field(default_factory=list)
     noun: str = "images"
     floor: dict[str, float] = field(default_factory=dict)
+    sequence_accuracy: float | None = None
 
     @property
     def reproduced(self) -> bool:
@@ -98,13 +102,12 @@ def evaluate(
         samples: number of draws of a sampled mask.
         control: a name in `config.words.CONTROLS`: replace the ticket's mask or weights, and so its batch statistics.
         data_dir: folder of datasets; the user's cache folder by default.
-        dataset: where the data lies now, or other data to evaluate on; the ticket's dataset by default. Other data is
-            normalised as the ticket's was.
+        dataset: where the data lies now, or other data, normalised as the ticket's was; the ticket's by default.
 
     Raises:
         UsageError: unknown split, control or dataset, or `samples` below 1.
-        BadFileError: the dataset is missing or damaged, does not fit, or is not the ticket's and not named by
-            `dataset`; the weights differ; or the user's own code has changed and the validation accuracy with it.
+        BadFileError: data is missing, damaged, does not fit, or is not the ticket's and not named by `dataset`; the
+            weights differ; or the user's own code has changed, and the validation accuracy with it.
     """
     _check_words(ticket, split, samples, control)
     weights = ticket.weights() if isinstance(ticket, Ticket) else ticket.weights
@@ -138,6 +141,7 @@ def evaluate(
         warnings=of_result(problem, ticket) if control else scorer.judged(ticket, split, float(accuracies.mean())),
         noun=noun_of(problem.dataset),
         floor=floors_of(problem.dataset, split),
+        sequence_accuracy=scorer.whole(chosen, samples) if has_answers(chosen) else None,
     )
 
 
@@ -175,6 +179,11 @@ class _Scorer:
         sums = Evaluator(problem, rule, split, problem.sharding)(*arguments, samples)
         assert sums is not None  # nobody stops it
         return (sums.loss / sums.count)[:, 0], (sums.correct / sums.count)[:, 0]
+
+    def whole(self, split: Split, samples: int) -> float:
+        """Return the fraction of sequences that are right as a whole, the mean over the draws."""
+        whole = replace(self, problem=replace(self.problem, task=WholeAnswers()))
+        return float(whole.score(split, samples)[1].mean())
 
     def with_own_statistics(self) -> _Scorer:
         """Return the scorer with batch statistics estimated for its mask and weights."""
