@@ -10,6 +10,9 @@ QUICK := tests/test_layers.py tests/test_golden.py tests/test_ticket.py \
 	tests/datasets/test_contract.py tests/methods/test_methods.py tests/exporters/test_exporters.py \
 	tests/experiments/test_run.py tests/experiments/test_train.py
 
+# Tests start hundreds of processes: what they import is compiled once, and not by each of them.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-quick test-torch test-slow lint format clean
 
