@@ -249,7 +249,7 @@ class Tally:
         size = max(self.kind.size, self.kind.size - len(self.kind.good) + len(data))
         what, wrong, seconds, took = self.read()
         if took > TIMES * size + SPARE:  # once more: a table of the interpreter that has just grown is not the file's
-            what, wrong, seconds, took = self.read()
+            took = self.read()[3]
         self.seconds, self.peak = max(self.seconds, seconds), max(self.peak, took)
         if seconds > SECONDS:
             wrong = wrong or TimeoutError(f"{seconds:.2f} s")

@@ -49,10 +49,15 @@ def measure(config: supermask.SearchConfig) -> dict[str, object]:
     }
 
 
+def has_target(method: str) -> bool:
+    """Whether a method ends at a density, or near it, without being told to."""
+    return registry.load("methods", method).keeps_density or method in NEARLY
+
+
 def settings(method: str, densities: list[float], controlled: bool) -> list[dict[str, object]]:
     """The fields of each search of a method: one for each density, or one alone if it enforces none."""
     kind = registry.load("methods", method)
-    if kind.keeps_density or method in NEARLY:
+    if has_target(method):
         return [{"density": density} for density in densities]
     if controlled and "control" in kind.__dataclass_fields__:
         return [{"density": density, "options": {"control": "lagrangian"}} for density in densities]
@@ -74,26 +79,28 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=registry.names("methods"), default=registry.names("methods"))
     args = parser.parse_args()
     base = {"arch": "lenet300", "dataset": args.dataset, "epochs": args.epochs, "seeds": args.seeds}
-    print(f"{base}, density {args.density} where it is a target\n")
+    print(f"{base}\n")
     print("| method | target | density | test accuracy | ticket, bytes | images/s | s a seed |")
     print("|---|---|---|---|---|---|---|")
-    rows = []
+    rows, failed = [], []
     for method in args.only:
         for fields in settings(method, args.density, args.controlled):
             try:
                 row = measure(supermask.SearchConfig(method=method, **fields, **base))
             except supermask.SupermaskError as error:
                 print(f"{method} at {fields['density']}: {error}", file=sys.stderr)
+                failed.append({"method": method, **fields, "error": str(error)})
                 continue
             rows.append(row)
             mean, spread = statistics.mean(row["test_accuracy"]), statistics.pstdev(row["test_accuracy"])
             target = "lagrangian, " if row["options"].get("control") == "lagrangian" else ""
+            target += str(row["asked_density"]) if target or has_target(method) else "-"
             print(
-                f"| `{method}` | {target}{row['asked_density']} | {row['density']:.4f} | {mean:.4f} +- {spread:.4f} "
+                f"| `{method}` | {target} | {row['density']:.4f} | {mean:.4f} +- {spread:.4f} "
                 f"| {row['ticket_bytes']:,} | {row['images_per_second']:,.0f} | {row['seconds_per_seed']:.1f} |",
                 flush=True,
             )
-    print(json.dumps({**base, **facts(), "rows": rows}))
+    print(json.dumps({**base, **facts(), "rows": rows, "failed": failed}))
     if args.plot:
         every = [row | {"seed": i, "test_accuracy": a} for row in rows for i, a in enumerate(row["test_accuracy"])]
         title = f"{args.dataset}, lenet300, {args.epochs} epochs"

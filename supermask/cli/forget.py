@@ -25,7 +25,7 @@ Examples:
   supermask forget --arch lenet300 --dataset mnist --generations 5 --long --plot forget.png
   supermask forget --arch resnet18 --dataset cifar100 --layer layer4 --generations 10
   supermask forget --op kels --split 0.5 --generations 10 --freeze kept
-  supermask forget --recipe zhou2022-llf-n3 --dataset folder:flowers --epochs 4
+  supermask forget --recipe zhou2022-llf-n3 --dataset folder:flowers --epochs 20 --warmup 1
   supermask forget --json | jq '[.generation, .branch, .forgotten_train_accuracy, .test_accuracy]'"""
 
 COLUMNS = {

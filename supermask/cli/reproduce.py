@@ -74,12 +74,16 @@ def command(
 
     rows: list[dict[str, Any]] = []
     try:
-        for cell, config in zip(cells, configs, strict=True):
+        for number, (cell, config) in enumerate(zip(cells, configs, strict=True)):
             if not quiet:
                 click.echo(f"{cell.name}: cell {len(rows) + 1} of {len(cells)}", err=True)
             with Stopping() as stopping:
                 options = RunOptions(
-                    root=runs_dir, data_dir=data_dir, device=device, force=force, callbacks=(reporter(quiet),)
+                    root=runs_dir,
+                    data_dir=data_dir,
+                    device=device,
+                    force=force and config not in configs[:number],  # cells may share a run
+                    callbacks=(reporter(quiet),),
                 )
                 found = measure(cell, resolve(config), options, stopping)
             rows.append({"table": table, "recipe": cell.name, "budget": budget, **found, "published": _published(cell)})
@@ -109,10 +113,14 @@ def _epochs(cell: PublishedRecipe, budget: float) -> int:
 
 
 def _cut(cell: PublishedRecipe, config: Config, budget: float) -> Config:
-    """Return the config for a fraction of the published epochs; a lottery goes back to the same fraction of them."""
+    """Return the config for a fraction of the published epochs; a lottery goes back to the same fraction of them, and
+    the learning rate rises over a tenth of them at most."""
     if isinstance(config, LotteryConfig):
         config = config.replace(rewind_step=round(budget * config.rewind_step))
-    return config.replace(epochs=_epochs(cell, budget))
+    epochs = _epochs(cell, budget)
+    if config.warmup and epochs < cell.config["epochs"]:
+        config = config.replace(warmup=min(config.warmup, epochs / 10))
+    return config.replace(epochs=epochs)
 
 
 def _published(cell: PublishedRecipe) -> dict[str, Any]:

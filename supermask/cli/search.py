@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from supermask import recipes
 from supermask.cli import _options as opt
 from supermask.cli._experiment import Call, run, run_options
 from supermask.cli._help import GroupedCommand
@@ -84,13 +83,13 @@ def command(
     """
     options = opt.parse_options(pairs) | topk_given(values) | opt.given(clients=clients)
     arch_options = opt.parse_options(arch_pairs, "-a")
+    base = opt.base_of(recipe, call.resume, SearchConfig)
     if call.resume:
-        for name, value in {"recipe": recipe, "weights": weights, "within": within}.items():
+        for name, value in {"weights": weights, "within": within}.items():
             if value:
                 raise UsageError(f"--resume takes config and folder from the run: leave out --{name}")
 
     def read(file: Path | None) -> SearchConfig:
-        base = recipes.config_of(recipe, SearchConfig) if recipe else {}
         extra = opt.given(options=options or None, arch_options=arch_options or None) | _density(ctx, sparsity)
         extra = _files(opt.typed(ctx), weights, within) | extra
         config = opt.read_config(ctx, base, file, values, extra, SearchConfig)

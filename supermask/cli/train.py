@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from supermask import recipes
 from supermask.cli import _options as opt
 from supermask.cli._experiment import Call, run, run_options
 from supermask.cli._help import GroupedCommand
@@ -38,7 +37,7 @@ Examples:
     help="Train from this ticket's weights, under its mask, with its network and data.",
     group="method",
 )
-@opt.option("--recipe", metavar="NAME|FILE", help="Take defaults from a recipe, such as `supermask tune` writes.")
+@opt.recipe_option
 @hosts_options
 @run_options
 @click.pass_context
@@ -57,13 +56,12 @@ def command(
     continues where the training was stopped.
     """
     arch_options = opt.parse_options(arch_pairs, "-a")
-    for name, value in {"ticket": ticket, "recipe": recipe}.items():
-        if call.resume and value:
-            raise UsageError(f"--resume takes the {name} from the run: leave out --{name}")
+    base = opt.base_of(recipe, call.resume, TrainConfig)
+    if call.resume and ticket:
+        raise UsageError("--resume takes the ticket from the run: leave out --ticket")
 
     def read(file: Path | None) -> TrainConfig:
         given = opt.given(arch_options=arch_options or None)
-        base = recipes.config_of(recipe, TrainConfig) if recipe else {}
         if ticket is None:
             return opt.read_config(ctx, base, file, values, given, TrainConfig)
         if "init" in opt.typed(ctx):

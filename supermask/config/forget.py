@@ -16,6 +16,7 @@ USED_BY = {
     "split": ("kels", "wels"),
     "keep": ("rewind", "imp"),
     "fresh": ("llf", "kels", "wels"),
+    "freeze": ("llf", "kels", "wels", "rewind"),
 }
 """Option -> the operators that it is about."""
 DEFAULTS = {"split": 0.8, "keep": 0.3}
@@ -80,6 +81,8 @@ class ForgetConfig(Config):
         super().__post_init__()
         if not 1 <= self.generations <= 10**4:
             raise UsageError(f"generations is {self.generations}; it must be from 1 to 10000")
+        if self.freeze and self.generations == 1:
+            raise UsageError("--freeze is about the generations after the first: ask for --generations 2 or more")
         if not 0 <= self.label_noise < 1:
             raise UsageError(f"label_noise is {self.label_noise:g}; it must be at least 0 and below 1")
         for name, ops in USED_BY.items():

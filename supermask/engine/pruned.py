@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-import jax.numpy as jnp
+from typing import Any
 
-from supermask.core import Parametrization, kept_fraction
+import jax.numpy as jnp
+import numpy as np
+
+from supermask.core import Parametrization
 from supermask.types import Tree
 
-Frozen = dict[str, Tree]
-"""`mask` (bool) and `pruned` (float32: values of the weights that the mask drops), both of the maskable parameters."""
+Frozen = dict[str, Any]
+"""`mask` (bool, what is trained) and `pruned` (float32, the values of the other weights), both of the maskable
+parameters; `density` (float32, the share that is kept, be it trained or not)."""
+
+
+def frozen_of(trained: Tree, values: Tree, kept: Tree) -> Frozen:
+    """What is frozen if `trained` weights are trained and the others have `values`; `kept` is the mask of the result."""
+    density = np.float32(sum(mask.sum() for mask in kept.values()) / max(1, sum(mask.size for mask in kept.values())))
+    return {"mask": trained, "pruned": {name: values[name] for name in trained}, "density": density}
 
 
 def _filled(weights: Tree, frozen: Frozen) -> Tree:
@@ -20,6 +30,6 @@ pruned_training = Parametrization(
     weights=lambda weights, state, frozen, key, clock: (_filled(weights, frozen), jnp.float32(0)),
     result=lambda weights, state, frozen: _filled(weights, frozen),
     result_weights=lambda weights, frozen, key: weights,
-    density=lambda weights, frozen: kept_fraction(frozen["mask"]),
+    density=lambda weights, frozen: frozen["density"],
 )
 """Its result holds kept and pruned weights, so it is its own effective weights."""

@@ -18,7 +18,7 @@ import numpy as np
 from supermask.engine.evaluator import Evaluator
 from supermask.engine.probe import probe
 from supermask.engine.problem import Problem
-from supermask.engine.pruned import pruned_training
+from supermask.engine.pruned import Frozen, frozen_of, pruned_training
 from supermask.engine.saliency import Saliency
 from supermask.engine.state import FitState
 from supermask.engine.trainer import Trainer
@@ -69,11 +69,11 @@ class Leg:
     seen: Sequence[Mapping[str, Any]] = ()
     states: Sequence[Tree] = ()
 
-    def frozen(self) -> list[dict[str, Tree]]:
+    def frozen(self) -> list[Frozen]:
         """What is frozen for each seed, see `engine.pruned`."""
         zeros = [{name: np.zeros(kept.shape, np.float32) for name, kept in mask.items()} for mask in self.masks]
-        pairs = zip(self.trained or self.masks, self.pruned or zeros, strict=True)
-        return [{"mask": mask, "pruned": {name: values[name] for name in mask}} for mask, values in pairs]
+        triples = zip(self.trained or self.masks, self.pruned or zeros, self.masks, strict=True)
+        return [frozen_of(trained, values, kept) for trained, values, kept in triples]
 
 
 @dataclass

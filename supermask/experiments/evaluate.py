@@ -53,8 +53,8 @@ class Evaluation:
             judged, for they are meant to be worse.
         noun: what the examples are: images or sequences.
         floor: for sequences, accuracies on this split that need no understanding, by name.
-        sequence_accuracy: fraction of the sequences whose answer is right in all of its tokens; None if there are no
-            answers of several tokens.
+        sequence_accuracy: fraction of the sequences that are right in every token asked for; None if no more than one
+            is, or if all are, as in text.
     """
 
     dataset: str

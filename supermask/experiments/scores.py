@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from supermask.engine.pruned import frozen_of
 from supermask.experiments.chain import Chain
 from supermask.types import Tree
 
@@ -29,7 +30,7 @@ def placed(chain: Chain, seeds: tuple[int, ...], weights: Sequence[Tree], states
     trainer, ones = chain.trainer, chain.ones()
     zeros = {name: np.zeros(kept.shape, np.float32) for name, kept in ones.items()}
     padded = (*seeds, *seeds[-1:] * (trainer.sharding.seeds - len(seeds)))
-    result, frozen = trainer.place(weights), trainer.place([{"mask": ones, "pruned": zeros}] * len(seeds))
+    result, frozen = trainer.place(weights), trainer.place([frozen_of(ones, zeros, ones)] * len(seeds))
     state = trainer.steps.batch_statistics(result, trainer.place(states), frozen, padded)
     return Placed(result, state, frozen, padded)
 

@@ -20,12 +20,12 @@ from supermask.types import Array, Clock, InitContext, Method, Recipe, Tree
 class Genetic(Method):
     """The scores are a population of masks, drawn at the start, each weight kept with probability `density`.
 
-    A step tries one mask, so a generation takes `population` steps; all masks of a generation see the same batch, and
-    an epoch shows each image `population` times. After a generation, the `parents` of lowest loss go on unchanged, and
-    all others are replaced: each new mask takes every weight from either of two parents, drawn for it, and turns it
-    over with probability `mutation`. The result is the best mask of the last generation. Neither density nor optimiser
-    have a say after the start. The published algorithm differs: its fitness is the accuracy on the whole training set,
-    and evolution is followed by pruning.
+    A step tries one mask, so a generation takes `population` steps; all masks of a generation see the same images,
+    each with an augmentation and dropout of its own, and an epoch shows each image `population` times. After a
+    generation, the `parents` of lowest loss go on unchanged, and all others are replaced: each new mask takes every
+    weight from either of two parents, drawn for it, and flips it with probability `mutation`. The result is the
+    best mask of the last generation. Neither density nor optimiser has a say after the start. The published
+    algorithm differs: its fitness is the accuracy on the whole training set, and evolution is followed by pruning.
 
     Attributes:
         population: number of masks, 2 or more.
@@ -81,16 +81,16 @@ class Genetic(Method):
 
     def _bred(self, population: Tree, losses: Array, key: Array) -> Tree:
         """The next generation."""
-        best = jnp.argsort(losses)[: self.parents]  # a loss that is no number comes last
+        best = jnp.argsort(losses)[: self.parents]
         children = self.population - self.parents
         pairs = best[jax.random.randint(jax.random.fold_in(key, 1), (2, children), 0, self.parents)]
         bred = {}
         for name, s in population.items():
-            # One number for both draws: below a half the first parent's, and turned over next to either end.
+            # One number for both draws: below a half the first parent's, and flipped next to either end.
             u = masks.uniform(masks.key_for(key, name), (children, *s.shape[1:]))
             child = jnp.where(u < 0.5, s[pairs[0]], s[pairs[1]])
-            turned = jnp.abs(u - 0.5) > 0.5 - self.mutation / 2
-            bred[name] = jnp.concatenate([s[best], jnp.where(turned, 1 - child, child)])
+            flipped = jnp.abs(u - 0.5) > 0.5 - self.mutation / 2
+            bred[name] = jnp.concatenate([s[best], jnp.where(flipped, 1 - child, child)])
         return bred
 
     def steps_per_epoch(self, count: int, size: int) -> int:

@@ -35,7 +35,7 @@ class PublishedRecipe:
     """A published result and the experiment that stands for it.
 
     Attributes:
-        name: what `search --recipe` takes.
+        name: what `--recipe` of its command takes.
         summary: one line, as `supermask list recipes` prints it.
         paper: authors, year and arXiv number.
         table: what `supermask reproduce` takes; all results of a published table share it.

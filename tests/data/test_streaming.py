@@ -201,12 +201,16 @@ FIELDS = {
     "sampled masks, augmentation on the device": {"method": "bernoulli", "augment": "crop-flip", "image_size": 8},
     "nothing trained": {"method": "magnitude"},
     "an order of its own": {"method": "fedpm", "options": {"clients": 2, "local_epochs": 1}},
+    "each batch three times": {"method": "genetic", "options": {"population": 3, "parents": 1}},
 }
 
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=() if n == "nothing trained" else pytest.mark.slow) for n in FIELDS],
+    [
+        pytest.param(n, marks=() if n in ("nothing trained", "each batch three times") else pytest.mark.slow)
+        for n in FIELDS
+    ],
 )
 def test_a_search_whose_data_streams_ends_in_the_ticket_of_one_whose_data_is_resident(images, limited, name):
     fields = SMALL | FIELDS[name] | {"dataset": images}

@@ -43,7 +43,7 @@ def test_the_first_masks_have_the_density():
 def test_the_best_go_on_in_their_order_and_the_first_is_the_result():
     method = Genetic(population=5, parents=3, mutation=0.0)
     population = method.init(KEY, WEIGHTS, CONTEXT)
-    bred, state = generation(method, population, [0.5, np.nan, 0.1, 0.9, 0.3])
+    bred, state = generation(method, population, [0.5, 0.7, 0.1, 0.9, 0.3])
     for name, s in bred.items():
         np.testing.assert_array_equal(s[:3], population[name][np.array([2, 4, 0])])
         np.testing.assert_array_equal(method.harden(bred, WEIGHTS)[name], population[name][2] == 1)
@@ -51,7 +51,7 @@ def test_the_best_go_on_in_their_order_and_the_first_is_the_result():
 
 
 @pytest.mark.parametrize("mutation", [0.0, 0.1, 1.0])
-def test_children_take_each_weight_from_either_parent_and_turn_over_as_often_as_asked(mutation):
+def test_children_take_each_weight_from_either_parent_and_are_flipped_as_often_as_asked(mutation):
     method = Genetic(population=62, parents=2, mutation=mutation)
     population = method.init(KEY, WEIGHTS, CONTEXT)
     bred, _ = generation(method, population, [0.1, 0.2] + [1.0] * 60)

@@ -38,6 +38,7 @@ SEARCHES = {
     "moving average": {"method": "hard-concrete", "options": {"average": 0.9}},
     "all in order": {"method": "signed", "order": "once", "validation": 0.0, "clip_each": 0.5},
     "gem-miner": {"method": "gem-miner", "options": {"period": 1}, "density": 0.2},
+    "genetic": {"method": "genetic", "options": {"population": 3, "parents": 1}, "epochs": 2},
     "convolutions": {"arch": "conv2", "width": 0.05},
 }
 

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 import supermask
+from supermask.cli import group
+from supermask.experiments.evaluate import problem_of
 from supermask.tasks._whole import WholeAnswers, has_answers
 from supermask.types import Split
 
@@ -42,9 +44,23 @@ def test_only_answers_of_several_tokens_are_counted_as_a_whole(targets, several)
     assert has_answers(Split(np.zeros((2, 3), np.int32), targets)) is several
 
 
-def test_evaluation_has_both_accuracies():
-    config = supermask.SearchConfig(arch="transformer", dataset="addition:2", width=0.1, epochs=1, batch_size=16)
-    [ticket] = supermask.search(config.replace(arch_options={"layers": 1, "heads": 2}))
-    found = supermask.evaluate(ticket)
-    assert found.sequence_accuracy is not None
-    assert 0 <= found.sequence_accuracy <= found.accuracy
+def test_evaluation_has_both_accuracies(tmp_path, capsys):
+    config = supermask.TrainConfig(arch="transformer", dataset="addition:2", width=0.5, epochs=6, batch_size=64)
+    [trained] = supermask.train(config.replace(arch_options={"layers": 1}, optimizer="adam", learning_rate=3e-3))
+    found = supermask.evaluate(trained)
+    problem, _ = problem_of(trained, None, None)
+    outputs, _ = problem.model.apply(
+        {name: jnp.asarray(w) for name, w in trained.weights.items()},
+        {name: jnp.asarray(a) for name, a in trained.state.items()},
+        jnp.asarray(problem.dataset.test.inputs),
+        train=False,
+        key=None,
+    )
+    targets = problem.dataset.test.targets
+    right = (np.asarray(outputs).argmax(-1) == targets) | (targets < 0)
+    assert found.sequence_accuracy == pytest.approx(right.all(1).mean(), abs=2e-3)
+    assert 0.01 < found.sequence_accuracy < found.accuracy < 1
+    path = trained.save(tmp_path / "weights.safetensors")
+    for words, said in (((), f"whole answers {found.sequence_accuracy:.4f}"), (("--json",), '"sequence_accuracy": ')):
+        group.main(args=["eval", str(path), *words], standalone_mode=False)
+        assert said in capsys.readouterr().out
