@@ -16,7 +16,7 @@ parameters; `density` (float32, the share that is kept, be it trained or not).""
 
 
 def frozen_of(trained: Tree, values: Tree, kept: Tree) -> Frozen:
-    """What is frozen if `trained` weights are trained and the others have `values`; `kept` is the mask of the result."""
+    """What is frozen if `trained` weights are trained and others have `values`; `kept` is the mask of the result."""
     density = np.float32(sum(mask.sum() for mask in kept.values()) / max(1, sum(mask.size for mask in kept.values())))
     return {"mask": trained, "pruned": {name: values[name] for name in trained}, "density": density}
 
