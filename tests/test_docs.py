@@ -39,7 +39,7 @@ def extended(tmp_path, monkeypatch):
         (tmp_path / kind / (name + (".toml" if kind == "recipes" else ".py"))).write_text(text)
         module = __import__(f"supermask.{kind}", fromlist=["x"])
         monkeypatch.setattr(module, "__path__", [*module.__path__, str(tmp_path / kind)])
-    monkeypatch.setattr(registry, "_files", lambda kind: [*real(kind), *(tmp_path / kind).iterdir()])
+    monkeypatch.setattr(registry, "_files", lambda kind: [*real(kind), *(tmp_path / kind).glob("[!_]*.*")])
     monkeypatch.setattr(registry, "names", lambda kind: ADDED[kind])
     yield
     for kind, name in zip(registry.KINDS, FILES, strict=True):

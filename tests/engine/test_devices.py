@@ -42,6 +42,7 @@ def losses(seeds=1, **fields):
     return np.diff(np.array(found), axis=0, prepend=0), jax.device_get(run.state.train.trainable)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "other",
     [

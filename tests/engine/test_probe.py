@@ -96,6 +96,7 @@ def told(tmp_path, monkeypatch):
     return look
 
 
+@pytest.mark.slow
 def test_an_ordinary_network_is_not_told_of(told):
     assert told() == []
     assert told(config=supermask.TrainConfig) == []

@@ -89,6 +89,7 @@ def test_the_whole_trained_network_scores_what_its_training_recorded(run):
     assert [row["val_accuracy"] for row in rows] == [w.metrics["val_accuracy"] for w in supermask.Run.open(run).weights]
 
 
+@pytest.mark.slow
 def test_batch_statistics_are_those_of_the_masked_network(tmp_path):
     """Those of the dense network belong to other inputs of each norm."""
     config = supermask.TrainConfig(arch="tests.engine.test_batch_statistics:Normed", epochs=2)

@@ -165,7 +165,7 @@ def test_pruning_as_forgetting_rewinds_what_is_kept_and_trains_the_rest_from_zer
     assert rows[1]["forgotten"] == sum(int((start == 0).sum()) for start in starts[1].values())
 
 
-@pytest.mark.parametrize(("freeze", "op"), [("kept", "llf"), ("forgotten", "wels")])
+@pytest.mark.parametrize(("freeze", "op"), [("kept", "llf"), pytest.param("forgotten", "wels", marks=pytest.mark.slow)])
 def test_what_is_held_stays_while_the_rest_is_trained_again(tmp_path, starts, freeze, op):
     _, second = loaded(ran(tmp_path, op=op, generations=2, freeze=freeze))
     operator = Operator.of(small(op=op))

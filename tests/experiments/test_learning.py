@@ -27,7 +27,7 @@ def floor():
 SELECTIONS = [
     pytest.param({"allocation": "erk"}, marks=pytest.mark.slow),
     pytest.param({"layer_density": "head/*=1.0"}, marks=pytest.mark.slow),
-    {"pattern": "1:4"},
+    pytest.param({"pattern": "1:4"}, marks=pytest.mark.slow),
 ]
 
 

@@ -74,6 +74,7 @@ def test_kernels_are_masked_and_all_else_keeps_its_own_values(arch):
     assert len(np.unique(weights["table"])) == 16
 
 
+@pytest.mark.slow
 def test_what_is_masked_can_be_said(arch):
     assert set(searched(arch, maskable="table", unmasked="head").mask) == {"first/kernel", "table"}
 

@@ -101,9 +101,7 @@ def test_seeds_in_one_search_are_the_seeds_alone(fields):
     assert [t.to_bytes() for t in together] == [t.to_bytes() for t in alone]
 
 
-@pytest.mark.parametrize(
-    "i", [None, *(pytest.param(i, marks=pytest.mark.slow if i else ()) for i in range(len(CARRYING)))]
-)
+@pytest.mark.parametrize("i", [None, *(pytest.param(i, marks=pytest.mark.slow) for i in range(len(CARRYING)))])
 def test_how_an_epoch_is_cut_into_calls_changes_nothing(i, carrying, monkeypatch):
     whole = run()[0] if i is None else carrying(i)
     monkeypatch.setattr(trainer._Fit, "_steps_per_call", lambda self: 3)
@@ -269,6 +267,7 @@ def test_the_program_has_no_cpu_convolution_in_its_loop():
     assert "conv_general_dilated" not in text
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("optimised")
 @pytest.mark.parametrize(
     "method", ["snip", *(pytest.param(name, marks=pytest.mark.slow) for name in ("grasp", "synflow"))]

@@ -120,7 +120,7 @@ ROWS = {
 }
 
 
-@pytest.mark.parametrize("row", [pytest.param(row, marks=pytest.mark.slow if row[0] == "E" else ()) for row in ROWS])
+@pytest.mark.parametrize("row", [pytest.param(row, marks=pytest.mark.slow if row[0] in "AE" else ()) for row in ROWS])
 def test_what_a_row_trains(row):
     asked = config(**ROWS[row], optimizer="adam", learning_rate=0.01, weight_decay=0.1)
     [found] = supermask.search(asked)
@@ -150,6 +150,7 @@ def test_epochs_of_a_method_that_is_not_trained_are_for_what_is():
     assert resolve(config(method="magnitude", epochs=5, train="embeddings")).epochs == 5
 
 
+@pytest.mark.slow
 def test_every_answer_is_counted_once(optimised):
     problem = problem_of(config(dataset="induction:4"))
     sharding, rule, split = problem.sharding, supermask.core.weight_training, problem.dataset.test

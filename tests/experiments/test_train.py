@@ -69,6 +69,7 @@ def test_under_a_ticket_pruned_weights_have_no_say(ticket, tmp_path):
     assert supermask.evaluate(found).reproduced  # the weights hold all that they need
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method",
     [

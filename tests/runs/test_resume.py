@@ -464,6 +464,7 @@ def test_a_signal_has_its_exit_code_whatever_has_become_of_stderr(here, stderr):
     assert (here / "code").read_text() == "75\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "stderr", ["2>&-", *(pytest.param(end, marks=pytest.mark.slow) for end in ("2>/dev/full", "2>&1 >out | head -1"))]
 )

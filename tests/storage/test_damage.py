@@ -30,6 +30,7 @@ def test_damaged_files_are_refused_or_read(engine):
         assert row["refused"] > 0, name  # a damage that nobody noticed anywhere would be none
 
 
+@pytest.mark.slow
 def test_the_script_notices_what_it_looks_for(tmp_path):
     """An error of another kind, and memory that a file does not justify, both fail it."""
     broken = (ROOT / "benchmarks" / "damage.py").read_text()
