@@ -31,7 +31,7 @@ $(VENV)/installed-test: setup.cfg pyproject.toml
 
 $(LINT_VENV)/installed: requirements-lint.txt
 	$(PYTHON) -m venv $(LINT_VENV)
-	$(LINT_BIN)/pip install --quiet --requirement requirements-lint.txt
+	$(LINT_BIN)/pip install --quiet --no-compile --requirement requirements-lint.txt
 	touch $@
 
 demo: $(VENV)/installed ## Set up, search a mask on the embedded digits, evaluate and export it

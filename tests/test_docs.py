@@ -82,6 +82,7 @@ SLOW = (
     "runs.md",
     "data.md",
     "own-network.md",
+    "own-method.md",
     "pytorch.md",
     "methods.md",
     "gpu-and-slurm.md",

@@ -1036,6 +1036,7 @@ def test_ctrl_c_ends_with_the_best_ticket_so_far(here):
     assert finished(Path(row["run"]), config) is None  # so the same command searches anew
 
 
+@pytest.mark.slow
 def test_bench_reports_steps_against_matrix_products(monkeypatch):
     monkeypatch.setattr("supermask.experiments.bench.SECONDS_PER_ROUND", 0.05)
     words = ("bench", "--arch", "conv2", "--width", "0.1", "--shape", "8x8x1", "--rounds", "1")

@@ -67,6 +67,7 @@ def test_batch_statistics_are_of_the_whole_batch_on_any_number_of_devices():
         losses(arch=arch, micro_batch=8, width=1.0, conv="xla")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("optimised")
 @pytest.mark.parametrize("arch", [pytest.param("conv2", marks=pytest.mark.slow), "lenet300"])
 def test_a_seed_does_not_depend_on_the_seeds_beside_it(arch):

@@ -40,6 +40,7 @@ def ticket():
     return run(width=1.0, epochs=20)[0]
 
 
+@pytest.mark.slow
 def test_the_search_beats_a_random_mask_of_the_same_density(ticket):
     [floor] = run(method="random", epochs=None, width=1.0)
     found, random = supermask.evaluate(ticket), supermask.evaluate(floor)
