@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from supermask.config.forget import USED_BY
+
 ADVICE = re.compile(r"(?P<before>.*)[;:] try (?P<advice>[^;:]*)")
 
 
@@ -29,7 +31,8 @@ def fitting(text: str, config: Any) -> str:
     kept = [part for part in parts if all(there[word] for word in there if word in part)]
     if len(kept) == len(parts):
         return text
-    if hasattr(config, "keep") and "--density" in found["advice"]:
+    keeps = hasattr(config, "keep") and getattr(config, "op", None) in (None, *USED_BY["keep"])
+    if keeps and "--density" in found["advice"]:
         kept.append("a higher --keep")
     if not kept:
         return found["before"]

@@ -25,6 +25,8 @@ EMPTY = "nothing passes: try a higher --density, or a method or --allocation tha
         (EMPTY, SEARCH, EMPTY),
         (EMPTY, UNDER, "nothing passes"),
         (EMPTY, LOTTERY, "nothing passes; try a higher --keep"),
+        (EMPTY, supermask.ForgetConfig(op="imp"), "nothing passes; try a higher --keep"),
+        (EMPTY, supermask.ForgetConfig(op="llf"), "nothing passes"),
         ("no advice at all", UNDER, "no advice at all"),
     ],
 )
