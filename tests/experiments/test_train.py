@@ -84,7 +84,7 @@ def test_under_tickets_of_every_kind(method, tmp_path):
     if method != "bernoulli":  # of which the most likely mask is taken
         for name, array in ticket.effective().items():
             np.testing.assert_allclose(start.effective()[name], array, rtol=1e-6)
-    [found] = supermask.train(supermask.TrainConfig.under(path, ticket.config).replace(epochs=4))
+    [found] = supermask.train(supermask.TrainConfig.under(path, ticket.config).replace(epochs=10))
     assert found.metrics["val_accuracy"] > max(0.2, start.metrics["val_accuracy"])
 
 
