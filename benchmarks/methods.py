@@ -27,8 +27,12 @@ from supermask import registry
 from supermask.engine.problem import load_problem, on_this_machine
 from supermask.experiments.search import groups
 from supermask.experiments.seeds import Unsaved
+from supermask.methods._controlled import LAGRANGIAN, Controlled
 from supermask.report.curves import curves
 from supermask.resolve import resolve
+
+NEARLY = ("double-scoring", "maskllm")
+"""Methods that come near a density: between 2k - 1 and 2k, or to the nearest N of M."""
 
 
 def measure(config: supermask.SearchConfig) -> dict[str, object]:
@@ -56,16 +60,11 @@ def has_target(method: str) -> bool:
 
 def settings(method: str, densities: list[float], controlled: bool) -> list[dict[str, object]]:
     """The fields of each search of a method: one for each density, or one alone if it enforces none."""
-    kind = registry.load("methods", method)
     if has_target(method):
         return [{"density": density} for density in densities]
-    if controlled and "control" in kind.__dataclass_fields__:
-        return [{"density": density, "options": {"control": "lagrangian"}} for density in densities]
+    if controlled and issubclass(registry.load("methods", method), Controlled):
+        return [{"density": density, "options": {"control": LAGRANGIAN}} for density in densities]
     return [{"density": densities[0]}]
-
-
-NEARLY = ("double-scoring", "maskllm")
-"""Methods that come near a density: between 2k - 1 and 2k, or to the nearest N of M."""
 
 
 def main() -> None:
@@ -93,7 +92,7 @@ def main() -> None:
                 continue
             rows.append(row)
             mean, spread = statistics.mean(row["test_accuracy"]), statistics.pstdev(row["test_accuracy"])
-            target = "lagrangian, " if row["options"].get("control") == "lagrangian" else ""
+            target = f"{LAGRANGIAN}, " if row["options"] else ""
             target += str(row["asked_density"]) if target or has_target(method) else "-"
             print(
                 f"| `{method}` | {target} | {row['density']:.4f} | {mean:.4f} +- {spread:.4f} "

@@ -74,7 +74,7 @@ def command(
 
     rows: list[dict[str, Any]] = []
     try:
-        for number, (cell, config) in enumerate(zip(cells, configs, strict=True)):
+        for cell, config in zip(cells, configs, strict=True):
             if not quiet:
                 click.echo(f"{cell.name}: cell {len(rows) + 1} of {len(cells)}", err=True)
             with Stopping() as stopping:
@@ -82,7 +82,7 @@ def command(
                     root=runs_dir,
                     data_dir=data_dir,
                     device=device,
-                    force=force and config not in configs[:number],  # cells may share a run
+                    force=force and config not in configs[: len(rows)],  # cells may share a run
                     callbacks=(reporter(quiet),),
                 )
                 found = measure(cell, resolve(config), options, stopping)

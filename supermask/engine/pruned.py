@@ -15,10 +15,16 @@ Frozen = dict[str, Any]
 parameters; `density` (float32, the share that is kept, be it trained or not)."""
 
 
-def frozen_of(trained: Tree, values: Tree, kept: Tree) -> Frozen:
-    """What is frozen if `trained` weights are trained and others have `values`; `kept` is the mask of the result."""
+def frozen_of(kept: Tree, trained: Tree | None = None, values: Tree | None = None) -> Frozen:
+    """What is frozen in a training whose result has the mask `kept`.
+
+    Args:
+        trained: which weights are trained; those that are kept by default.
+        values: of all weights, or more; what is not trained has them, or is 0 by default.
+    """
     density = np.float32(sum(mask.sum() for mask in kept.values()) / max(1, sum(mask.size for mask in kept.values())))
-    return {"mask": trained, "pruned": {name: values[name] for name in trained}, "density": density}
+    pruned = {name: values[name] if values else np.zeros(mask.shape, np.float32) for name, mask in kept.items()}
+    return {"mask": trained or kept, "pruned": pruned, "density": density}
 
 
 def _filled(weights: Tree, frozen: Frozen) -> Tree:

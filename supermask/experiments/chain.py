@@ -71,9 +71,9 @@ class Leg:
 
     def frozen(self) -> list[Frozen]:
         """What is frozen for each seed, see `engine.pruned`."""
-        zeros = [{name: np.zeros(kept.shape, np.float32) for name, kept in mask.items()} for mask in self.masks]
-        triples = zip(self.trained or self.masks, self.pruned or zeros, self.masks, strict=True)
-        return [frozen_of(trained, values, kept) for trained, values, kept in triples]
+        default = [None] * len(self.masks)
+        each = zip(self.masks, self.trained or default, self.pruned or default, strict=True)
+        return [frozen_of(kept, trained, values) for kept, trained, values in each]
 
 
 @dataclass
@@ -141,7 +141,7 @@ class Chain:
         if leg.states:
             state.train = state.train._replace(model_state=trainer.place(leg.states))
         session.log.columns = dict(leg.columns)
-        density = np.mean([np.concatenate([kept.ravel() for kept in mask.values()]).mean() for mask in leg.masks])
+        density = np.mean([tree["density"] for tree in frozen_trees])
         words = ", ".join(f"{key} {value}" for key, value in leg.columns.items())
         session.options.note(f"seed {', '.join(map(str, seeds))}: {words}, density {density:.4f}")
         session.phase(name, trainer, state, frozen, leg.until, (keep_step, self._keep) if keep_step else None)

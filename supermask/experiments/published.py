@@ -11,6 +11,7 @@ from typing import Any
 
 from supermask.config import Config, SearchConfig
 from supermask.config.forget import ForgetConfig
+from supermask.config.lottery import LotteryConfig
 from supermask.errors import SupermaskError, UsageError
 from supermask.experiments.comparison import CriteriaSweep
 from supermask.experiments.criteria import compare_criteria
@@ -53,7 +54,7 @@ def measure(cell: PublishedRecipe, config: Config, options: RunOptions, stopping
         stopping.nothing_to_lose = True
         if cell.experiment == "criteria":
             return _of_criteria(cell, config, result, options)
-        if cell.experiment in ("lottery", "forget"):
+        if isinstance(config, LotteryConfig | ForgetConfig):
             return _of_chain(cell, config, result)
         return _of_seeds(config, result, options)
     except SupermaskError as error:
@@ -85,10 +86,13 @@ def _of_seeds(config: Config, result: RunResult, options: RunOptions) -> dict[st
     return row | {"run": str(result.path), "tickets" if bits else "weights": [str(path) for path in paths]}
 
 
-def _of_chain(cell: PublishedRecipe, config: Config, result: RunResult) -> dict[str, Any]:
+def _of_chain(cell: PublishedRecipe, config: LotteryConfig | ForgetConfig, result: RunResult) -> dict[str, Any]:
     """The results of a round, or of a generation."""
-    own = {"op": config.op} if isinstance(config, ForgetConfig) else {"criterion": getattr(config, "criterion", "")}
-    at = {"branch": own.get("op", "ticket"), **cell.at}
+    if isinstance(config, ForgetConfig):
+        own, branch = {"op": config.op}, config.op
+    else:
+        own, branch = {"criterion": config.criterion}, "ticket"
+    at = {"branch": branch, **cell.at}
     rows = [row for row in result.rows if all(row[key] == value for key, value in at.items())]
     if not rows:
         there = ", ".join(f"{key} {value}" for key, value in at.items())

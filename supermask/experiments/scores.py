@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from supermask.engine.pruned import frozen_of
 from supermask.experiments.chain import Chain
 from supermask.types import Tree
@@ -27,10 +25,9 @@ def placed(chain: Chain, seeds: tuple[int, ...], weights: Sequence[Tree], states
     Args:
         weights, states: one per seed.
     """
-    trainer, ones = chain.trainer, chain.ones()
-    zeros = {name: np.zeros(kept.shape, np.float32) for name, kept in ones.items()}
+    trainer = chain.trainer
     padded = (*seeds, *seeds[-1:] * (trainer.sharding.seeds - len(seeds)))
-    result, frozen = trainer.place(weights), trainer.place([frozen_of(ones, zeros, ones)] * len(seeds))
+    result, frozen = trainer.place(weights), trainer.place([frozen_of(chain.ones())] * len(seeds))
     state = trainer.steps.batch_statistics(result, trainer.place(states), frozen, padded)
     return Placed(result, state, frozen, padded)
 

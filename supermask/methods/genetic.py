@@ -51,11 +51,8 @@ class Genetic(Method):
 
     def init(self, key: Array, weights: Tree, context: InitContext) -> Tree:
         """float32 (population, ...), 0 or 1."""
-        shapes = {name: (self.population, *w.shape) for name, w in weights.items()}
-        return {
-            name: (masks.uniform(masks.key_for(key, name), shape) < self.density).astype(jnp.float32)
-            for name, shape in shapes.items()
-        }
+        chances = {name: jnp.full((self.population, *w.shape), self.density) for name, w in weights.items()}
+        return {name: kept.astype(jnp.float32) for name, kept in masks.bernoulli(key, chances).items()}
 
     def init_state(self, scores: Tree, weights: Tree) -> dict[str, Array]:
         """The number of the mask that is tried next, and the losses of those tried in this generation."""
@@ -84,10 +81,10 @@ class Genetic(Method):
         best = jnp.argsort(losses)[: self.parents]
         children = self.population - self.parents
         pairs = best[jax.random.randint(jax.random.fold_in(key, 1), (2, children), 0, self.parents)]
+        noise = masks.uniform_noise(key, {name: s[:children] for name, s in population.items()})
         bred = {}
         for name, s in population.items():
-            # One number for both draws: below a half the first parent's, and flipped next to either end.
-            u = masks.uniform(masks.key_for(key, name), (children, *s.shape[1:]))
+            u = noise[name]  # for both draws: below a half the first parent's, and flipped next to either end
             child = jnp.where(u < 0.5, s[pairs[0]], s[pairs[1]])
             flipped = jnp.abs(u - 0.5) > 0.5 - self.mutation / 2
             bred[name] = jnp.concatenate([s[best], jnp.where(flipped, 1 - child, child)])

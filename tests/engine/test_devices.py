@@ -47,8 +47,9 @@ def losses(seeds=1, **fields):
     "other",
     [
         {"devices": 1},
-        *(pytest.param(f, marks=pytest.mark.slow) for f in ({"devices": 1, "micro_batch": 4}, {"micro_batch": 16})),
-        pytest.param({"conv": "xla"}, marks=pytest.mark.slow),
+        {"devices": 1, "micro_batch": 4},
+        {"micro_batch": 16},
+        {"conv": "xla"},
     ],
     ids=["one device", "one device in micro-batches", "micro-batches", "XLA's convolution"],
 )
@@ -69,7 +70,7 @@ def test_batch_statistics_are_of_the_whole_batch_on_any_number_of_devices():
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("optimised")
-@pytest.mark.parametrize("arch", [pytest.param("conv2", marks=pytest.mark.slow), "lenet300"])
+@pytest.mark.parametrize("arch", ["conv2", "lenet300"])
 def test_a_seed_does_not_depend_on_the_seeds_beside_it(arch):
     alone, scores = losses(arch=arch, devices=2)
     beside, both = losses(arch=arch, devices=2, seeds=2)

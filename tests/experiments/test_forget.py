@@ -5,6 +5,7 @@ import json
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -167,7 +168,10 @@ def test_pruning_as_forgetting_rewinds_what_is_kept_and_trains_the_rest_from_zer
 
 @pytest.mark.parametrize(("freeze", "op"), [("kept", "llf"), pytest.param("forgotten", "wels", marks=pytest.mark.slow)])
 def test_what_is_held_stays_while_the_rest_is_trained_again(tmp_path, starts, freeze, op):
-    _, second = loaded(ran(tmp_path, op=op, generations=2, freeze=freeze))
+    rows = ran(tmp_path, op=op, generations=2, freeze=freeze)
+    logged = Path(rows[0]["run"], "metrics.jsonl").read_text().splitlines()
+    assert {json.loads(line)["density"] for line in logged} == {1.0}  # of the network, not of what is trained
+    _, second = loaded(rows)
     operator = Operator.of(small(op=op))
     kept = operator.kept(0, 2, second.weights)
     held_somewhere = 0

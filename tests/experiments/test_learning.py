@@ -25,9 +25,9 @@ def floor():
 
 
 SELECTIONS = [
-    pytest.param({"allocation": "erk"}, marks=pytest.mark.slow),
-    pytest.param({"layer_density": "head/*=1.0"}, marks=pytest.mark.slow),
-    pytest.param({"pattern": "1:4"}, marks=pytest.mark.slow),
+    {"allocation": "erk"},
+    {"layer_density": "head/*=1.0"},
+    {"pattern": "1:4"},
 ]
 
 
@@ -39,6 +39,7 @@ def test_finds_a_network_in_the_digits(name, floor):
     assert evaluation.reproduced
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", SELECTIONS)
 def test_finds_a_network_under_any_allocation(options):
     evaluation = found(density=0.25, epochs=60, options=options)

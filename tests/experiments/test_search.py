@@ -270,9 +270,7 @@ def test_the_program_has_no_cpu_convolution_in_its_loop():
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("optimised")
-@pytest.mark.parametrize(
-    "method", ["snip", *(pytest.param(name, marks=pytest.mark.slow) for name in ("grasp", "synflow"))]
-)
+@pytest.mark.parametrize("method", ["snip", "grasp", "synflow"])
 def test_masks_that_look_at_the_network_are_exact_repeatable_and_the_seeds_own(method):
     one, other = run(method=method, density=0.2, seeds=2)
     [again] = run(method=method, density=0.2, seed=1)

@@ -120,7 +120,8 @@ ROWS = {
 }
 
 
-@pytest.mark.parametrize("row", [pytest.param(row, marks=pytest.mark.slow if row[0] in "AE" else ()) for row in ROWS])
+@pytest.mark.slow
+@pytest.mark.parametrize("row", ROWS)
 def test_what_a_row_trains(row):
     asked = config(**ROWS[row], optimizer="adam", learning_rate=0.01, weight_decay=0.1)
     [found] = supermask.search(asked)

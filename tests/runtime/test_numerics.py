@@ -70,7 +70,7 @@ def test_settings_are_named_and_come_back():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["bernoulli", pytest.param("edge-popup", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("method", ["bernoulli", "edge-popup"])
 def test_no_setting_changes_a_ticket_or_its_accuracy(method):
     config = supermask.SearchConfig(arch="lenet300", width=0.1, epochs=1, method=method)
     [plain] = supermask.search(config)
