@@ -21,7 +21,9 @@ import numpy as np
 from jax import Array, lax
 
 TILE, WINDOW = 4, 6
-Pads = tuple[tuple[int, int], tuple[int, int]]
+Pair = tuple[int, int]
+Pads = tuple[Pair, Pair]
+_SHORT_LOOP = 16  # channels
 
 
 def _matrices(a: float, b: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -75,23 +77,41 @@ def _one_per_tile(x: Array, first: int, count: int, axis: int) -> Array:
     return lax.slice_in_dim(x, first, first + TILE * (count - 1) + 1, TILE, axis)
 
 
-def _transform_input(x: Array, pads: Pads, size: tuple[int, int]) -> Array:
-    """(N, H, W, C) -> (36, N * tiles, C): B^T d B of 6x6 tiles that overlap by two. `size` is the output's."""
-    rows, columns = map(_num_tiles, size)
-    height, width = x.shape[1:3]
-    (top, _), (left, _) = pads
-    bottom, right = TILE * rows + 2 - height - top, TILE * columns + 2 - width - left
+def _padded(x: Array, before: Pair, size: Pair) -> Array:
+    """Float32 (N, *size, C): zeros before the rows and columns, and after them up to a size."""
+    x = x.astype(jnp.float32)
+    sides = [(low, whole - low - own, 0) for low, whole, own in zip(before, size, x.shape[1:3], strict=True)]
+    return lax.pad(x, jnp.float32(0), ((0, 0, 0), *sides, (0, 0, 0)))
+
+
+def _along_both(matrix: np.ndarray, x: Array, first: Pair, tiles: Pair) -> Array:
+    """Padded (N, H, W, C) -> (36, N * tiles, C): M d M^T of the tiles d as large as the matrix is wide."""
+    (top, left), (rows, columns), width = first, tiles, matrix.shape[1]
 
     def along_rows(x: Array) -> Array:
-        x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), (top, bottom, 0), (left, right, 0), (0, 0, 0)))
-        return _combine(_INPUT, [_one_per_tile(x, i, rows, axis=1) for i in range(WINDOW)], axis=0)
+        return _combine(matrix, [_one_per_tile(x, top + i, rows, axis=1) for i in range(width)], axis=0)
 
-    half = on_its_own(along_rows, x)  # (6, N, rows, padded W, C)
-    out = _combine(_INPUT, [_one_per_tile(half, j, columns, axis=3) for j in range(WINDOW)], axis=1)
+    half = on_its_own(along_rows, x)  # (6, N, rows, W, C)
+    out = _combine(matrix, [_one_per_tile(half, left + j, columns, axis=3) for j in range(width)], axis=1)
     return out.reshape(WINDOW**2, -1, x.shape[-1])
 
 
-def _transform_output(product: Array, size: tuple[int, int]) -> Array:
+def _transform_input(x: Array, first: Pair, tiles: Pair) -> Array:
+    """B^T d B of tiles that overlap by two, from the element `first` of a padded input on."""
+    return _along_both(_INPUT, x, first, tiles)
+
+
+def _transform_cotangent(g: Array, first: Pair, tiles: Pair) -> Array:
+    """A g A^T, the transpose of `_transform_output`, of a cotangent that lies in a padded array from `first` on.
+
+    LLVM unrolls a short loop over the channels before it looks for vectors, and then finds none: it takes four times as
+    long. Two more terms, of zeros, keep it from that.
+    """
+    more = WINDOW - TILE if g.shape[-1] <= _SHORT_LOOP else 0
+    return _along_both(np.pad(_OUTPUT.T, ((0, 0), (0, more))), g, first, tiles)
+
+
+def _transform_output(product: Array, size: Pair) -> Array:
     """(36, N * tiles, K) -> (N, H, W, K): A^T m A of 6x6 tiles m; `size` is (H, W)."""
     rows, columns = map(_num_tiles, size)
     features = product.shape[-1]
@@ -105,33 +125,32 @@ def _transform_output(product: Array, size: tuple[int, int]) -> Array:
     return out.reshape(-1, TILE * rows, TILE * columns, features)[:, : size[0], : size[1]]
 
 
-def _transform_cotangent(g: Array) -> Array:
-    """(N, H, W, K) -> (36, N * tiles, K): A g A^T, the transpose of `_transform_output`."""
-    n, h, w, features = g.shape
-    rows, columns = _num_tiles(h), _num_tiles(w)
-
-    def along_rows(g: Array) -> Array:
-        pads = ((0, 0, 0), (0, TILE * rows - h, 0), (0, TILE * columns - w, 0), (0, 0, 0))
-        g = lax.pad(g, jnp.zeros((), g.dtype), pads).reshape(n, rows, TILE, columns, TILE, features)
-        return _combine(_OUTPUT.T, [g[:, :, i] for i in range(TILE)], axis=0)
-
-    half = on_its_own(along_rows, g)  # (6, N, rows, columns, 4, K)
-    out = _combine(_OUTPUT.T, [half[:, :, :, :, j] for j in range(TILE)], axis=1)
-    return out.reshape(WINDOW**2, -1, features)
-
-
 def _transform_kernel(kernel: Array) -> Array:
     """(3, 3, C, K) -> (36, C, K): G g G^T, as one matrix product, which compiles fast; the kernel is small."""
     return (jnp.asarray(_KERNEL_BOTH) @ kernel.reshape(9, -1)).reshape(WINDOW**2, *kernel.shape[2:])
 
 
-def _forward(x: Array, kernel: Array, pads: Pads) -> tuple[Array, Array]:
-    """The convolution (N, H', W', K) and the transformed input (36, N * tiles, C), both float32."""
-    height, width = (s + low + high - 2 for s, (low, high) in zip(x.shape[1:3], pads, strict=True))
-    transformed = _transform_input(x.astype(jnp.float32), pads, (height, width))
+def _forward(padded: Array, first: Pair, kernel: Array, size: Pair) -> tuple[Array, Array]:
+    """The convolution (N, *size, K) of a padded input, and the transformed input (36, N * tiles, C), both float32."""
+    transformed = _transform_input(padded, first, _tiles(size))
     weights = _transform_kernel(kernel.astype(jnp.float32))
     product = lax.dot_general(transformed, weights, (((2,), (1,)), ((0,), (0,))))
-    return _transform_output(product, (height, width)), transformed
+    return _transform_output(product, size), transformed
+
+
+def _output_size(x: Array, pads: Pads) -> Pair:
+    height, width = (own + low + high - 2 for own, (low, high) in zip(x.shape[1:3], pads, strict=True))
+    return height, width
+
+
+def _tiles(size: Sequence[int]) -> Pair:
+    height, width = size
+    return _num_tiles(height), _num_tiles(width)
+
+
+def _end(first: Pair, tiles: Pair) -> Pair:
+    """Where the last 6x6 window ends."""
+    return first[0] + TILE * tiles[0] + 2, first[1] + TILE * tiles[1] + 2
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -145,20 +164,28 @@ def conv3x3(x: Array, kernel: Array, pads: Pads) -> Array:
         kernel: the kernel.
         pads: zeros around the input, ((top, bottom), (left, right)).
     """
-    return _forward(x, kernel, pads)[0].astype(x.dtype)
+    return _conv3x3_forward(x, kernel, pads)[0]
 
 
 def _conv3x3_forward(x: Array, kernel: Array, pads: Pads) -> tuple[Array, tuple[Array, Array]]:
-    out, transformed = _forward(x, kernel, pads)
+    (top, _), (left, _) = pads
+    size, begin = _output_size(x, pads), (0, 0)
+    padded = _padded(x, (top, left), _end(begin, _tiles(size)))
+    out, transformed = _forward(padded, begin, kernel, size)
     return out.astype(x.dtype), (kernel, transformed)
 
 
 def _conv3x3_backward(pads: Pads, residuals: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
     kernel, transformed = residuals
     (top, bottom), (left, right) = pads
-    back = ((2 - top, 2 - bottom), (2 - left, 2 - right))
-    dx = _forward(g, jnp.flip(kernel, (0, 1)).swapaxes(2, 3), back)[0].astype(g.dtype)
-    cotangent = _transform_cotangent(g.astype(jnp.float32))
+    size, own = _output_size(g, ((2 - top, 2 - bottom), (2 - left, 2 - right))), _tiles(g.shape[1:3])
+    # Both transforms read one padded array. Where the output had more zeros around it than two, dx begins later in it.
+    first = max(2 - top, 0), max(2 - left, 0)
+    begin = max(top - 2, 0), max(left - 2, 0)
+    end = np.maximum(_end(begin, _tiles(size)), _end(first, own))
+    padded = _padded(g, first, (int(end[0]), int(end[1])))
+    dx = _forward(padded, begin, jnp.flip(kernel, (0, 1)).swapaxes(2, 3), size)[0].astype(g.dtype)
+    cotangent = _transform_cotangent(padded, first, own)
     product = lax.dot_general(transformed, cotangent, (((1,), (1,)), ((0,), (0,))))
     dk = jnp.asarray(_KERNEL_BOTH.T) @ product.reshape(WINDOW**2, -1)
     return dx, dk.reshape(kernel.shape).astype(kernel.dtype)
