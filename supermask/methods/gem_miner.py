@@ -54,7 +54,10 @@ class GemMiner(Freezing):
             raise UsageError(f"delay is {self.delay}; it must be 0 or 1")
 
     def init(self, key: Array, weights: Tree, context: InitContext) -> Tree:
-        return {name: jax.random.uniform(masks.key_for(key, name), w.shape) for name, w in weights.items()}
+        return {
+            name: jax.random.uniform(masks.key_for(key, name), (w.size,)).reshape(w.shape)
+            for name, w in weights.items()
+        }
 
     def mask(self, scores: Tree, weights: Tree, *, key: Array, progress: Array) -> Tree:
         return {name: masks.straight_through(s > 0.5, s) for name, s in scores.items()}

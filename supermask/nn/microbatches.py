@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -44,7 +44,7 @@ def in_microbatches(apply: Apply, count: int, axis: str | None = None, shards: i
     def run(weights: Tree, state: Tree, inputs: Array, *, train: bool, key: Array | None) -> tuple[Array, Tree]:
         size = len(inputs) // count
         arguments, shard = (weights, state, inputs, key), len(inputs)
-        cut, structure = _planned(partial(apply, train=train), arguments, size, shard, shard * shards)
+        cut, structure = _planned(apply, train, arguments, size, shard, shard * shards)
         pieces = inputs.reshape(count, size, *inputs.shape[1:])
         return jax.tree.unflatten(structure, cut(jax.tree.leaves((weights, state, pieces, key)), axis))
 
@@ -61,24 +61,34 @@ def can_split(model: Model, state: Tree, shard: Any, size: int, total: int) -> b
     weights = {name: jax.ShapeDtypeStruct(shape, "float32") for name, shape in model.weights.items()}
     try:
         arguments = (weights, state, shard, jax.random.key(0))
-        _planned(partial(model.apply, train=True), arguments, size, shard.shape[0], total)
+        _planned(model.apply, True, arguments, size, shard.shape[0], total)
     except MixesExamplesError:
         return False
     return True
 
 
 def _planned(
-    apply: Callable[..., Any], arguments: tuple[Any, ...], size: int, shard: int, total: int
+    apply: Apply, train: bool, arguments: tuple[Any, ...], size: int, shard: int, total: int
 ) -> tuple[_Run, Any]:
     """What runs `apply` on a shard of a batch of `total` in pieces of `size`, and the structure of its outputs."""
+    leaves, structure = jax.tree.flatten(arguments)
+    shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
+    return _plan(apply, train, shapes, structure, (size, shard, total), bool(jax.config.read("jax_enable_x64")))
+
+
+@lru_cache(maxsize=4)  # a deep network is traced for seconds, to see whether it can be cut and then to cut it
+def _plan(
+    apply: Apply, train: bool, shapes: tuple[Any, ...], structure: Any, sizes: tuple[int, int, int], _x64: bool
+) -> tuple[_Run, Any]:
+    size, shard, total = sizes
 
     def function(weights: Tree, state: Tree, inputs: Array, key: Array | None) -> tuple[Array, Tree]:
-        return apply(weights, state, inputs, key=key)
+        return apply(weights, state, inputs, train=train, key=key)
 
-    weights, state, inputs, key = arguments
+    weights, state, inputs, key = jax.tree.unflatten(structure, shapes)
     batched = jax.tree.leaves((*_all(False, weights, state), True, *_all(False, key)))
     random = jax.tree.leaves((*_all(False, weights, state), False, *_all(True, key)))
-    whole, structure = _traced(function, weights, state, inputs, key, size=total)
+    whole, outputs = _traced(function, weights, state, inputs, key, size=total)
 
     plan = Plan(whole, batched, random, total)
 
@@ -88,7 +98,7 @@ def _planned(
 
     base = program(size)
     at_once = program(shard) if shard != size and any(map(base.is_weight_bound, base.plan.stages)) else base
-    return _Run(base, at_once), structure
+    return _Run(base, at_once), outputs
 
 
 def _all(value: bool, *trees: Any) -> list[Any]:

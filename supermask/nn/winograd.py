@@ -23,6 +23,7 @@ from jax import Array, lax
 TILE, WINDOW = 4, 6
 Pair = tuple[int, int]
 Pads = tuple[Pair, Pair]
+Rows = tuple[tuple[float, ...], ...]
 _SHORT_LOOP = 16  # channels
 
 
@@ -77,6 +78,10 @@ def _one_per_tile(x: Array, first: int, count: int, axis: int) -> Array:
     return lax.slice_in_dim(x, first, first + TILE * (count - 1) + 1, TILE, axis)
 
 
+def _rows(matrix: np.ndarray) -> Rows:
+    return tuple(map(tuple, matrix.tolist()))
+
+
 def _padded(x: Array, before: Pair, size: Pair) -> Array:
     """Float32 (N, *size, C): zeros before the rows and columns, and after them up to a size."""
     x = x.astype(jnp.float32)
@@ -84,8 +89,10 @@ def _padded(x: Array, before: Pair, size: Pair) -> Array:
     return lax.pad(x, jnp.float32(0), ((0, 0, 0), *sides, (0, 0, 0)))
 
 
-def _along_both(matrix: np.ndarray, x: Array, first: Pair, tiles: Pair) -> Array:
+@partial(jax.jit, static_argnums=(0, 2, 3), inline=True)  # traced once for each shape, not for each convolution
+def _along_both(rows_of_matrix: Rows, x: Array, first: Pair, tiles: Pair) -> Array:
     """Padded (N, H, W, C) -> (36, N * tiles, C): M d M^T of the tiles d as large as the matrix is wide."""
+    matrix = np.array(rows_of_matrix)
     (top, left), (rows, columns), width = first, tiles, matrix.shape[1]
 
     def along_rows(x: Array) -> Array:
@@ -98,7 +105,7 @@ def _along_both(matrix: np.ndarray, x: Array, first: Pair, tiles: Pair) -> Array
 
 def _transform_input(x: Array, first: Pair, tiles: Pair) -> Array:
     """B^T d B of tiles that overlap by two, from the element `first` of a padded input on."""
-    return _along_both(_INPUT, x, first, tiles)
+    return _along_both(_rows(_INPUT), x, first, tiles)
 
 
 def _transform_cotangent(g: Array, first: Pair, tiles: Pair) -> Array:
@@ -108,9 +115,10 @@ def _transform_cotangent(g: Array, first: Pair, tiles: Pair) -> Array:
     long. Two more terms, of zeros, keep it from that.
     """
     more = WINDOW - TILE if g.shape[-1] <= _SHORT_LOOP else 0
-    return _along_both(np.pad(_OUTPUT.T, ((0, 0), (0, more))), g, first, tiles)
+    return _along_both(_rows(np.pad(_OUTPUT.T, ((0, 0), (0, more)))), g, first, tiles)
 
 
+@partial(jax.jit, static_argnums=1, inline=True)
 def _transform_output(product: Array, size: Pair) -> Array:
     """(36, N * tiles, K) -> (N, H, W, K): A^T m A of 6x6 tiles m; `size` is (H, W)."""
     rows, columns = map(_num_tiles, size)

@@ -1,5 +1,7 @@
 """The numeric kernel against a NumPy oracle."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -78,6 +80,17 @@ def test_straight_through_has_the_value_of_hard_to_the_bit_and_the_gradient_of_s
     value, pull_back = jax.vjp(lambda s: masks.straight_through(hard, jnp.abs(s)), soft)
     np.testing.assert_array_equal(value, np.asarray(hard, np.float32))
     np.testing.assert_array_equal(pull_back(jnp.ones_like(soft))[0], np.sign(soft))
+
+
+@pytest.mark.parametrize(
+    ("scores", "draw"),
+    [(masks.spread_scores, partial(jax.random.uniform, minval=-1.0)), (masks.normal_scores, jax.random.normal)],
+)
+def test_initial_scores_are_those_that_jax_draws_in_the_shape_of_the_weights(scores, draw):
+    key, weights = jax.random.key(3), {"conv": jnp.zeros((3, 3, 4, 8)), "dense": jnp.zeros((9, 5))}
+    found = scores(key, weights, lambda fan_in, fan_out: 2.0)
+    for name, like in weights.items():
+        np.testing.assert_array_equal(found[name], 2.0 * draw(masks.key_for(key, name), like.shape))
 
 
 def test_bernoulli_draws_with_its_probability_and_by_name():

@@ -1,5 +1,6 @@
 """A network in pieces has the outputs, the batch statistics and the gradients of the whole batch."""
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -92,6 +93,21 @@ def test_a_wide_layer_sees_all_of_its_images_at_once():
     jaxpr = str(jax.make_jaxpr(partial(loss, in_microbatches(model.apply, 4), state, X, Y))(weights))
     assert "length=1" in jaxpr  # the last convolution
     assert "length=4" in jaxpr
+
+
+def test_a_network_that_was_traced_to_see_whether_it_can_be_cut_is_not_traced_again():
+    traced = []
+
+    def apply(*arguments, **options):
+        traced.append(arguments)
+        return model.apply(*arguments, **options)
+
+    model, weights, state = made(TwoPasses)
+    assert can_split(replace(model, apply=apply), state_of(model), jax.ShapeDtypeStruct(X.shape, X.dtype), 2, COUNT)
+    known = len(traced)
+    key = jax.random.key(1)
+    jax.make_jaxpr(lambda weights: in_microbatches(apply, COUNT // 2)(weights, state, X, train=True, key=key))(weights)
+    assert len(traced) == known > 0
 
 
 @pytest.mark.slow
