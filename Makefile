@@ -5,10 +5,10 @@ LINT_VENV := .venv-lint
 LINT_BIN := $(LINT_VENV)/bin
 
 # What CI runs on a second Python and the newest libraries that pip finds for it: floors, contracts, tickets of earlier
-# versions, search, train, eval, export and resume. Networks are the same on any of them.
+# versions, search, eval, export and resume. Networks are the same on any of them.
 QUICK := tests/test_layers.py tests/test_golden.py tests/test_ticket.py \
 	tests/datasets/test_contract.py tests/methods/test_methods.py tests/exporters/test_exporters.py \
-	tests/experiments/test_run.py tests/experiments/test_train.py
+	tests/experiments/test_run.py
 
 # Tests start hundreds of processes: what they import is compiled once, and not by each of them.
 unexport PYTHONDONTWRITEBYTECODE

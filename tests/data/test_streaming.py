@@ -392,7 +392,11 @@ def alive(number):
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
 @pytest.mark.parametrize(
     ("number", "code"),
-    [(signal.SIGTERM, 75), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGKILL, -9)],
+    [
+        pytest.param(signal.SIGTERM, 75, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
+        (signal.SIGKILL, -9),
+    ],
 )
 def test_signals_end_a_search_as_ever_and_its_workers_with_it(images, tmp_path, number, code):
     """A checkpoint is saved, nothing but one line is said, and no worker is left, busy as it may be."""

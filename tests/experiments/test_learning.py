@@ -1,16 +1,13 @@
-"""Every learned method finds a network: two on digits in the fast tests, all of them and MNIST in the slow ones."""
+"""Every learned method finds a network. That edge-popup does is also seen by a fast test, in test_controls."""
 
 import pytest
 
 import supermask
 from supermask import registry
 
-FAST = ("edge-popup",)  # the others take up to three times as long
-LEARNED = [
-    pytest.param(name, marks=() if name in FAST else pytest.mark.slow)
-    for name in registry.names("methods")
-    if registry.load("methods", name).learned
-]
+pytestmark = pytest.mark.slow
+
+LEARNED = [name for name in registry.names("methods") if registry.load("methods", name).learned]
 
 
 def found(data_dir=None, **fields):
@@ -39,7 +36,6 @@ def test_finds_a_network_in_the_digits(name, floor):
     assert evaluation.reproduced
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("options", SELECTIONS)
 def test_finds_a_network_under_any_allocation(options):
     evaluation = found(density=0.25, epochs=60, options=options)
@@ -47,7 +43,6 @@ def test_finds_a_network_under_any_allocation(options):
     assert evaluation.density == pytest.approx(0.25, abs=1e-4)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fields", "least", "densest"),
     [
@@ -69,14 +64,12 @@ def test_finds_a_network_in_mnist(fields, least, densest, real_data):
     assert evaluation.density <= densest
 
 
-@pytest.mark.slow
 def test_gem_miner_beats_edge_popup_at_a_twentieth_of_the_weights(real_data):
     sparse = {"dataset": "mnist", "density": 0.05, "epochs": 100}
     mined, popped = (found(real_data, method=name, **sparse).accuracy for name in ("gem-miner", "edge-popup"))
     assert mined >= popped + 0.03
 
 
-@pytest.mark.slow
 def test_rounds_of_continuous_sparsification_end_in_a_network():
     evaluation = found(method="continuous-sparsification", epochs=40, options={"rounds": 2})
     assert evaluation.accuracy >= 0.80

@@ -203,6 +203,7 @@ def test_calls_share_the_cores(tmp_path):
 
 
 def test_the_command_sweeps_searches_and_results_summarises_them(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     words = ["sweep", "--density=0.2,0.6", "--seeds=0-1", "--out=grid", "--json", "--"]

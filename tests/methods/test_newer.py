@@ -166,7 +166,10 @@ def numpy_groups(method, scores, noise, progress):
     return mean.reshape(shape)
 
 
-@pytest.mark.parametrize(("density", "group"), [(0.5, 4), (0.25, 4), (0.375, 8)])
+@pytest.mark.parametrize(
+    ("density", "group"),
+    [pytest.param(0.5, 4, marks=pytest.mark.slow), (0.25, 4), pytest.param(0.375, 8, marks=pytest.mark.slow)],
+)
 def test_maskllm_keeps_the_best_choice_of_each_group(density, group):
     method = make("maskllm", density=density, group=group)
     shapes = {"conv1/kernel": (3, 3, 3, 4), "dense1/kernel": (20, 10), "one/kernel": (1, 1)}
