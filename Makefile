@@ -45,8 +45,11 @@ test: $(VENV)/installed-test ## Set up, run all fast tests
 test-quick: $(VENV)/installed-test ## Set up, run the fast tests of what every user needs
 	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile $(QUICK)
 
-test-torch: $(VENV)/installed-test ## Set up with PyTorch, check exported networks against it
+$(VENV)/installed-torch: $(VENV)/installed-test
 	$(BIN)/pip install --quiet 'torch==2.13.0'
+	touch $@
+
+test-torch: $(VENV)/installed-torch ## Set up with PyTorch, check exported networks against it
 	$(BIN)/python -m pytest -m 'not slow' -n 2 tests/exporters/test_torch*.py
 
 test-slow: $(VENV)/installed-test ## The tests of several minutes; those on real data need SUPERMASK_DATA_DIR
