@@ -76,7 +76,9 @@ def _planned(
     return _plan(apply, train, shapes, structure, (size, shard, total), bool(jax.config.read("jax_enable_x64")))
 
 
-@lru_cache(maxsize=4)  # a deep network is traced for seconds, to see whether it can be cut and then to cut it
+# A deep network is traced for seconds, to see whether it can be cut and then to cut it. The last argument only tells
+# programs apart that were traced with other default types.
+@lru_cache(maxsize=4)
 def _plan(
     apply: Apply, train: bool, shapes: tuple[Any, ...], structure: Any, sizes: tuple[int, int, int], _x64: bool
 ) -> tuple[_Run, Any]:
