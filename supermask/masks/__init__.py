@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from supermask.masks.initial_scores import normal_scores as normal_scores
     from supermask.masks.initial_scores import spread_scores as spread_scores
     from supermask.masks.initial_scores import uniform_scores as uniform_scores
+    from supermask.masks.noise import as_vector as as_vector
     from supermask.masks.noise import bernoulli as bernoulli
     from supermask.masks.noise import draw_255 as draw_255
     from supermask.masks.noise import gumbel as gumbel
@@ -38,7 +39,17 @@ _HOMES = {
     "allocation": ("kept_count",),
     "estimators": ("probabilities", "sampled", "straight_through"),
     "initial_scores": ("constant_scores", "logit", "normal_scores", "spread_scores", "uniform_scores"),
-    "noise": ("bernoulli", "draw_255", "gumbel", "key_for", "normal_noise", "redrawn", "uniform", "uniform_noise"),
+    "noise": (
+        "as_vector",
+        "bernoulli",
+        "draw_255",
+        "gumbel",
+        "key_for",
+        "normal_noise",
+        "redrawn",
+        "uniform",
+        "uniform_noise",
+    ),
     "patterns": ("best_first", "best_of_groups", "over_layers", "parse_pattern"),
     "topk": ("top_k", "top_k_signed"),
 }

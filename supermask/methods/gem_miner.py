@@ -55,8 +55,7 @@ class GemMiner(Freezing):
 
     def init(self, key: Array, weights: Tree, context: InitContext) -> Tree:
         return {
-            name: jax.random.uniform(masks.key_for(key, name), (w.size,)).reshape(w.shape)
-            for name, w in weights.items()
+            name: masks.as_vector(jax.random.uniform, masks.key_for(key, name), w.shape) for name, w in weights.items()
         }
 
     def mask(self, scores: Tree, weights: Tree, *, key: Array, progress: Array) -> Tree:

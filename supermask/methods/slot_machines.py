@@ -54,7 +54,9 @@ class SlotMachines(Method):
             fans = sum(context.fans.get(name) or masks.fans(w.shape))
             scale = 1.0 if w.ndim > 2 else 0.1
             bound = math.sqrt(6 / fans) if self.scores == "glorot" else scale * math.sqrt(2 / fans)
-            scores[name] = bound * jax.random.uniform(masks.key_for(key, name), (self.values, *w.shape))
+            scores[name] = bound * masks.as_vector(
+                jax.random.uniform, masks.key_for(key, name), (self.values, *w.shape)
+            )
         return scores
 
     def mask(self, scores: Tree, weights: Tree, *, key: Array, progress: Array) -> Tree:

@@ -20,10 +20,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from supermask.nn.windows import output_size, padded
+
 TILE, WINDOW = 4, 6
 Pair = tuple[int, int]
 Pads = tuple[Pair, Pair]
-Rows = tuple[tuple[float, ...], ...]
 _SHORT_LOOP = 16  # channels
 
 
@@ -78,21 +79,14 @@ def _one_per_tile(x: Array, first: int, count: int, axis: int) -> Array:
     return lax.slice_in_dim(x, first, first + TILE * (count - 1) + 1, TILE, axis)
 
 
-def _rows(matrix: np.ndarray) -> Rows:
-    return tuple(map(tuple, matrix.tolist()))
-
-
 def _padded(x: Array, before: Pair, size: Pair) -> Array:
     """Float32 (N, *size, C): zeros before the rows and columns, and after them up to a size."""
-    x = x.astype(jnp.float32)
-    sides = [(low, whole - low - own, 0) for low, whole, own in zip(before, size, x.shape[1:3], strict=True)]
-    return lax.pad(x, jnp.float32(0), ((0, 0, 0), *sides, (0, 0, 0)))
+    sides = [(low, whole - low - own) for low, whole, own in zip(before, size, x.shape[1:3], strict=True)]
+    return padded(x.astype(jnp.float32), sides)
 
 
-@partial(jax.jit, static_argnums=(0, 2, 3), inline=True)  # traced once for each shape, not for each convolution
-def _along_both(rows_of_matrix: Rows, x: Array, first: Pair, tiles: Pair) -> Array:
+def _along_both(matrix: np.ndarray, x: Array, first: Pair, tiles: Pair) -> Array:
     """Padded (N, H, W, C) -> (36, N * tiles, C): M d M^T of the tiles d as large as the matrix is wide."""
-    matrix = np.array(rows_of_matrix)
     (top, left), (rows, columns), width = first, tiles, matrix.shape[1]
 
     def along_rows(x: Array) -> Array:
@@ -103,11 +97,16 @@ def _along_both(rows_of_matrix: Rows, x: Array, first: Pair, tiles: Pair) -> Arr
     return out.reshape(WINDOW**2, -1, x.shape[-1])
 
 
+# The transforms are traced once for each shape, not for each convolution.
+
+
+@partial(jax.jit, static_argnums=(1, 2), inline=True)
 def _transform_input(x: Array, first: Pair, tiles: Pair) -> Array:
     """B^T d B of tiles that overlap by two, from the element `first` of a padded input on."""
-    return _along_both(_rows(_INPUT), x, first, tiles)
+    return _along_both(_INPUT, x, first, tiles)
 
 
+@partial(jax.jit, static_argnums=(1, 2), inline=True)
 def _transform_cotangent(g: Array, first: Pair, tiles: Pair) -> Array:
     """A g A^T, the transpose of `_transform_output`, of a cotangent that lies in a padded array from `first` on.
 
@@ -115,7 +114,7 @@ def _transform_cotangent(g: Array, first: Pair, tiles: Pair) -> Array:
     long. Two more terms, of zeros, keep it from that.
     """
     more = WINDOW - TILE if g.shape[-1] <= _SHORT_LOOP else 0
-    return _along_both(_rows(np.pad(_OUTPUT.T, ((0, 0), (0, more)))), g, first, tiles)
+    return _along_both(np.pad(_OUTPUT.T, ((0, 0), (0, more))), g, first, tiles)
 
 
 @partial(jax.jit, static_argnums=1, inline=True)
@@ -138,16 +137,16 @@ def _transform_kernel(kernel: Array) -> Array:
     return (jnp.asarray(_KERNEL_BOTH) @ kernel.reshape(9, -1)).reshape(WINDOW**2, *kernel.shape[2:])
 
 
-def _forward(padded: Array, first: Pair, kernel: Array, size: Pair) -> tuple[Array, Array]:
+def _forward(x: Array, first: Pair, kernel: Array, size: Pair) -> tuple[Array, Array]:
     """The convolution (N, *size, K) of a padded input, and the transformed input (36, N * tiles, C), both float32."""
-    transformed = _transform_input(padded, first, _tiles(size))
+    transformed = _transform_input(x, first, _tiles(size))
     weights = _transform_kernel(kernel.astype(jnp.float32))
     product = lax.dot_general(transformed, weights, (((2,), (1,)), ((0,), (0,))))
     return _transform_output(product, size), transformed
 
 
 def _output_size(x: Array, pads: Pads) -> Pair:
-    height, width = (own + low + high - 2 for own, (low, high) in zip(x.shape[1:3], pads, strict=True))
+    height, width = output_size(x.shape[1:3], (3, 3), (1, 1), pads, (1, 1))
     return height, width
 
 
@@ -178,8 +177,8 @@ def conv3x3(x: Array, kernel: Array, pads: Pads) -> Array:
 def _conv3x3_forward(x: Array, kernel: Array, pads: Pads) -> tuple[Array, tuple[Array, Array]]:
     (top, _), (left, _) = pads
     size, begin = _output_size(x, pads), (0, 0)
-    padded = _padded(x, (top, left), _end(begin, _tiles(size)))
-    out, transformed = _forward(padded, begin, kernel, size)
+    around = _padded(x, (top, left), _end(begin, _tiles(size)))
+    out, transformed = _forward(around, begin, kernel, size)
     return out.astype(x.dtype), (kernel, transformed)
 
 
@@ -190,10 +189,10 @@ def _conv3x3_backward(pads: Pads, residuals: tuple[Array, Array], g: Array) -> t
     # Both transforms read one padded array. Where the output had more zeros around it than two, dx begins later in it.
     first = max(2 - top, 0), max(2 - left, 0)
     begin = max(top - 2, 0), max(left - 2, 0)
-    end = np.maximum(_end(begin, _tiles(size)), _end(first, own))
-    padded = _padded(g, first, (int(end[0]), int(end[1])))
-    dx = _forward(padded, begin, jnp.flip(kernel, (0, 1)).swapaxes(2, 3), size)[0].astype(g.dtype)
-    cotangent = _transform_cotangent(padded, first, own)
+    height, width = map(max, _end(begin, _tiles(size)), _end(first, own))
+    around = _padded(g, first, (height, width))
+    dx = _forward(around, begin, jnp.flip(kernel, (0, 1)).swapaxes(2, 3), size)[0].astype(g.dtype)
+    cotangent = _transform_cotangent(around, first, own)
     product = lax.dot_general(transformed, cotangent, (((1,), (1,)), ((0,), (0,))))
     dk = jnp.asarray(_KERNEL_BOTH.T) @ product.reshape(WINDOW**2, -1)
     return dx, dk.reshape(kernel.shape).astype(kernel.dtype)

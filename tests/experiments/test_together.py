@@ -96,7 +96,7 @@ def tickets(folder):
 
 def test_seeds_on_two_processes_stop_together_and_go_on_to_the_bytes_of_one(together, tmp_path):
     """The second of them is told to stop; later one process alone goes on."""
-    words = (*SEEDS, "--epochs", "40")
+    words = (*SEEDS, "--epochs", "100")
     first, second = found = together((*words, "--out", "two"))
     first.wait_for("epoch 3/")
     second.child.send_signal(signal.SIGTERM)
@@ -115,7 +115,7 @@ def test_seeds_on_two_processes_stop_together_and_go_on_to_the_bytes_of_one(toge
     one(tmp_path, (*words, "--out", "one"))
     assert tickets(tmp_path / "two") == tickets(tmp_path / "one")
     rows = [json.loads(line) for line in (tmp_path / "two" / "metrics.jsonl").read_text().splitlines()]
-    assert [(row["seed"], row["epoch"]) for row in rows] == [(seed, e) for e in range(1, 41) for seed in (0, 1)]
+    assert [(row["seed"], row["epoch"]) for row in rows] == [(seed, e) for e in range(1, 101) for seed in (0, 1)]
 
 
 @pytest.mark.slow

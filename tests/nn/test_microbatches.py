@@ -99,7 +99,7 @@ def test_a_network_that_was_traced_to_see_whether_it_can_be_cut_is_not_traced_ag
     traced = []
 
     def apply(*arguments, **options):
-        traced.append(arguments)
+        traced.append("once")
         return model.apply(*arguments, **options)
 
     model, weights, state = made(TwoPasses)
