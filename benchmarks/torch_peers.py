@@ -300,6 +300,7 @@ def train(net, variant, training, test, augment, epochs, *, batch=128, workers=0
         peer.optimizer.param_groups[0]["lr"] = peer.learning_rate * (1 + math.cos(math.pi * epoch / epochs)) / 2
         for x, y in loader:
             peer.step(x, y)
+    peer.net.eval()  # batch norm by its running statistics
     with torch.no_grad():
         for x, y in DataLoader(Images(*test, augment=False), 500):
             correct += int((peer.net(x.to(peer.device, memory_format=peer.layout)).argmax(1).cpu() == y).sum())

@@ -28,7 +28,7 @@ from supermask.engine.sharding import Sharding
 from supermask.errors import UsageError, require
 from supermask.nn.microbatches import in_microbatches
 from supermask.nn.precision import at_precision
-from supermask.nn.replace import with_convolution
+from supermask.nn.replace import suited
 from supermask.resolve import check_dataset, make_arch, make_method
 from supermask.runs.content import Content
 from supermask.runs.given import Given
@@ -193,7 +193,7 @@ def build(config: Config, dataset: Dataset, content: Content | None = None) -> P
     pipeline = pipeline_of(config, dataset, method, batch)
     shards = batching.num_shards(batch, model, config)
     given, searcher = start_of(config, method, replace(model, parameters=parameters), shape)
-    model = at_precision(with_convolution(model, config.conv), config.precision)
+    model = at_precision(suited(model, config.conv), config.precision)
     problem = Problem(
         config=config,
         method=method,

@@ -1,6 +1,6 @@
-"""Gives a network the convolution that suits the backend, however the network was written.
+"""Gives a network the convolutions and matrix products that suit the backend, however the network was written.
 
-The network is traced, and the trace is run with every convolution replaced. So it makes no difference whether a
+The network is traced, and the trace is run with each of them replaced. So it makes no difference whether a
 convolution came from `nnx.Conv`, from `jax.lax` or from a library, and whether it lies in a loop, in a checkpoint or
 in a function that its author compiled or gave a gradient of its own.
 """
@@ -19,20 +19,19 @@ from jax.extend.core.primitives import conv_general_dilated_p, remat_p
 
 from supermask.nn.conv import convolution
 from supermask.nn.flat import bind
+from supermask.nn.products import is_along_axes, product
 from supermask.types import Array, Model, Tree
 
 Arrays = Sequence[Array]
 
 
-def with_convolution(model: Model, mode: str) -> Model:
-    """The model with all its convolutions computed as `convolution(mode)` does it.
+def suited(model: Model, mode: str) -> Model:
+    """The model with its convolutions computed as `convolution(mode)` does it, and its products by `products`.
 
-    Off the CPU and with `xla` those are XLA's own, and the model stays as it is. A network that has no convolution in
-    its forward pass stays as it is too, as does what lies in a primitive that cannot be rewritten here (`shard_map`, a
-    Pallas kernel, the forward rule of `optimize_remat=True`, a `custom_vjp` with `generic_batching=True`).
+    Off the CPU both are XLA's own, and the model stays as it is. So does what lies in a primitive that cannot be
+    rewritten here (`shard_map`, a Pallas kernel, the forward rule of `optimize_remat=True`, a `custom_vjp` with
+    `generic_batching=True`).
     """
-    if mode == "xla":
-        return model
 
     def apply(weights: Tree, state: Tree, inputs: Array, *, train: bool, key: Array | None) -> tuple[Array, Tree]:
         def plain(*args: Any) -> tuple[Array, Tree]:
@@ -46,7 +45,7 @@ def with_convolution(model: Model, mode: str) -> Model:
 
 
 def replaced(f: Callable[..., Any], mode: str = "auto") -> Callable[..., Any]:
-    """f with every `lax.conv_general_dilated` that it leads to replaced by `convolution(mode)`."""
+    """f with the convolutions that it leads to replaced by `convolution(mode)`, and the products by `product`."""
 
     def g(*args: Any) -> Any:
         closed, out = jax.make_jaxpr(f, return_shape=True)(*args)
@@ -56,22 +55,26 @@ def replaced(f: Callable[..., Any], mode: str = "auto") -> Callable[..., Any]:
     return g
 
 
-def _has_convolution(jaxpr: Jaxpr) -> bool:
-    return any(
-        eqn.primitive is conv_general_dilated_p or any(map(_has_convolution, jaxprs_in_params(eqn.params)))
-        for eqn in jaxpr.eqns
-    )
-
-
 class _Replacement:
-    """Runs a Jaxpr with another convolution. A Jaxpr that is called twice is rewritten once."""
+    """Runs a Jaxpr with other convolutions and products. A Jaxpr that is called twice is rewritten once."""
 
     def __init__(self, mode: str) -> None:
         self.mode, self._convolve = mode, convolution(mode)
         self._known: dict[int, tuple[ClosedJaxpr, ClosedJaxpr]] = {}
 
+    def _is_replaced(self, eqn: JaxprEqn) -> bool:
+        if eqn.primitive is conv_general_dilated_p:
+            return self.mode != "xla"
+        return self.mode != "transposable" and is_along_axes(eqn)
+
+    def _concerns(self, jaxpr: Jaxpr) -> bool:
+        return any(self._is_replaced(eqn) or self._concerns_inner(eqn.params) for eqn in jaxpr.eqns)
+
+    def _concerns_inner(self, params: dict[str, Any]) -> bool:
+        return any(map(self._concerns, jaxprs_in_params(params)))
+
     def run(self, jaxpr: Jaxpr, consts: Arrays, args: Arrays) -> list[Array]:
-        if not _has_convolution(jaxpr):
+        if not self._concerns(jaxpr):
             return eval_jaxpr(jaxpr, consts, *args)
         values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
         read = lambda atom: atom.val if isinstance(atom, Literal) else values[atom]  # noqa: E731
@@ -83,11 +86,15 @@ class _Replacement:
 
     def _apply(self, eqn: JaxprEqn, args: Arrays) -> Arrays:
         params = eqn.params
-        if eqn.primitive is conv_general_dilated_p:
+        if self._is_replaced(eqn) and eqn.primitive is conv_general_dilated_p:
             options = {key: value for key, value in params.items() if key not in ("window_strides", "padding")}
             inputs, kernel = args
             return [self._convolve(inputs, kernel, params["window_strides"], params["padding"], **options)]
-        if any(map(_has_convolution, jaxprs_in_params(params))):
+        if self._is_replaced(eqn):
+            left, right = args
+            options = {key: params[key] for key in ("precision", "preferred_element_type")}
+            return [product(left, right, params["dimension_numbers"][0], tuple(options.items()))]
+        if self._concerns_inner(params):
             if eqn.primitive is remat_p:  # its Jaxpr has no room for constants, which `jax.checkpoint` has
                 options = {key: params[key] for key in ("prevent_cse", "policy")}
                 return jax.checkpoint(lambda *args: self.run(params["jaxpr"], (), args), **options)(*args)
@@ -107,7 +114,7 @@ class _Replacement:
         }
 
     def _rewrite(self, closed: ClosedJaxpr) -> ClosedJaxpr:
-        if not _has_convolution(closed.jaxpr):
+        if not self._concerns(closed.jaxpr):
             return closed
         if id(closed) not in self._known:
             run = lambda *args: self.run(closed.jaxpr, closed.consts, args)  # noqa: E731

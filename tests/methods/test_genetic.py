@@ -19,13 +19,18 @@ CLOCK = Clock(jnp.int32(0), 10, 100)
 
 def generation(method, population, losses, key=KEY):
     """(the next population, state) once every mask had its turn; what the optimiser did meanwhile is ruined."""
+
+    @jax.jit  # a turn is traced once, and not for each mask
+    def update(ruined, state, now, loss):
+        return method.after_update(ruined, state, now, WEIGHTS, key=key, clock=CLOCK, loss=loss)
+
     state, now = method.init_state(population, WEIGHTS), population
     for turn, loss in enumerate(losses):
         tried = method.mask(now, WEIGHTS, key=key, progress=jnp.float32(0), state=state)
         for name in WEIGHTS:
             np.testing.assert_array_equal(tried[name], population[name][turn])
         ruined = {name: s - 7 for name, s in now.items()}
-        now, state = method.after_update(ruined, state, now, WEIGHTS, key=key, clock=CLOCK, loss=jnp.float32(loss))
+        now, state = update(ruined, state, now, jnp.float32(loss))
         if turn < len(losses) - 1:
             assert all((now[name] == population[name]).all() for name in WEIGHTS)
     return now, state

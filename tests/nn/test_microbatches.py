@@ -19,7 +19,7 @@ from supermask.nn.batch_axis import SUM, MixesExamplesError, of_outputs
 from supermask.nn.flat import flat_jaxpr
 from supermask.nn.microbatches import can_split, in_microbatches
 from supermask.nn.pooling import max_pool_2x2
-from supermask.nn.replace import with_convolution
+from supermask.nn.replace import suited
 from supermask.nn.stage_loop import over_microbatches
 from supermask.types import Model
 
@@ -66,7 +66,7 @@ class TwoPasses(nnx.Module):
 
 
 def made(kind) -> tuple[Model, dict, dict]:
-    model = with_convolution(build_model(kind, {}, EXAMPLE, 5, width=1.0, activation=jax.nn.relu), "auto")
+    model = suited(build_model(kind, {}, EXAMPLE, 5, width=1.0, activation=jax.nn.relu), "auto")
     own, state = model.initial(0, tuple(model.weights))
     return model, own, state
 
@@ -145,7 +145,7 @@ class Around(nnx.Module):
 
 
 def around(function) -> Model:
-    return with_convolution(build_model(lambda rngs: Around(function, rngs), {}, EXAMPLE, 4), "auto")
+    return suited(build_model(lambda rngs: Around(function, rngs), {}, EXAMPLE, 4), "auto")
 
 
 @jax.custom_jvp
@@ -197,6 +197,14 @@ def test_these_networks_need_the_whole_batch(function, size):
     assert not splits(around(function), size)
 
 
+def test_a_dense_layer_along_other_axes_is_no_obstacle_wherever_the_images_lie():
+    def dense(x, kernel):
+        rows_first = x.transpose(1, 0, 2, 3) @ kernel[0, 0, :1].repeat(4, axis=0)
+        return rows_first.transpose(1, 0, 2, 3)
+
+    assert splits(around(dense))
+
+
 class Drawn(Around):
     def __init__(self, function, rngs: nnx.Rngs):
         super().__init__(function, rngs)
@@ -209,7 +217,7 @@ class Drawn(Around):
 def test_noise_that_is_the_same_for_all_images_needs_the_whole_batch():
     """Each device would draw its own."""
     model = build_model(lambda rngs: Drawn(lambda x, kernel: x, rngs), {}, EXAMPLE, 4)
-    assert not splits(with_convolution(model, "auto"))
+    assert not splits(suited(model, "auto"))
 
 
 def test_constant_state_and_whole_numbers_are_no_obstacle():

@@ -9,7 +9,7 @@ import pytest
 from flax import linen, nnx
 from jax import lax
 
-from supermask.nn.replace import replaced, with_convolution
+from supermask.nn.replace import replaced, suited
 from supermask.types import Model
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
@@ -169,7 +169,7 @@ def test_none_is_left_and_the_values_stay(name):
 
 
 def test_a_function_without_convolutions_is_traced_to_the_same_program():
-    f = lambda x, kernel: jax.nn.relu(x @ kernel[0, 0]) * 2  # noqa: E731
+    f = lambda x, kernel: jax.nn.relu(x[0, 0] @ kernel[0, 0]) * 2  # noqa: E731
     assert str(jax.make_jaxpr(replaced(f))(X, KERNEL)) == str(jax.make_jaxpr(f)(X, KERNEL))
 
 
@@ -198,7 +198,7 @@ def model():
 
 
 def test_a_model_of_pure_functions():
-    fast, plain = with_convolution(model(), "auto"), with_convolution(model(), "xla")
+    fast, plain = suited(model(), "auto"), suited(model(), "xla")
     weights, state = {"kernel": KERNEL}, {"count": jnp.float32(0)}
     for m, slow in ((plain, True), (fast, False)):
         apply = jax.jit(lambda w, s, x, m=m: m.apply(w, s, x, train=True, key=None))
