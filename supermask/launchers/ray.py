@@ -18,6 +18,8 @@ HANDED_ON = ("SUPERMASK_", "JAX_", "XLA_", "PYTHONPATH")
 """Beginnings of the variables that a call gets from this process; all others are those of its node."""
 _LOOK = 0.2
 """Seconds between two looks at a cell that a call without a worker still has."""
+_PLACES = 5
+"""How often a call is given to Ray before one that never began is lost."""
 
 
 class Worker:
@@ -58,6 +60,10 @@ class Worker:
                 self._process.terminate()
             return self._process.wait()
 
+    def began(self) -> bool:
+        """Return True, which Ray has from no worker that it lost on the way to a node."""
+        return True
+
     def stop(self) -> None:
         """Ask the call to save a checkpoint and end."""
         self._stopping = True
@@ -76,11 +82,21 @@ def _locked(handle: int) -> bool:
 class RayJob:
     """A call that Ray runs, or will."""
 
-    def __init__(self, ray: Any, worker: Any, code: Any, log: Path) -> None:
-        self._ray, self._worker, self._code, self._log = ray, worker, code, log
+    def __init__(self, ray: Any, worker: Any, arguments: tuple[Any, ...], log: Path) -> None:
+        self._ray, self._new_worker, self._arguments, self._log = ray, worker, arguments, log
+        self._places, self._stopping = 0, False
+        self._submit()
+
+    def _submit(self) -> None:
+        self._places += 1
+        self._worker = self._new_worker.remote()
+        self._began, self._code = self._worker.began.remote(), self._worker.run.remote(*self._arguments)
 
     def poll(self) -> int | None:
-        """Return its exit code, negative if a signal killed it and 1 if its worker is lost; None while it runs."""
+        """Return its exit code, negative if a signal killed it and 1 if its worker is lost; None while it runs.
+
+        For half a minute, until its health check notices, Ray sends calls to a node that is gone. Those go elsewhere.
+        """
         if not self._ray.wait([self._code], timeout=0)[0]:
             return None
         try:
@@ -88,8 +104,17 @@ class RayJob:
         except self._ray.exceptions.RayTaskError as error:
             return self._failed(error, f"the call did not start there: {one_line(error.cause)}")
         except self._ray.exceptions.RayError as error:
+            if not self._has_begun() and self._places < _PLACES and not self._stopping:
+                self._submit()
+                return None
             return self._failed(error, "Ray lost the worker, or its node")
         return code
+
+    def _has_begun(self) -> bool:
+        try:
+            return bool(self._ray.get(self._began))
+        except self._ray.exceptions.RayError:
+            return False
 
     def _failed(self, error: Exception, line: str) -> int:
         with self._log.open("a", encoding="utf-8") as file:
@@ -98,6 +123,7 @@ class RayJob:
 
     def stop(self) -> None:
         """Ask it to save a checkpoint and end."""
+        self._stopping = True
         self._worker.stop.remote()
 
 
@@ -145,5 +171,4 @@ class Ray:
         The lock stays with this process alone: a call on another host has one of its own.
         """
         variables = {name: value for name, value in os.environ.items() if name.startswith(HANDED_ON)}
-        worker = self._worker.remote()
-        return RayJob(self._ray, worker, worker.run.remote(arguments, os.getcwd(), variables, log.absolute()), log)
+        return RayJob(self._ray, self._worker, (arguments, os.getcwd(), variables, log.absolute()), log)

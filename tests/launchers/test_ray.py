@@ -1,6 +1,7 @@
 """Ray, started here for the tests: calls that end, fail and are stopped; workers, nodes and drivers that are killed."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -33,6 +34,9 @@ if kind == "failing":
 if kind == "slow":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
     time.sleep(60)
+if kind == "unlucky" and first:
+    (out.parent / "pid").write_text(str(os.getpid()))
+    time.sleep(600)
 if kind == "orphan" and first:
     os.kill(os.getppid(), signal.SIGKILL)
 if kind == "long" or (kind == "orphan" and first):
@@ -133,3 +137,33 @@ def test_a_driver_that_is_killed_may_start_again(cluster, tmp_path):
     again = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120, check=True)
     assert again.stdout.split() == ["2"]
     assert set(calls(tmp_path / "grid")) == {"arch=b", "arch=long"}
+
+
+@pytest.mark.slow
+def test_a_lost_node_costs_its_call_one_try(tmp_path):
+    """Its process is killed before Ray knows of the node, so the next call is sent there, and never begins."""
+    from ray.cluster_utils import Cluster
+
+    if ray.is_initialized():
+        ray.shutdown()
+    machines = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    lost = machines.add_node(num_cpus=1)
+    ray.init(machines.address, log_to_driver=False, logging_level="ERROR")
+
+    def lose() -> bool:
+        """Once the call is under way there; another node comes when Ray knows. Never asks the sweep to stop."""
+        process = tmp_path / "pid"
+        if process.exists() and lost in machines.worker_nodes:
+            machines.remove_node(lost, allow_graceful=False)
+            os.kill(int(process.read_text()), signal.SIGKILL)  # here it would outlive its node
+        elif process.exists() and not machines.worker_nodes and sum(node["Alive"] for node in ray.nodes()) == 1:
+            machines.add_node(num_cpus=1)
+        return False
+
+    try:
+        outcome = swept(tmp_path, ["unlucky"], jobs=1, policy=Policy(retry=1), stop=lose)
+        assert outcome.done == 1
+        assert calls(tmp_path) == ["arch=unlucky", "arch=unlucky"]
+    finally:
+        ray.shutdown()
+        machines.shutdown()
