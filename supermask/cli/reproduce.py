@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -21,12 +21,10 @@ from supermask.resolve import resolve
 from supermask.runtime.devices import choose_device
 from supermask.runtime.stopping import Stopping
 
-if TYPE_CHECKING:
-    pass
-
 EPILOG = """\b
 Examples:
   supermask reproduce koster2022-readme --budget 0.02
+  supermask reproduce zhou2019-table1 --only fc --budget 0.25
   supermask reproduce ramanujan2020-cifar10 --seeds 5 --precision bf16 --json"""
 QUANTITIES = {"test_accuracy": "test accuracy", "density": "density", "bits_per_parameter": "bits/parameter"}
 
@@ -41,6 +39,12 @@ QUANTITIES = {"test_accuracy": "test accuracy", "density": "density", "bits_per_
     help="Fraction of the published epochs to run.",
     group="training",
 )
+@opt.option(
+    "--only",
+    multiple=True,
+    metavar="WORDS",
+    help="Only the recipes with WORDS in their names; several times: with any of them.",
+)
 @opt.option("--seeds", type=int, default=3, show_default=True, help="Number of seeds for each cell of the table.")
 @partial(opt.config_options, names=("seed", "precision", "conv", "devices", "micro_batch"))
 @opt.option("--runs-dir", type=opt.PATH, default=Path("runs"), show_default=True, help="Folder for run folders.")
@@ -52,6 +56,7 @@ QUANTITIES = {"test_accuracy": "test accuracy", "density": "density", "bits_per_
 def command(
     table: str,
     budget: float,
+    only: tuple[str, ...],
     runs_dir: Path,
     data_dir: Path | None,
     device: str,
@@ -65,7 +70,7 @@ def command(
     Prints the mean and standard deviation over seeds, for the mask of the last epoch. Run folders are those of
     `search --recipe`. Finished searches are not repeated, so the same call continues where it was stopped.
     """
-    cells = _cells(table)
+    cells = _cells(table, only)
     if not 0 < budget <= 1:
         raise UsageError(f"budget is {budget}; it must be above 0 and at most 1")
     configs = [_cut(cell, cell.config_class.from_dict({**cell.config, **values}), budget) for cell in cells]
@@ -98,12 +103,17 @@ def command(
             _print(table, rows)
 
 
-def _cells(table: str) -> list[PublishedRecipe]:
-    """Return the recipes of a table."""
+def _cells(table: str, only: tuple[str, ...]) -> list[PublishedRecipe]:
+    """Return the recipes of a table, or those whose names hold any of the words."""
     cells: list[PublishedRecipe] = [registry.load("recipes", name) for name in registry.names("recipes")]
     tables = dict.fromkeys(cell.table for cell in cells)
     require("table", table, tables, " (`supermask list recipes -v` describes their cells)")
-    return [cell for cell in cells if cell.table == table]
+    cells = [cell for cell in cells if cell.table == table]
+    for words in only:
+        if not any(words in cell.name for cell in cells):
+            names = ", ".join(cell.name for cell in cells)
+            raise UsageError(f"no recipe of {table} has {words!r} in its name; they are {names}")
+    return [cell for cell in cells if not only or any(words in cell.name for words in only)]
 
 
 def _epochs(cell: PublishedRecipe, budget: float) -> int:

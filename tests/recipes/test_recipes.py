@@ -425,6 +425,9 @@ def test_reproduce(tiny, here):
     assert "epoch 2/2" in err
     search = ("search", "--recipe", "tiny-popup", "--epochs", "2", "--seeds", "2", "--json", "-q")
     assert [row["ticket"] for row in answer(*search)] == popup["tickets"]
+    words = ("reproduce", "tiny-table", "--budget", "0.5", "--seeds", "2", "--json")
+    assert answer(*words, "--only", "popup") == [popup]
+    assert answer(*words, "--only", "popup", "--only", "tiny-c") == [coin, popup]
     assert len(list(Path("runs").iterdir())) == 2
 
 
@@ -633,6 +636,7 @@ def test_a_budget_is_cut_to_whole_rounds():
         (["zhou2019-table1", "--budget", "0"], ["budget", "0"]),
         (["zhou2019-table1", "--budget", "2"], ["budget", "at most 1"]),
         (["zhou2019-table1", "--budget", "nan"], ["budget"]),
+        (["zhou2019-table1", "--only", "conv9"], ["conv9", "they are", "zhou2019-fc-dwr-sc"]),
         (["zhou2019-table1", "--seeds", "0"], ["seeds", "from 1 to 1e6"]),
         (["zhou2019-table1", "--precision", "f64"], ["precision", "bf16"]),
         ([], ["TABLE"]),
