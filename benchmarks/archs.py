@@ -10,9 +10,12 @@ line is one JSON object; memory includes 6,000 random images.
 import argparse
 import json
 import math
+import os
 import subprocess
 import sys
 from typing import Any
+
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(os.cpu_count()))  # as the command line does
 
 from supermask import SearchConfig, registry
 from supermask.config.inputs import inputs_of
