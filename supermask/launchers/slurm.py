@@ -23,9 +23,11 @@ SCRIPT = """#!/bin/bash
 {directives}
 # Each task takes cells that no other one has. When its time is up, it saves checkpoints and is queued again.
 cd {here} || exit 1
+called= asked=
+trap 'asked=1; [ -z "$called" ] || kill -TERM $called' TERM
 {command} &
 called=$!
-trap 'kill -TERM $called' TERM
+[ -z "$asked" ] || kill -TERM $called
 while :; do
     wait $called
     code=$?
