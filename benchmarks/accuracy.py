@@ -11,7 +11,6 @@ and the dataset.
 
 import argparse
 import json
-import multiprocessing
 import os
 import statistics
 import time
@@ -19,27 +18,11 @@ from pathlib import Path
 
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(os.cpu_count()))  # as the command line does
 
+from apart import apart
 from facts import facts
 
 import supermask
 from supermask.data.splits import load_dataset
-
-
-def _peer(queue, *args, **setup) -> None:
-    from torch_peers import train
-
-    queue.put(train(*args, **setup))
-
-
-def peer(*args, **setup) -> dict[str, float]:
-    """`torch_peers.train` in a process of its own."""
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    process = context.Process(target=_peer, args=(queue, *args), kwargs=setup)
-    process.start()
-    found = queue.get()
-    process.join()
-    return found
 
 
 def main() -> None:
@@ -69,7 +52,7 @@ def main() -> None:
         began = time.perf_counter()
         found["supermask"].append(ours(seed))
         between = time.perf_counter()
-        theirs = peer(args.net, args.variant, *data, augment != "none", args.epochs, seed=seed)
+        theirs = apart("train", args.net, args.variant, *data, augment != "none", args.epochs, seed=seed)
         found["PyTorch"].append(theirs["running"])
         found["PyTorch, statistics anew"].append(theirs["anew"])
         seconds["supermask"] += between - began

@@ -11,7 +11,6 @@ the same number of images. Prints a table, then one JSON line. Needs the torch e
 
 import argparse
 import json
-import multiprocessing
 import os
 import statistics
 import tempfile
@@ -19,6 +18,7 @@ import time
 
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(os.cpu_count()))  # as the command line does
 
+from apart import apart
 from facts import facts
 
 import supermask
@@ -47,23 +47,6 @@ def ours(config: supermask.LotteryConfig) -> list[float]:
     return [value / config.seeds for value in seconds[1:]]
 
 
-def _peer(queue, data, epochs: int, rounds: int) -> None:
-    from torch_peers import lottery_rounds
-
-    queue.put(lottery_rounds(*data, epochs=epochs, rounds=rounds))
-
-
-def peer(data, epochs: int, rounds: int) -> list[float]:
-    """The same of the peer, in a process of its own."""
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    process = context.Process(target=_peer, args=(queue, data, epochs, rounds))
-    process.start()
-    found = queue.get()
-    process.join()
-    return found
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=2)
@@ -89,7 +72,7 @@ def main() -> None:
     for _ in range(args.repeats):
         found["ours, one seed"] += ours(config)
         found["ours, two seeds"] += ours(config.replace(seeds=2))
-        found["PyTorch"] += peer(data, args.epochs, args.rounds)
+        found["PyTorch"] += apart("lottery_rounds", *data, epochs=args.epochs, rounds=args.rounds)
     medians = {name: statistics.median(values) for name, values in found.items()}
     for name, values in found.items():
         print(
