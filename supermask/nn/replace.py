@@ -44,12 +44,15 @@ def suited(model: Model, mode: str) -> Model:
     return replace(model, apply=apply)
 
 
-def replaced(f: Callable[..., Any], mode: str = "auto") -> Callable[..., Any]:
-    """f with the convolutions that it leads to replaced by `convolution(mode)`, and the products by `product`."""
+def replaced(f: Callable[..., Any], mode: str = "auto", *, transposable: bool = False) -> Callable[..., Any]:
+    """f with the convolutions that it leads to replaced by `convolution(mode)`, and the products by `product`.
+
+    If it is to be `transposable`, by no convolution or product that has a gradient of its own.
+    """
 
     def g(*args: Any) -> Any:
         closed, out = jax.make_jaxpr(f, return_shape=True)(*args)
-        values = _Replacement(mode).run(closed.jaxpr, closed.consts, jax.tree.leaves(args))
+        values = _Replacement(mode, transposable).run(closed.jaxpr, closed.consts, jax.tree.leaves(args))
         return jax.tree.unflatten(jax.tree.structure(out), values)
 
     return g
@@ -58,14 +61,15 @@ def replaced(f: Callable[..., Any], mode: str = "auto") -> Callable[..., Any]:
 class _Replacement:
     """Runs a Jaxpr with other convolutions and products. A Jaxpr that is called twice is rewritten once."""
 
-    def __init__(self, mode: str) -> None:
-        self.mode, self._convolve = mode, convolution(mode)
+    def __init__(self, mode: str, transposable: bool = False) -> None:
+        self.mode, self.transposable = mode, transposable
+        self._convolve = convolution("transposable" if transposable else mode)
         self._known: dict[int, tuple[ClosedJaxpr, ClosedJaxpr]] = {}
 
     def _is_replaced(self, eqn: JaxprEqn) -> bool:
         if eqn.primitive is conv_general_dilated_p:
             return self.mode != "xla"
-        return self.mode != "transposable" and is_along_axes(eqn)
+        return not self.transposable and is_along_axes(eqn)
 
     def _concerns(self, jaxpr: Jaxpr) -> bool:
         return any(self._is_replaced(eqn) or self._concerns_inner(eqn.params) for eqn in jaxpr.eqns)
@@ -86,14 +90,8 @@ class _Replacement:
 
     def _apply(self, eqn: JaxprEqn, args: Arrays) -> Arrays:
         params = eqn.params
-        if self._is_replaced(eqn) and eqn.primitive is conv_general_dilated_p:
-            options = {key: value for key, value in params.items() if key not in ("window_strides", "padding")}
-            inputs, kernel = args
-            return [self._convolve(inputs, kernel, params["window_strides"], params["padding"], **options)]
         if self._is_replaced(eqn):
-            left, right = args
-            options = {key: params[key] for key in ("precision", "preferred_element_type")}
-            return [product(left, right, params["dimension_numbers"][0], tuple(options.items()))]
+            return [self._replacement(eqn, args)]
         if self._concerns_inner(params):
             if eqn.primitive is remat_p:  # its Jaxpr has no room for constants, which `jax.checkpoint` has
                 options = {key: params[key] for key in ("prevent_cse", "policy")}
@@ -101,12 +99,20 @@ class _Replacement:
             params = self._rewrite_params(params)
         return bind(eqn, args, params)
 
+    def _replacement(self, eqn: JaxprEqn, args: Arrays) -> Array:
+        (left, right), params = args, eqn.params
+        if eqn.primitive is conv_general_dilated_p:
+            options = {key: value for key, value in params.items() if key not in ("window_strides", "padding")}
+            return self._convolve(left, right, params["window_strides"], params["padding"], **options)
+        options = {key: params[key] for key in ("precision", "preferred_element_type")}
+        return product(left, right, params["dimension_numbers"][0], tuple(options.items()))
+
     def _rewrite_params(self, params: dict[str, Any]) -> dict[str, Any]:
         """The parameters of a loop, a condition or a call, with the Jaxprs in them rewritten, and the rules."""
         is_closed = lambda value: isinstance(value, ClosedJaxpr)  # noqa: E731
         rewrite = lambda value: self._rewrite(value) if is_closed(value) else value  # noqa: E731
-        # JAX transposes the rule of a `custom_jvp`, and no convolution with a gradient of its own can be transposed.
-        transposable = _Replacement("transposable")
+        # JAX transposes the rule of a `custom_jvp`, and nothing with a gradient of its own can be transposed.
+        transposable = _Replacement(self.mode, transposable=True)
         own = {"jvp_jaxpr_fun": transposable._rule, "fwd_jaxpr_thunk": self._rule, "bwd": self._backward}
         return {
             name: own[name](value) if name in own else jax.tree.map(rewrite, value, is_leaf=is_closed)
@@ -144,7 +150,7 @@ class _Replacement:
                 join_out, found = _split(rule.call_wrapped(*join(given)))
                 return found
 
-            found = replaced(arrays, self.mode)(*given)
+            found = replaced(arrays, self.mode, transposable=self.transposable)(*given)
             return join_out(found)
 
         return linear_util.wrap_init(rewritten, debug_info=rule.debug_info)

@@ -173,6 +173,17 @@ def test_a_function_without_convolutions_is_traced_to_the_same_program():
     assert str(jax.make_jaxpr(replaced(f))(X, KERNEL)) == str(jax.make_jaxpr(f)(X, KERNEL))
 
 
+def test_of_xla_only_products_are_replaced_in_rules_too():
+    @jax.custom_jvp
+    def own(x, kernel):
+        return conv(x, kernel) @ kernel[0, 0]
+
+    own.defjvp(lambda primals, tangents: (own(*primals), conv(tangents[0], primals[1]) @ primals[1][0, 0]))
+    text = jax.jit(jax.grad(lambda x: replaced(own, "xla")(x, KERNEL).sum())).lower(X).as_text()
+    plain = jax.jit(jax.grad(lambda x: own(x, KERNEL).sum())).lower(X).as_text()
+    assert text.count("stablehlo.convolution") == plain.count("stablehlo.convolution") > 0
+
+
 def test_a_function_that_is_called_twice_is_rewritten_once():
     f = lambda x, kernel: compiled(compiled(x, kernel), kernel)  # noqa: E731
     calls = [eqn for eqn in jax.make_jaxpr(replaced(f))(X, KERNEL).eqns if eqn.params.get("name") == "compiled"]
