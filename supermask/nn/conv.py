@@ -192,13 +192,40 @@ def _by_groups(x: Array, kernel: Array, moves: _Moves) -> Array:
     groups = moves.groups
     if groups <= _FEW_GROUPS:
         alone = moves._replace(groups=1)
-        pairs = zip(jnp.split(x, groups, axis=-1), jnp.split(kernel, groups, axis=-1), strict=True)
-        return jnp.concatenate([_dense(part, own, alone) for part, own in pairs], axis=-1)
+        split, join = (_split, _join) if moves.transposable else (_apart, _together)
+        pairs = zip(split(x, groups), _split(kernel, groups), strict=True)
+        return join([_dense(part, own, alone) for part, own in pairs])
     seen = windows(x, size, moves.stride, moves.pads, moves.dilation)
     columns = jnp.stack([v.reshape(*v.shape[:-1], groups, inputs) for v in seen], axis=-2)
     grouped = kernel.reshape(len(seen), inputs, groups, outputs // groups)
     out = jnp.einsum("...gpc,pcgk->...gk", columns, grouped)
     return out.reshape(*out.shape[:-2], outputs)
+
+
+def _split(x: Array, groups: int) -> list[Array]:
+    return jnp.split(x, groups, axis=-1)
+
+
+def _join(parts: list[Array]) -> Array:
+    return jnp.concatenate(parts, axis=-1)
+
+
+# Fused into what reads it, a concatenation is a choice for each element, and the gradient of a split is a sum of padded
+# parts. Stored first, it is a copy, in the gradient as well.
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _apart(x: Array, groups: int) -> list[Array]:
+    return _split(x, groups)
+
+
+@jax.custom_vjp
+def _together(parts: list[Array]) -> Array:
+    return winograd.on_its_own(_join, parts)
+
+
+_apart.defvjp(lambda x, groups: (_split(x, groups), None), lambda groups, _, g: (winograd.on_its_own(_join, g),))
+_together.defvjp(lambda parts: (_together(parts), len(parts)), lambda groups, g: (_split(g, groups),))
 
 
 def _two(pads: Pads) -> winograd.Pads:
