@@ -13,12 +13,14 @@ from supermask.cli import _options as opt
 from supermask.cli import _tables
 from supermask.cli._experiment import Call, run, run_options
 from supermask.cli._help import GroupedCommand
+from supermask.cli._hosts import hosts_options
 from supermask.cli._plot import plot_option
 from supermask.config.forget import ForgetConfig
 from supermask.experiments.options import Rows, RunResult
 
 if TYPE_CHECKING:
     from supermask.experiments.run import Experiment
+    from supermask.runtime.team import Hosts
 
 EPILOG = """\b
 Examples:
@@ -43,6 +45,7 @@ COLUMNS = {
 @opt.arch_option
 @opt.recipe_option
 @plot_option("Draw test accuracy against generations.")
+@hosts_options
 @run_options
 @click.pass_context
 def command(
@@ -51,6 +54,7 @@ def command(
     arch_pairs: tuple[str, ...],
     recipe: str | None,
     plot: Path | None,
+    hosts: Hosts | None,
     **values: Any,
 ) -> None:
     """Train a network, let it forget a part of what it learned and train it again, generation after generation.
@@ -76,7 +80,7 @@ def command(
         if plot and result.rows:
             _draw(result.rows, plot)
 
-    run(_forget, call, ctx, read, show)
+    run(_forget, call, ctx, read, show, hosts)
 
 
 def _forget() -> Experiment:

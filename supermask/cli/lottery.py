@@ -13,12 +13,14 @@ from supermask.cli import _options as opt
 from supermask.cli import _tables
 from supermask.cli._experiment import Call, run, run_options
 from supermask.cli._help import GroupedCommand
+from supermask.cli._hosts import hosts_options
 from supermask.cli._plot import plot_option
 from supermask.config.lottery import LotteryConfig
 from supermask.experiments.options import Rows, RunResult
 
 if TYPE_CHECKING:
     from supermask.experiments.run import Experiment
+    from supermask.runtime.team import Hosts
 
 EPILOG = """\b
 Examples:
@@ -35,6 +37,7 @@ Examples:
 @opt.arch_option
 @opt.recipe_option
 @plot_option("Draw test accuracy against density.")
+@hosts_options
 @run_options
 @click.pass_context
 def command(
@@ -43,6 +46,7 @@ def command(
     arch_pairs: tuple[str, ...],
     recipe: str | None,
     plot: Path | None,
+    hosts: Hosts | None,
     **values: Any,
 ) -> None:
     """Train a network, prune it, set the kept weights back and train them again, round after round.
@@ -66,7 +70,7 @@ def command(
         if plot and result.rows:
             _draw(result.rows, plot)
 
-    run(_lottery, call, ctx, read, show)
+    run(_lottery, call, ctx, read, show, hosts)
 
 
 def _lottery() -> Experiment:

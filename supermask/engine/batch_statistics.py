@@ -18,7 +18,7 @@ from supermask.data.ahead import read
 from supermask.engine.aot import Compiled
 from supermask.engine.evaluator import seed_key
 from supermask.engine.problem import Problem
-from supermask.engine.sharding import Sharding
+from supermask.engine.sharding import Sharding, to_host
 from supermask.masks.noise import key_for
 from supermask.types import Tree
 
@@ -64,10 +64,10 @@ class BatchStatistics:
             if stop():
                 raise _StoppedError
             after = self.program(*self._arguments(fixed, orders, self._sharding.place_seeds(state), number))
-            return jax.device_get(after)
+            return to_host(after)
 
         try:
-            found = estimate(apply, jax.device_get(model_state), self._batches)
+            found = estimate(apply, to_host(model_state), self._batches)
         except _StoppedError:
             return None
         return self._sharding.place_seeds(found)

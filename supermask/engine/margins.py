@@ -15,7 +15,7 @@ from supermask.data.pieces import Pieces, Whole
 from supermask.engine.aot import Compiled
 from supermask.engine.evaluator import seed_key
 from supermask.engine.problem import Problem
-from supermask.engine.sharding import Sharding
+from supermask.engine.sharding import Sharding, to_host
 from supermask.types import Array
 
 BATCH = 64
@@ -38,7 +38,7 @@ class Margins:
         """Return the margins, shape (seeds, examples); for the arguments see `Evaluator.__call__`."""
         keys = self._sharding.stack_seeds([seed_key(seed) for seed in seeds])
         per_seed = (result, model_state, frozen, keys)
-        found = [np.asarray(self._program(per_seed, images)) for images, _ in self._pieces]
+        found = [to_host(self._program(per_seed, images)) for images, _ in self._pieces]
         return np.concatenate(found, axis=1)[:, : self._pieces.examples]
 
     def _of_piece(self, per_seed: Any, images: Array) -> Array:

@@ -12,6 +12,7 @@ import numpy as np
 import optax
 
 from supermask.config import Config
+from supermask.engine.sharding import to_host
 from supermask.errors import UsageError
 from supermask.types import Array
 
@@ -115,6 +116,6 @@ def advanced(state: Any, step: int) -> Any:
     counts = optax.ScaleByScheduleState
     return jax.tree.map(
         lambda leaf: counts(np.full(leaf.count.shape, step, np.int32)) if isinstance(leaf, counts) else leaf,
-        jax.device_get(state),
+        to_host(state),
         is_leaf=lambda leaf: isinstance(leaf, counts),
     )

@@ -20,6 +20,7 @@ from supermask.engine.probe import probe
 from supermask.engine.problem import Problem
 from supermask.engine.pruned import Frozen, frozen_of, pruned_training
 from supermask.engine.saliency import Saliency
+from supermask.engine.sharding import to_host
 from supermask.engine.state import FitState
 from supermask.engine.trainer import Trainer
 from supermask.experiments.connect import Line
@@ -29,6 +30,7 @@ from supermask.experiments.outcome import judged
 from supermask.experiments.search import versions
 from supermask.experiments.seeds import NAMED, SeedGroup
 from supermask.experiments.session import Session
+from supermask.experiments.together import read_shared
 from supermask.experiments.warnings import of_data, tell
 from supermask.storage.container import seal, unseal
 from supermask.types import Tree
@@ -127,8 +129,8 @@ class Chain:
         """
         name, session = f"seed {seeds[0]} {leg.file}", self.session
         if session.is_done(name):
-            rows = session.folder.phases[name]
-            return [TrainedWeights.load(session.folder.working / Path(row["weights"]).name) for row in rows]
+            paths = [session.folder.working / Path(row["weights"]).name for row in session.folder.phases[name]]
+            return [TrainedWeights.from_bytes(read_shared(path) or b"", path) for path in paths]
         trainer, frozen_trees = self.trainer, leg.frozen()
         compiled, early = trainer.steps.compile_seconds, [list(self._of_data) for _ in seeds]
         if not leg.step and not any((~kept).any() for kept in leg.masks[0].values()):
@@ -164,16 +166,14 @@ class Chain:
             BadFileError: the file is damaged.
         """
         path = self.session.folder.working / f"{START}-s{seed}.safetensors"
-        if not path.exists():
-            return self.problem.weights(seed)
-        return unseal(path.read_bytes(), path, 1, START)[1]
+        data = read_shared(path, or_none=True)
+        return self.problem.weights(seed) if data is None else unseal(data, path, 1, START)[1]
 
     def _keep(self, state: FitState) -> None:
-        weights = jax.device_get(state.train.trainable)
+        weights = to_host(state.train.trainable)
         for i, seed in enumerate(state.seeds):
             document = {"format": 1, "kind": START, "step": state.step, "seed": seed}
-            tensors = {name: np.asarray(array[i]) for name, array in weights.items()}
-            self.session.write(f"{START}-s{seed}.safetensors", seal(document, tensors))
+            self.session.write(f"{START}-s{seed}.safetensors", seal(document, {n: a[i] for n, a in weights.items()}))
 
     def _result(self, seed: int, mask: Tree, candidate: Any) -> TrainedWeights:
         problem = self.problem

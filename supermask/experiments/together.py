@@ -14,6 +14,7 @@ from supermask.errors import BadFileError, SupermaskError, UsageError
 from supermask.runs.folder import RunFolder
 from supermask.runtime import hosts
 from supermask.runtime.stopping import Stopping
+from supermask.storage.atomic import read_bytes
 from supermask.storage.container import seal, unseal
 from supermask.types import Tree
 
@@ -97,6 +98,17 @@ def share(folder: RunFolder, problem: Problem, made_of: Mapping[str, str]) -> No
         found, tensors = unseal(data, folder.path, 1)
         folder.phases = dict(found["phases"])
         folder.resumed = (found["resumed"], tensors) if found["resumed"] else None
+
+
+def read_shared(path: Path, or_none: bool = False) -> bytes | None:
+    """Return the bytes of a file of a run, which process 0 reads for all; with `or_none`, None if there is none.
+
+    Raises:
+        BadFileError: the file is missing.
+    """
+    if or_none and not hosts.of_leader(path.exists()):
+        return None
+    return hosts.data_of_leader(read_bytes(path, "a file of this run") if hosts.leads() else b"")
 
 
 def require_same(what: str, parts: Iterable[Any]) -> None:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from supermask.nn.winograd import on_its_own
 from supermask.runtime import hosts
 from supermask.types import Array
 
@@ -36,7 +37,9 @@ def _in_order(array: Array, axis: str) -> Array:
         found = parts[0]
         for part in parts[1:]:
             found = found + part
-        return lax.all_gather(found, axis).reshape(-1)[: array.size].reshape(array.shape)
+        gathered = lax.all_gather(found, axis)
+        # What reads the sum is compiled as it is after `psum`; with the slice in its loop, it would round otherwise.
+        return on_its_own(lambda parts: parts.reshape(-1)[: array.size].reshape(array.shape), gathered)
 
     # The derivative of a sum over devices is such a sum, as it is with `lax.psum`.
     total.defvjp(lambda array: (total(array), None), lambda _, slope: (total(slope),))

@@ -80,12 +80,13 @@ def joined(hosts: Hosts | None, facts: Mapping[str, Any], end: Callable[[Superma
     if hosts is None or hosts.processes == 1:
         yield
         return
-    team = Team(hosts, end)
+    team, met = Team(hosts, end), False
     stdout = os.dup(1)
     try:
         os.dup2(2, 1)
         _team = team
         host, port = gather(team, facts)
+        met = True
         start_jax(hosts.processes, hosts.process, host, port, PATIENCE)
         yield
         team.exchange("leave")
@@ -93,6 +94,8 @@ def joined(hosts: Hosts | None, facts: Mapping[str, Any], end: Callable[[Superma
         if not isinstance(error, SupermaskError | KeyboardInterrupt):
             time.sleep(GRACE)  # another thread ends this process meanwhile if another process has gone
         team.farewell(error)
+        if not met:
+            _team = None  # this process may go on alone, or join others
         raise
     finally:
         os.dup2(stdout, 1)

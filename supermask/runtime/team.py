@@ -75,7 +75,12 @@ class Team:
         threading.Thread(target=self._listen, args=(process,), daemon=True).start()
 
     def exchange(self, value: Any) -> list[Any]:
-        """Return the values of all processes, in order."""
+        """Return the values of all processes, in order.
+
+        Raises:
+            SupermaskError: the run that they shared has ended with an error.
+        """
+        self._require_run()
         if self.hosts.process:
             self.peers[0].send_value(value)
             found: list[Any] = json.loads(self._take(0))
@@ -86,12 +91,20 @@ class Team:
         return found
 
     def from_leader(self, data: bytes) -> bytes:
-        """Return the bytes of process 0."""
+        """Return the bytes of process 0; raises as `exchange` does."""
+        self._require_run()
         if self.hosts.process:
             return self._take(0)
         for peer in self.peers.values():
             peer.send(DATA, data)
         return data
+
+    def _require_run(self) -> None:
+        if self.leaving:  # only a Python program comes here: a command has ended
+            raise SupermaskError(
+                "the run that this process shared with others has ended with an error, and JAX cannot leave them: "
+                "start a new process"
+            )
 
     def farewell(self, error: BaseException) -> None:
         """Tell all others that this process ends with an error."""

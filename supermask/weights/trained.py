@@ -131,7 +131,16 @@ class TrainedWeights:
             BadFileError: the file is missing, truncated, altered, foreign or of a newer format.
         """
         path = Path(path)
-        return cls.unpack(*unseal(read_bytes(path, "trained weights of supermask"), path, FORMAT, KIND), path)
+        return cls.from_bytes(read_bytes(path, "trained weights of supermask"), path)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, path: Path) -> TrainedWeights:
+        """Return what `to_bytes` wrote; `path` is for messages.
+
+        Raises:
+            BadFileError: see `load`.
+        """
+        return cls.unpack(*unseal(data, path, FORMAT, KIND), path)
 
     @classmethod
     def unpack(cls, document: dict[str, Any], tensors: Tree, path: Path) -> TrainedWeights:

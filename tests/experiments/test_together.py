@@ -152,14 +152,58 @@ def test_when_one_is_killed_all_end_and_all_go_on_later_to_the_same_bytes(togeth
 
 
 @pytest.mark.slow
-def test_weights_are_trained_together(together, tmp_path):
-    words = ("train", *SEEDS[1:], "--epochs", "2")
+@pytest.mark.usefixtures("optimised")
+@pytest.mark.parametrize(
+    "words",
+    [
+        SEEDS[1:],
+        ("--arch", "conv2", "--width", "0.25", "--batch-size", "64"),
+        ("--arch", "vgg-small", "--width", "0.05", "--image-size", "16"),
+        ("--arch", "vgg-small", "--width", "0.05", "--image-size", "16", "--seeds", "2"),
+    ],
+    ids=["seeds", "a batch shared", "batch statistics", "batch statistics of seeds"],
+)
+def test_weights_are_trained_together(together, tmp_path, words):
+    words = ("train", *words, "--epochs", "2")
     assert [process.end()[0] for process in together((*words, "--out", "two"))] == [0, 0]
     one(tmp_path, (*words, "--out", "one"))
     assert tickets(tmp_path / "two") == tickets(tmp_path / "one")
     again = together((*words, "--out", "two"))
     assert [process.end()[0] for process in again] == [0, 0]
-    assert [len(process.out.splitlines()) for process in again] == [2, 0]
+    assert [len(process.out.splitlines()) for process in again] == [words.count("--seeds") + 1, 0]
+
+
+CHAINS = {
+    "lottery": (
+        "lottery --arch vgg-small --image-size 16 --width 0.05 --rounds 2 --epochs 5 --seeds 2 --rewind-step 3 "
+        "--criterion gradient --control redraw,noise --transfer sign",
+        "round 1",
+    ),
+    "lottery, a batch shared": ("lottery --arch conv2 --width 0.25 --rounds 2 --epochs 8 --rewind-step 3", "round 1"),
+    "forget": (
+        "forget --arch conv2 --width 0.25 --op kels --generations 3 --epochs 8 --seeds 2 --long --probe "
+        "--label-noise 0.1",
+        "generation 2",
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("optimised")
+@pytest.mark.parametrize(("words", "begun"), CHAINS.values(), ids=CHAINS)
+def test_chains_of_trainings_stop_and_go_on_together(together, tmp_path, words, begun):
+    """Process 0 alone has the folder: what an earlier leg left, the other one gets from it."""
+    words = (*words.split(), "--init", "kaiming-normal", "--batch-size", "64")
+    found = together(words, of_process=lambda i: ("--out", f"at-{i}"))
+    found[0].wait_for(begun)
+    found[1].child.send_signal(signal.SIGTERM)
+    assert [process.end()[0] for process in found] == [75, 75]
+    found = together(words, of_process=lambda i: ("--out", f"at-{i}"))
+    assert [process.end() for process in found] == [(0, [])] * 2
+    assert [bool(process.out) for process in found] == [True, False]
+    assert not (tmp_path / "at-1").exists()
+    one(tmp_path, (*words, "--out", "one"))
+    assert tickets(tmp_path / "at-0") == tickets(tmp_path / "one")
 
 
 def own_data(process):

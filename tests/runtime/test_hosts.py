@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import pytest
 
-from supermask.errors import BadFileError, UsageError
+from supermask.errors import BadFileError, SupermaskError, UsageError
 from supermask.runtime import channel, hosts, meeting
 from supermask.runtime.channel import Connection
 from supermask.runtime.slurm import first_node, of_slurm
@@ -139,6 +139,35 @@ def test_strangers_are_left_standing(words):
             time.sleep(0.02)
     second = Member(1, 2, port, lambda team: team.exchange(1))
     assert results([first, second]) == [[0, 1]] * 2
+
+
+def test_after_an_error_a_python_program_is_told_to_start_a_new_process():
+    """Only in the process itself: the others of the run have ended."""
+
+    def work(team):
+        team.exchange(1)
+        team.farewell(UsageError("no"))
+        texts = []
+        for call in (lambda: team.exchange(2), lambda: team.from_leader(b"")):
+            with pytest.raises(SupermaskError) as raised:
+                call()
+            texts.append(str(raised.value))
+        return texts
+
+    for texts in results(members(2, work)):
+        assert len(texts) == 2
+        assert all("start a new process" in text for text in texts)
+
+
+def test_if_the_processes_never_met_this_one_goes_on_alone(monkeypatch):
+    monkeypatch.setattr(meeting, "PATIENCE", 0.2)
+    found = Hosts(f"127.0.0.1:{free_port()}", 2, 0)
+    with (
+        pytest.raises(SupermaskError, match="process 1 has not joined"),
+        hosts.joined(found, FACTS, lambda error: None),
+    ):
+        pass
+    assert (hosts.processes(), hosts.exchange(3)) == (1, [3])
 
 
 def test_who_does_not_come_is_named(monkeypatch):
