@@ -194,7 +194,7 @@ def _by_groups(x: Array, kernel: Array, moves: _Moves) -> Array:
         alone = moves._replace(groups=1)
         split, join = (_split, _join) if moves.transposable else (_apart, _together)
         pairs = zip(split(x, groups), _split(kernel, groups), strict=True)
-        return join([_dense(part, own, alone) for part, own in pairs])
+        return join([_dense(part, own, alone) for part, own in pairs], groups)
     seen = windows(x, size, moves.stride, moves.pads, moves.dilation)
     columns = jnp.stack([v.reshape(*v.shape[:-1], groups, inputs) for v in seen], axis=-2)
     grouped = kernel.reshape(len(seen), inputs, groups, outputs // groups)
@@ -206,7 +206,7 @@ def _split(x: Array, groups: int) -> list[Array]:
     return jnp.split(x, groups, axis=-1)
 
 
-def _join(parts: list[Array]) -> Array:
+def _join(parts: list[Array], groups: int) -> Array:
     return jnp.concatenate(parts, axis=-1)
 
 
@@ -219,13 +219,13 @@ def _apart(x: Array, groups: int) -> list[Array]:
     return _split(x, groups)
 
 
-@jax.custom_vjp
-def _together(parts: list[Array]) -> Array:
-    return winograd.on_its_own(_join, parts)
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _together(parts: list[Array], groups: int) -> Array:
+    return winograd.on_its_own(partial(_join, groups=groups), parts)
 
 
-_apart.defvjp(lambda x, groups: (_split(x, groups), None), lambda groups, _, g: (winograd.on_its_own(_join, g),))
-_together.defvjp(lambda parts: (_together(parts), len(parts)), lambda groups, g: (_split(g, groups),))
+_apart.defvjp(lambda x, groups: (_split(x, groups), None), lambda groups, _, g: (_together(g, groups),))
+_together.defvjp(lambda parts, groups: (_together(parts, groups), None), lambda groups, _, g: (_split(g, groups),))
 
 
 def _two(pads: Pads) -> winograd.Pads:
