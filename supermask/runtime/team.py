@@ -67,6 +67,7 @@ class Team:
         self._names: dict[int, str] = {}
         self._inbox: dict[int, queue.SimpleQueue[tuple[bytes, bytes]]] = {}
         self.leaving, self._ending = False, threading.Lock()
+        self._failed = False  # by an error of this process; another thread ends it after one of others
 
     def add(self, process: int, peer: Connection, name: str) -> None:
         """Listen to another process from now on."""
@@ -100,7 +101,7 @@ class Team:
         return data
 
     def _require_run(self) -> None:
-        if self.leaving:  # only a Python program comes here: a command has ended
+        if self._failed:  # only a Python program comes here: a command has ended
             raise SupermaskError(
                 "the run that this process shared with others has ended with an error, and JAX cannot leave them: "
                 "start a new process"
@@ -111,7 +112,7 @@ class Team:
         with self._ending:
             if self.leaving:
                 return
-            self.leaving = True
+            self.leaving = self._failed = True
         text = f"process {self.hosts.process} on {socket.gethostname()}: {one_line(error)}"
         self._tell(text, error.exit_code if isinstance(error, SupermaskError) else 1)
 
