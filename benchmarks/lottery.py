@@ -6,7 +6,8 @@ The rule and the schedule are those of open_lth (Frankle 2020): SGD at 0.1, batc
 head's go in each round, over the layers together; kept weights go back to where they began. A round of ours is a round
 of `supermask lottery`, from the end of the one before to its own: training, validation after each epoch, test, files.
 The peer (`torch_peers.lottery_rounds`) trains, scores the test images once and prunes; it writes nothing, and trains on
-the same number of images. Prints a table, then one JSON line. Needs the torch extra, and MNIST.
+the same number of images. It reads them once as open_lth does, each through Pillow, and once from an array. Prints a
+table, then one JSON line. Needs the torch extra, and MNIST.
 """
 
 import argparse
@@ -68,16 +69,17 @@ def main() -> None:
     )
     dataset = load_dataset(config)
     data = (dataset.train.inputs, dataset.train.targets, dataset.test.inputs, dataset.test.targets)
-    found: dict[str, list[float]] = {"ours, one seed": [], "ours, two seeds": [], "PyTorch": []}
+    found: dict[str, list[float]] = {"ours, one seed": [], "ours, two seeds": [], "open_lth's way": [], "no Pillow": []}
     for _ in range(args.repeats):
         found["ours, one seed"] += ours(config)
         found["ours, two seeds"] += ours(config.replace(seeds=2))
-        found["PyTorch"] += apart("lottery_rounds", *data, epochs=args.epochs, rounds=args.rounds)
+        for name, pillow in (("open_lth's way", True), ("no Pillow", False)):
+            found[name] += apart("lottery_rounds", *data, epochs=args.epochs, rounds=args.rounds, pillow=pillow)
     medians = {name: statistics.median(values) for name, values in found.items()}
     for name, values in found.items():
         print(
             f"{name:<16} {medians[name]:7.2f} s a round and seed ({min(values):.2f} to {max(values):.2f}), "
-            f"{medians['PyTorch'] / medians[name]:.1f} times PyTorch"
+            + " and ".join(f"{medians[peer] / medians[name]:.1f} times {peer}" for peer in list(found)[2:])
         )
     print(json.dumps({"seconds": found, "epochs": args.epochs, "images": len(dataset.train)} | facts()))
 

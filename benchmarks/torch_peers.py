@@ -18,6 +18,7 @@ import time
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -224,6 +225,18 @@ class Images(Dataset):
         return image.float().div_(255).sub_(self.mean).div_(self.std), int(self.labels[index])
 
 
+class ImagesByPillow(Images):
+    """The same by way of Pillow, step by step as ToTensor and Normalize of torchvision take an image of open_lth."""
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        picture = np.array(Image.fromarray(self.images[index].squeeze()), np.uint8)
+        image = torch.from_numpy(picture).view(self.images.shape[1:]).permute(2, 0, 1).contiguous().float().div(255)
+        mean, std = (torch.as_tensor(v, dtype=image.dtype).view(-1, 1, 1) for v in MEAN_STD[len(image)])
+        if (std == 0).any():
+            raise ValueError("a standard deviation is 0")
+        return image.clone().sub_(mean).div_(std), int(self.labels[index])
+
+
 class Peer:
     """A net, its optimiser and its step; `compile_seconds` is what the very first step took, compilation included."""
 
@@ -325,11 +338,12 @@ def _accuracy(peer: Peer, test) -> float:
     return correct / len(test[1])
 
 
-def lottery_rounds(images, labels, test_images, test_labels, *, epochs: int, rounds: int) -> list[float]:
+def lottery_rounds(images, labels, test_images, test_labels, *, epochs: int, rounds: int, pillow: bool) -> list[float]:
     """Seconds of each round of iterative pruning of LeNet-300-100 after the dense training; see `lottery.py`.
 
     Written anew from the rule of Frankle's open_lth: before each forward pass the weights are multiplied by the mask.
-    Of the sorted magnitudes that are left, the one at 20 % is the threshold, and what is above it stays.
+    Of the sorted magnitudes that are left, the one at 20 % is the threshold, and what is above it stays. With `pillow`
+    each image is decoded as there, else without Pillow, which is faster.
     """
     torch.set_num_threads(os.cpu_count() or 1)
     torch.manual_seed(0)
@@ -340,8 +354,9 @@ def lottery_rounds(images, labels, test_images, test_labels, *, epochs: int, rou
     net = nn.Sequential(nn.Flatten(), layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2])
     start = {name: value.clone() for name, value in net.state_dict().items()}
     masks = {layer: torch.ones_like(layer.weight) for layer in layers[:2]}
-    loader = DataLoader(Images(images, labels, augment=False), 128, shuffle=True)
-    test, seconds = DataLoader(Images(test_images, test_labels, augment=False), 500), []
+    kind = ImagesByPillow if pillow else Images
+    loader = DataLoader(kind(images, labels, augment=False), 128, shuffle=True)
+    test, seconds = DataLoader(kind(test_images, test_labels, augment=False), 500), []
     for number in range(rounds + 1):
         began = time.perf_counter()
         if number:

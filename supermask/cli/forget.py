@@ -111,10 +111,12 @@ def _means(rows: Rows) -> list[list[str]]:
 
 
 def _probes(rows: Rows) -> list[list[str]]:
-    """A table of accuracies on groups of training images before and after copies forget, with means over the seeds."""
+    """A table of accuracies on groups of training images before and after copies of the trained networks forget, with
+    means over the seeds."""
     groups: dict[tuple[str, ...], Rows] = {}
     for row in rows:
-        for found in row["probe"]:
+        last = max(found["step"] for found in row["probe"])
+        for found in (found for found in row["probe"] if found["step"] == last):
             key = (str(row["generation"]), row["branch"], found["probe"], found["group"])
             groups.setdefault(key, []).append(found)
     cells = [["generation", "branch", "probe", "training images", "before", "after"]]

@@ -73,6 +73,11 @@ class ForgetConfig(Config):
         "After each training, let copies forget, and score them on hard and easy training images.",
         group="method",
     )
+    probe_every: int | None = option(
+        None,
+        "Probe also during each training, every so many steps.  [default: after it alone]",
+        group="method",
+    )
     label_noise: float = option(0.0, "Fraction of the training images that get a wrong label.", group="data")
 
     experiment: ClassVar[str] = "forgetting experiment"
@@ -83,6 +88,10 @@ class ForgetConfig(Config):
             raise UsageError(f"generations is {self.generations}; it must be from 1 to 10000")
         if self.freeze and self.generations == 1:
             raise UsageError("--freeze is about the generations after the first: ask for --generations 2 or more")
+        if self.probe_every is not None and not self.probe:
+            raise UsageError("--probe-every is about --probe: add that")
+        if self.probe_every is not None and self.probe_every < 1:
+            raise UsageError(f"probe_every is {self.probe_every}; it must be at least 1")
         if not 0 <= self.label_noise < 1:
             raise UsageError(f"label_noise is {self.label_noise:g}; it must be at least 0 and below 1")
         for name, ops in USED_BY.items():

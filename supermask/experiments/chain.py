@@ -18,18 +18,19 @@ import numpy as np
 from supermask.engine.evaluator import Evaluator
 from supermask.engine.probe import probe
 from supermask.engine.problem import Problem
-from supermask.engine.pruned import Frozen, frozen_of, pruned_training
+from supermask.engine.pruned import pruned_training
 from supermask.engine.saliency import Saliency
 from supermask.engine.sharding import to_host
 from supermask.engine.state import FitState
 from supermask.engine.trainer import Trainer
 from supermask.experiments.connect import Line
 from supermask.experiments.floors import floors_of, said
+from supermask.experiments.leg import Leg
 from supermask.experiments.options import Rows
 from supermask.experiments.outcome import judged
 from supermask.experiments.search import versions
 from supermask.experiments.seeds import NAMED, SeedGroup
-from supermask.experiments.session import Session
+from supermask.experiments.session import Pause, Session
 from supermask.experiments.together import read_shared
 from supermask.experiments.warnings import of_data, tell
 from supermask.storage.container import seal, unseal
@@ -39,43 +40,6 @@ from supermask.weights.trained import TrainedWeights
 
 START = "start"
 Measure = Callable[[list[TrainedWeights]], Sequence[Mapping[str, Any]]]
-
-
-@dataclass(frozen=True)
-class Leg:
-    """One training in a chain, of some seeds side by side.
-
-    Attributes:
-        file: the beginning of the names of its result files.
-        columns: what tells its rows of results from those of other legs, such as a round.
-        starts: the weights of each seed before the first step.
-        masks: of each seed, which weights are kept; its results are stored with them.
-        trained, pruned: of each seed, which weights are trained, and the values of the others. By default, those that
-            are kept are trained and the others are 0.
-        step: the step, in the order of the examples and the learning rate, to begin at.
-        until: the epoch to end at.
-        noise: seeds of the order of the examples, augmentation and dropout; the seeds themselves by default.
-        seen: more columns, of each seed.
-        states: what each seed's network has besides weights, such as batch statistics; by default its own initial ones.
-    """
-
-    file: str
-    columns: Mapping[str, Any]
-    starts: Sequence[Tree]
-    masks: Sequence[Tree]
-    trained: Sequence[Tree] = ()
-    pruned: Sequence[Tree] = ()
-    step: int = 0
-    until: int = 0
-    noise: Sequence[int] | None = None
-    seen: Sequence[Mapping[str, Any]] = ()
-    states: Sequence[Tree] = ()
-
-    def frozen(self) -> list[Frozen]:
-        """What is frozen for each seed, see `engine.pruned`."""
-        default = [None] * len(self.masks)
-        each = zip(self.masks, self.trained or default, self.pruned or default, strict=True)
-        return [frozen_of(kept, trained, values) for kept, trained, values in each]
 
 
 @dataclass
@@ -119,13 +83,17 @@ class Chain:
         return {name: np.ones(shape, bool) for name, shape in masked_shapes(self.problem.parameters).items()}
 
     def train(
-        self, seeds: tuple[int, ...], leg: Leg, keep_step: int = 0, measure: Measure | None = None
+        self,
+        seeds: tuple[int, ...],
+        leg: Leg,
+        measure: Measure | None = None,
+        pauses: Mapping[int, Pause] | None = None,
     ) -> list[TrainedWeights] | None:
         """Run a leg, or load its results if it is done; return None if it is stopped.
 
         Args:
-            keep_step: if it is not 0, keep the weights before this step for `start`.
             measure: (results) -> more columns, of each seed.
+            pauses: see `Session.phase`.
         """
         name, session = f"seed {seeds[0]} {leg.file}", self.session
         if session.is_done(name):
@@ -146,7 +114,7 @@ class Chain:
         density = np.mean([tree["density"] for tree in frozen_trees])
         words = ", ".join(f"{key} {value}" for key, value in leg.columns.items())
         session.options.note(f"seed {', '.join(map(str, seeds))}: {words}, density {density:.4f}")
-        session.phase(name, trainer, state, frozen, leg.until, (keep_step, self._keep) if keep_step else None)
+        session.phase(name, trainer, state, frozen, leg.until, pauses)
         compile_seconds = trainer.steps.compile_seconds - compiled
         group = SeedGroup(name, trainer, state, frozen_trees, frozen, compile_seconds, early)
         results = [
@@ -160,7 +128,7 @@ class Chain:
         return results
 
     def start(self, seed: int) -> Tree:
-        """The weights that `train` kept of a seed, or its random ones if it kept none.
+        """The weights that `keep` left of a seed, or its random ones if there are none.
 
         Raises:
             BadFileError: the file is damaged.
@@ -169,7 +137,8 @@ class Chain:
         data = read_shared(path, or_none=True)
         return self.problem.weights(seed) if data is None else unseal(data, path, 1, START)[1]
 
-    def _keep(self, state: FitState) -> None:
+    def keep(self, state: FitState, frozen: Any) -> None:
+        """Keep the weights for `start`; a pause."""
         weights = to_host(state.train.trainable)
         for i, seed in enumerate(state.seeds):
             document = {"format": 1, "kind": START, "step": state.step, "seed": seed}

@@ -19,12 +19,14 @@ from supermask.engine.callbacks import Callback
 from supermask.engine.layer_order import layers_of
 from supermask.engine.optim import make_optimizer
 from supermask.engine.problem import Problem
-from supermask.experiments.chain import Chain, Leg
+from supermask.engine.state import FitState
+from supermask.experiments.chain import Chain
+from supermask.experiments.leg import Leg
 from supermask.experiments.options import Rows, RunOptions
 from supermask.experiments.run import completed
 from supermask.experiments.scores import accuracies, placed
-from supermask.experiments.session import Session
-from supermask.experiments.targets import Targets, check_labels, with_wrong_labels
+from supermask.experiments.session import Pause, Session
+from supermask.experiments.targets import Network, Probes, Targets, check_labels, networks, with_wrong_labels
 from supermask.masks.ranking import keep_fractions, prune
 from supermask.types import Tree
 from supermask.weights import forgetting
@@ -165,7 +167,8 @@ class _Generations:
             )
             if nets is not None:
                 leg = self._after(seeds, generation, nets, leg)
-            nets = chain.train(seeds, leg, measure=partial(self._measured, seeds, leg, forgot=generation > 1))
+            measure = partial(self._measured, seeds, leg, forgot=generation > 1)
+            nets = chain.train(seeds, leg, measure=measure, pauses=self._pauses(chain, seeds, leg))
             if nets is None:
                 return False
         if not config.long:
@@ -173,7 +176,8 @@ class _Generations:
         columns = {"generation": config.generations, "branch": "long"}
         total = epochs * config.generations
         leg = Leg(f"generation-{config.generations:02d}-long", columns, begin, ones, until=total)
-        return self._long.train(seeds, leg, measure=partial(self._probed, seeds, config.generations)) is not None
+        pauses = self._pauses(self._long, seeds, leg)
+        return self._long.train(seeds, leg, measure=partial(self._probed, seeds, leg), pauses=pauses) is not None
 
     def _after(self, seeds: tuple[int, ...], generation: int, nets: list[TrainedWeights], leg: Leg) -> Leg:
         """The leg with what forgetting makes of the networks of the generation before."""
@@ -192,7 +196,7 @@ class _Generations:
         self, seeds: tuple[int, ...], leg: Leg, found: list[TrainedWeights], forgot: bool
     ) -> list[dict[str, Any]]:
         """Accuracies right after forgetting, and those of what knowledge evolution keeps, alone; and the probes."""
-        columns = self._probed(seeds, leg.columns["generation"], found)
+        columns = self._probed(seeds, leg, found)
         if forgot:
             states = leg.states or [self.chain.problem.initial(seed)[1] for seed in seeds]
             scores = self._scored("forgotten", seeds, leg.starts, states, SPLITS)
@@ -211,14 +215,24 @@ class _Generations:
         scores = accuracies(self.chain, len(seeds), placed(self.chain, seeds, list(weights), list(states)), splits)
         return [{f"{what}_{split}_accuracy": value for split, value in row.items()} for row in scores]
 
-    def _probed(self, seeds: tuple[int, ...], generation: int, found: list[TrainedWeights]) -> list[dict[str, Any]]:
+    def _probed(self, seeds: tuple[int, ...], leg: Leg, found: list[TrainedWeights]) -> list[dict[str, Any]]:
         if not self.config.probe:
             return [{} for _ in seeds]
-        return [{"probe": rows} for rows in self._targets(seeds, found, generation)]
+        step = leg.until * self.chain.problem.pipeline.steps_per_epoch
+        return self._probes.columns(leg, step, seeds, [Network(net.weights, net.state) for net in found])
+
+    def _pauses(self, chain: Chain, seeds: tuple[int, ...], leg: Leg) -> dict[int, Pause]:
+        """The probes during a training."""
+        every, end = self.config.probe_every, leg.until * chain.problem.pipeline.steps_per_epoch
+
+        def probed(state: FitState, frozen: Any) -> None:
+            self._probes.add(leg, state.step, seeds, networks(chain.trainer, state, frozen))
+
+        return dict.fromkeys(range(every, end, every), probed) if every else {}
 
     @cached_property
-    def _targets(self) -> Targets:
-        return Targets(self.chain, self.config.label_noise)
+    def _probes(self) -> Probes:
+        return Probes(Targets(self.chain, self.config.label_noise))
 
     @cached_property
     def _long(self) -> Chain:

@@ -17,7 +17,8 @@ from supermask.criteria._criterion import make
 from supermask.engine.callbacks import Callback
 from supermask.engine.problem import Problem
 from supermask.errors import UsageError
-from supermask.experiments.chain import Chain, Leg
+from supermask.experiments.chain import Chain
+from supermask.experiments.leg import Leg
 from supermask.experiments.options import Rows, RunOptions
 from supermask.experiments.run import completed
 from supermask.experiments.session import Session
@@ -78,13 +79,14 @@ class _Seeds:
         self.others = tuple((seed + OTHER) % 2**32 for seed in seeds)
         self.ones = [chain.ones() for _ in seeds]
         self.epochs = int(config.epochs or 0)
+        self._kept = {config.rewind_step: chain.keep} if config.rewind_step else {}
 
     def run(self) -> bool:
         """Run all rounds; return False if one is stopped."""
         chain, config, epochs = self.chain, self.config, self.epochs
         begin = [chain.problem.weights(seed) for seed in self.seeds]
         dense = Leg("round-00", {"round": 0, "branch": "ticket"}, begin, self.ones, until=epochs)
-        nets = chain.train(self.seeds, dense, keep_step=config.rewind_step)
+        nets = chain.train(self.seeds, dense, pauses=self._kept)
         if nets is None or not self._start_others():
             return False
         self.initial = [chain.start(seed) for seed in self.seeds]
@@ -108,7 +110,7 @@ class _Seeds:
         begin = [chain.problem.weights(seed) for seed in self.others]
         until = max(1, step // chain.problem.pipeline.steps_per_epoch)
         leg = Leg("round-00-others", {"round": 0, "branch": "others"}, begin, self.ones, until=until)
-        return chain.train(self.others, leg, keep_step=step) is not None
+        return chain.train(self.others, leg, pauses=self._kept) is not None
 
     def _pruned(self, number: int, starts: list[Tree], nets: list[TrainedWeights], masks: list[Tree]) -> list[Tree]:
         """The masks of a round: one round after those of the round before, or after as many from the dense network."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from supermask.engine.state import FitState
     from supermask.engine.trainer import Trainer
     from supermask.experiments.seeds import SeedGroup
+
+
+Pause = Callable[["FitState", Any], None]
+"""(state, what is frozen, on the devices) -> None"""
 
 
 class Session:
@@ -48,12 +52,12 @@ class Session:
         state: FitState,
         frozen: Any,
         until: int,
-        pause: tuple[int, Callable[[FitState], None]] | None = None,
+        pauses: Mapping[int, Pause] | None = None,
     ) -> FitState:
         """Run `Trainer.fit` with this run's callbacks, resuming at the newest checkpoint if it is from this phase.
 
         Args:
-            pause: a step, and what is called with the state before it.
+            pauses: step -> what is called before it. At the step of a checkpoint it may be called once more.
         """
         from supermask.engine.snapshot import Snapshot  # imports JAX
 
@@ -63,11 +67,13 @@ class Session:
             trainer.restore(state, snapshot)
             self.options.note(f"going on from step {snapshot.step} of seed {snapshot.first}")
         self.folder.resumed = None
-        if pause is not None and state.step <= pause[0]:
-            trainer.fit(state, frozen, until, self.callbacks, pause=pause[0])
+        for step, pause in sorted((pauses or {}).items()):
+            if state.step > step:
+                continue
+            trainer.fit(state, frozen, until, self.callbacks, pause=step)
             if state.interrupted:
                 return state
-            pause[1](state)
+            pause(state, frozen)
         return trainer.fit(state, frozen, until, self.callbacks)
 
     def write(self, name: str, data: bytes) -> Path:

@@ -6,9 +6,11 @@ groups of training examples. The network itself is left as it is.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,21 +18,26 @@ from supermask.data.splits import noun_of
 from supermask.engine.margins import Margins
 from supermask.engine.problem import Problem
 from supermask.engine.pruned import pruned_training
-from supermask.errors import UsageError
+from supermask.engine.sharding import to_host
+from supermask.engine.state import FitState
+from supermask.engine.trainer import Trainer
+from supermask.errors import BadFileError, UsageError, one_line
 from supermask.experiments.chain import Chain
+from supermask.experiments.leg import Leg
 from supermask.experiments.scores import Placed, placed
+from supermask.experiments.together import read_shared
 from supermask.masks.ranking import keep_fractions, prune
 from supermask.types import Dataset, Split, Tree
 from supermask.weights import forgetting
 from supermask.weights.actions import Action
 from supermask.weights.parameters import masked_shapes
 from supermask.weights.streams import permutation, stream
-from supermask.weights.trained import TrainedWeights
 
 HARD = 0.1
 """Share of the examples that are called hard: those with the lowest margins."""
 RANDOM, LARGEST = 0.5, 0.3
 """Fraction of each layer that the two probes keep."""
+FILE = "probes.json"
 
 
 def check_labels(dataset: Dataset) -> None:
@@ -61,6 +68,13 @@ def with_wrong_labels(problem: Problem, fraction: float) -> Problem:
     return replace(problem, dataset=replace(problem.dataset, train=split))
 
 
+class Network(NamedTuple):
+    """A network that is probed: its weights, and its state, such as batch statistics."""
+
+    weights: Tree
+    state: Tree
+
+
 @dataclass
 class Targets:
     """Probes trained networks.
@@ -72,9 +86,7 @@ class Targets:
     chain: Chain
     label_noise: float
 
-    def __call__(
-        self, seeds: tuple[int, ...], nets: list[TrainedWeights], generation: int
-    ) -> list[list[dict[str, Any]]]:
+    def __call__(self, seeds: tuple[int, ...], nets: Sequence[Network], generation: int) -> list[list[dict[str, Any]]]:
         """Return rows of each network: probe, group of training examples, their number, accuracy before and after."""
         own = placed(self.chain, seeds, [net.weights for net in nets], [net.state for net in nets])
         groups = self._groups(own, len(seeds))
@@ -88,7 +100,7 @@ class Targets:
                     rows.append({**row, "before": before[name][i], "after": after[name][i]})
         return found
 
-    def _copies(self, seeds: tuple[int, ...], nets: list[TrainedWeights], generation: int) -> dict[str, list[Tree]]:
+    def _copies(self, seeds: tuple[int, ...], nets: Sequence[Network], generation: int) -> dict[str, list[Tree]]:
         """What each probe makes of the networks."""
         problem = self.chain.problem
         shapes = masked_shapes(problem.parameters)
@@ -137,3 +149,47 @@ class Targets:
     def _margins(self) -> Margins:
         trainer = self.chain.trainer
         return Margins(self.chain.problem, pruned_training, trainer.steps.training_split.pieces, trainer.sharding)
+
+
+def networks(trainer: Trainer, state: FitState, frozen: Any) -> list[Network]:
+    """The networks of a training at its present step, one per seed."""
+    result, _ = trainer.steps.result(state, frozen)
+    weights, states = to_host((result, state.train.model_state))
+    each = range(len(state.seeds))
+    return [Network(*({name: a[i] for name, a in tree.items()} for tree in (weights, states))) for i in each]
+
+
+@dataclass
+class Probes:
+    """The probes of a run: those during a training lie in `probes.json`, for a run that is stopped in between."""
+
+    targets: Targets
+
+    def add(self, leg: Leg, step: int, seeds: tuple[int, ...], nets: Sequence[Network]) -> None:
+        """Probe networks before a step."""
+        for seed, rows in zip(seeds, self._rows(leg, step, seeds, nets), strict=True):
+            self._earlier.setdefault(f"{leg.file}-s{seed}", {})[str(step)] = rows
+        self.targets.chain.session.write(FILE, json.dumps(self._earlier).encode())
+
+    def columns(self, leg: Leg, step: int, seeds: tuple[int, ...], nets: Sequence[Network]) -> list[dict[str, Any]]:
+        """Probe networks after their last step; return the column `probe` of each, with the earlier ones first."""
+        found = []
+        for seed, rows in zip(seeds, self._rows(leg, step, seeds, nets), strict=True):
+            steps = self._earlier.get(f"{leg.file}-s{seed}", {})
+            found.append({"probe": [row for key in sorted(steps, key=int) for row in steps[key]] + rows})
+        return found
+
+    def _rows(self, leg: Leg, step: int, seeds: tuple[int, ...], nets: Sequence[Network]) -> list[list[dict[str, Any]]]:
+        found = self.targets(seeds, nets, leg.columns["generation"])
+        return [[{"step": step, **row} for row in rows] for rows in found]
+
+    @cached_property
+    def _earlier(self) -> dict[str, dict[str, list[dict[str, Any]]]]:
+        """Result file -> step -> rows."""
+        path = self.targets.chain.session.folder.working / FILE
+        data = read_shared(path, or_none=True)
+        try:
+            found: dict[str, dict[str, list[dict[str, Any]]]] = json.loads(data or b"{}")
+        except ValueError as error:
+            raise BadFileError(f"{path} is damaged: {one_line(error)}; --force starts over") from error
+        return found

@@ -24,7 +24,7 @@ from supermask.storage.lock import Lock, lock_folder
 from supermask.types import Tree
 
 OWN_FILES = re.compile(
-    r"config\.json|content\.json|metrics\.jsonl|result\.json|\..*"
+    r"(config|content|probes|result)\.json|metrics\.jsonl|\..*"
     r"|(ticket-s|weights-s|start-s|checkpoint-|round-\d+-[a-z-]*s|generation-\d+-[a-z-]*s)\d+\.safetensors"
 )
 

@@ -41,7 +41,9 @@ def files(folder):
         ),
         pytest.param(
             supermask.forget,
-            supermask.ForgetConfig(**SMALL, generations=3, op="kels", long=True, probe=True, label_noise=0.2),
+            supermask.ForgetConfig(
+                **SMALL, generations=3, op="kels", long=True, probe=True, probe_every=15, label_noise=0.2
+            ),
             (1, 4, 3),
             marks=pytest.mark.slow,
         ),

@@ -226,6 +226,8 @@ def test_a_generation_compiles_nothing(tmp_path):
         ({"op": "kels", "layer": "head"}, "--layer is about llf, not about kels"),
         ({"split": 0.5}, "--split is about kels and wels, not about llf"),
         ({"op": "imp", "fresh": "init"}, "--fresh is about llf and kels and wels, not about imp"),
+        ({"probe_every": 100}, "--probe-every is about --probe: add that"),
+        ({"probe": True, "probe_every": 0}, "probe_every is 0; it must be at least 1"),
         ({"op": "kels", "split": 1.0}, "split is 1; it must be above 0 and below 1"),
         ({"label_noise": 1.0}, "label_noise is 1; it must be at least 0 and below 1"),
         ({"op": "rewind", "keep": 0}, "keep is 0; it must be above 0 and below 1"),

@@ -1,5 +1,8 @@
 """Groups of training examples, and what forgetting does to them, against NumPy."""
 
+from types import SimpleNamespace
+from unittest import mock
+
 import numpy as np
 import pytest
 from helpers import problem_of
@@ -9,7 +12,8 @@ from supermask.engine.pruned import pruned_training
 from supermask.engine.trainer import Trainer
 from supermask.experiments import targets
 from supermask.experiments.forget import forget
-from supermask.experiments.targets import Targets, mislabelled, with_wrong_labels
+from supermask.experiments.leg import Leg
+from supermask.experiments.targets import Network, Probes, Targets, mislabelled, with_wrong_labels
 from supermask.masks.ranking import removed_count
 from supermask.weights.trained import TrainedWeights
 
@@ -68,6 +72,28 @@ def test_hard_examples_are_those_with_the_lowest_margins_and_accuracies_are_thos
     assert row["probe"][0]["before"] < row["probe"][1]["before"] - 0.2
 
 
+@pytest.mark.parametrize("arch", ["lenet300", pytest.param("resnet20", marks=pytest.mark.slow)])
+def test_probes_during_a_training_are_those_of_a_training_that_ends_there(tmp_path, arch):
+    same = SMALL | {"probe": True, "schedule": "constant", "arch": arch}
+    epochs = [supermask.ForgetConfig(**same | {"epochs": n}) for n in (1, 2)]
+    [short] = forget(epochs[0], run=tmp_path / "short")
+    per_epoch = short["probe"][0]["step"]
+    [row] = forget(epochs[1].replace(probe_every=per_epoch), run=tmp_path / "long")
+    assert [part["step"] for part in row["probe"]] == [per_epoch] * 4 + [2 * per_epoch] * 4
+    assert row["probe"][:4] == short["probe"]
+    [alone] = forget(epochs[1], run=tmp_path / "alone")
+    assert row["probe"][4:] == alone["probe"]
+    assert row["loss"] == alone["loss"]
+
+
+def test_a_damaged_file_of_probes_is_named(tmp_path):
+    chain = SimpleNamespace(session=SimpleNamespace(folder=SimpleNamespace(working=tmp_path)))
+    (tmp_path / "probes.json").write_text("{")
+    probes = Probes(mock.Mock(spec=Targets, chain=chain, return_value=[[]]))
+    with pytest.raises(supermask.SupermaskError, match=r"probes\.json is damaged: .*--force starts over"):
+        probes.columns(Leg("generation-01", {"generation": 1}, [], []), 1, (0,), [])
+
+
 def test_probes_change_copies_alone(problem, monkeypatch):
     copies = []
 
@@ -80,9 +106,8 @@ def test_probes_change_copies_alone(problem, monkeypatch):
     initial, rng = problem.weights(0), np.random.default_rng(0)
     trained = {name: array + rng.standard_normal(array.shape, np.float32) / 10 for name, array in initial.items()}
     before = {name: array.copy() for name, array in trained.items()}
-    net = TrainedWeights(problem.config, (8, 8, 1), trained, {}, {}, {}, {}, problem.parameters)
     chain = _Chain(problem, Trainer(problem, pruned_training, problem.side_by_side()))
-    Targets(chain, 0.0)((0,), [net], 1)
+    Targets(chain, 0.0)((0,), [Network(trained, {})], 1)
     _, random, largest = copies
     for name, array in trained.items():
         assert np.array_equal(array, before[name])
