@@ -199,9 +199,10 @@ def test_maskllm_mask_is_the_mean_choice_under_a_gumbel_softmax(progress):
     np.testing.assert_allclose(np.asarray(mask).reshape(5, 4, 10).sum(1), 2, rtol=1e-5)
 
 
-def test_maskllm_gradient_by_finite_differences():
-    method = make("maskllm")
-    weights = {"k": jnp.asarray(RANDOM.normal(size=(8, 2)), jnp.float32)}
+@pytest.mark.parametrize(("group", "choices"), [(4, 6), (6, 20)])  # few enough for sums, and a product
+def test_maskllm_gradient_by_finite_differences(group, choices):
+    method = make("maskllm", group=group)
+    weights = {"k": jnp.asarray(RANDOM.normal(size=(2 * group, 2)), jnp.float32)}
     scores = method.init(KEY, weights, InitContext(None, None))
 
     def total(s):
@@ -209,7 +210,9 @@ def test_maskllm_gradient_by_finite_differences():
         return jnp.sum(mask["k"] * weights["k"] ** 2)
 
     gradient = np.asarray(jax.grad(total)(scores["k"]))
-    assert not gradient.reshape(2, 2, 4, 2).swapaxes(0, 1).reshape(2, 8, 2)[:, 6:].any()  # no choice has these
+    slots = gradient.reshape(-1, 2, group, 2).swapaxes(0, 1).reshape(2, -1, 2)
+    assert not slots[:, choices:].any()  # no choice has these
+    assert slots[:, :choices].any(axis=(0, 2)).all()
     for index in np.ndindex(*gradient.shape):
         step = jnp.zeros(gradient.shape, jnp.float32).at[index].set(1e-3)
         numeric = float(total(scores["k"] + step) - total(scores["k"] - step)) / 2e-3
