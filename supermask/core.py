@@ -18,7 +18,7 @@ from jax import lax
 
 from supermask import masks
 from supermask.nn.sums import summed
-from supermask.types import Array, Clock, Method, Model, Sums, Task, Tree
+from supermask.types import Array, Clock, Method, Model, Shapes, Sums, Task, Tree
 
 
 class TrainState(NamedTuple):
@@ -49,6 +49,8 @@ class Parametrization:
         after_update: (trainable, method_state, previous trainable, frozen, key, clock, loss) -> (trainable,
             method_state).
         resets_optimizer: (clock) -> whether to reset the optimiser's moments.
+        numbers: (shapes of the masked weights) -> (arguments of compiled steps, arguments -> the same with them; None
+            if there are none).
     """
 
     weights: Callable[[Tree, Any, Tree, Array, Clock], tuple[Tree, Array]]
@@ -59,6 +61,7 @@ class Parametrization:
         lambda trainable, method_state, before, frozen, key, clock, loss: (trainable, method_state)
     )
     resets_optimizer: Callable[[Clock], Array | bool] = lambda clock: False
+    numbers: Callable[[Shapes], tuple[Any, Callable[[Any], Parametrization] | None]] = lambda shapes: ({}, None)
 
 
 def asked(function: Callable[..., Any], **offered: Any) -> dict[str, Any]:
@@ -106,15 +109,20 @@ def mask_search(method: Method, trained: Collection[str] = ()) -> Parametrizatio
 
     def result_weights(found: Tree, weights: Tree, key: Array) -> Tree:
         mask, values = apart(found)
-        return product(weights | values, realise(mask, key))
+        return product(weights | values, masks.realise(mask, key))
+
+    def numbers(shapes: Shapes) -> tuple[Any, Callable[[Any], Parametrization]]:
+        found, given = method.numbers(shapes)
+        return found, lambda numbers: mask_search(given(numbers), trained)
 
     return Parametrization(
         weights=effective,
         result=result,
         result_weights=result_weights,
-        density=lambda found, weights: kept_fraction(apart(found)[0]),
+        density=lambda found, weights: masks.kept_fraction(apart(found)[0]),
         after_update=after_update,
         resets_optimizer=method.resets_optimizer,
+        numbers=numbers,
     )
 
 
@@ -126,25 +134,9 @@ weight_training = Parametrization(
     weights=lambda weights, state, mask, key, clock: (_masked_weights(weights, mask), jnp.float32(0)),
     result=lambda weights, state, mask: weights,
     result_weights=lambda weights, mask, key: _masked_weights(weights, mask),
-    density=lambda weights, mask: kept_fraction(mask) if mask else jnp.float32(1),
+    density=lambda weights, mask: masks.kept_fraction(mask) if mask else jnp.float32(1),
 )
 """The parametrization that trains weights and freezes a mask; an empty mask, {}, means dense training."""
-
-
-def realise(mask: Tree, key: Array) -> Tree:
-    """Turn a hardened mask into float32 factors: draw from a sampled mask (uint8, 255ths), cast any other."""
-    return {
-        name: (masks.draw_255(masks.key_for(key, name), m) if m.dtype == jnp.uint8 else m).astype(jnp.float32)
-        for name, m in mask.items()
-    }
-
-
-def kept_fraction(mask: Tree) -> Array:
-    kept = jnp.float32(0)
-    for array in mask.values():
-        expected = array.astype(jnp.float32) / 255 if array.dtype == jnp.uint8 else (array != 0).astype(jnp.float32)
-        kept += jnp.sum(expected)
-    return kept / sum(array.size for array in mask.values())
 
 
 @dataclass(frozen=True)
@@ -155,6 +147,7 @@ class Step:
         batching: a batch goes through the network in batching[0] pieces, each piece in batching[1] smaller ones, and
             so on; see `gradient`.
         axis: mesh axis that the batch is spread over inside `jax.shard_map`, or None; sums are taken over this axis.
+        learning_rate: what the optimiser takes in place of its own, as those of `make_optimizer` can.
     """
 
     parametrization: Parametrization
@@ -163,6 +156,7 @@ class Step:
     optimizer: optax.GradientTransformation
     batching: tuple[int, ...] = ()
     axis: str | None = None
+    learning_rate: Array | None = None
 
     def __call__(
         self, state: TrainState, frozen: Tree, batch: tuple[Array, Array], *, key: Array, clock: Clock
@@ -183,7 +177,8 @@ class Step:
         scale = 1 / jnp.maximum(sums.count, 1).astype(jnp.float32)
         mean_slope = jax.tree.map(lambda g: g * scale.astype(g.dtype), slope)
         (slope,) = pull_back((mean_slope, jnp.float32(1)))
-        updates, moments = self.optimizer.update(slope, state.optimizer, before)
+        more = {} if self.learning_rate is None else {"learning_rate": self.learning_rate}
+        updates, moments = optax.with_extra_args_support(self.optimizer).update(slope, state.optimizer, before, **more)
         moved = optax.apply_updates(before, updates)
         other_key = jax.random.fold_in(key, 1)
         trainable, method_state = rule.after_update(

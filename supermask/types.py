@@ -84,10 +84,9 @@ class InitContext:
 class Method(abc.ABC):
     """One way to turn scores into a mask. Its fields are hyper-parameters; its functions are pure functions of trees.
 
-    The trees `scores`, `mask` and `weights` have the keys of the maskable weights. A method must define `init`, `mask`
-    and `harden`. Everything else has a default that does nothing. `init_state` gives a method state beside its scores,
-    which no gradient and no optimiser sees. `after_update` updates it; `mask`, `penalty`, `harden` and `effective`
-    receive it if they have a keyword argument `state`.
+    The trees `scores`, `mask` and `weights` have the keys of the maskable weights. `init`, `mask` and `harden` must be
+    defined; the others do nothing by default. `init_state` gives a state beside the scores, which no gradient and no
+    optimiser sees. `mask`, `penalty`, `harden` and `effective` receive it if they have a keyword argument `state`.
 
     Attributes:
         density: fraction of maskable weights kept; at the start, if the method does not enforce it.
@@ -111,6 +110,10 @@ class Method(abc.ABC):
     def check(self, shapes: Shapes) -> None:
         """Raise a UsageError if the method, with these options, cannot mask weights of these shapes."""
         return
+
+    def numbers(self, shapes: Shapes) -> tuple[Any, Callable[[Any], Method]]:
+        """(arguments of compiled steps, arguments -> this method with them): what differs in these shares a program."""
+        return {}, lambda numbers: self
 
     @abc.abstractmethod
     def init(self, key: Array, weights: Tree, context: InitContext) -> Tree:
@@ -150,9 +153,8 @@ class Method(abc.ABC):
     def after_update(
         self, scores: Tree, state: Any, before: Tree, weights: Tree, *, key: Array, clock: Clock
     ) -> tuple[Tree, Any]:
-        """Return scores and `method_state` after the optimiser's update, for example projected or redrawn. `before`
-        holds the scores of this step's forward pass, whose mean loss it receives if it has a keyword argument `loss`;
-        `key` is new in every step."""
+        """Return scores and `method_state` after the optimiser's update. `before` holds the scores of the forward pass,
+        whose mean loss it receives if it has a keyword argument `loss`; `key` is new in every step."""
         return scores, state
 
     def resets_optimizer(self, clock: Clock) -> Array | bool:
@@ -178,8 +180,7 @@ class Model:
 
     Attributes:
         weights, state: shapes of all parameters, and of batch statistics and all other arrays ({} if there are none).
-        apply: (weights, state, inputs, *, train, key) -> (outputs, state). `key` drives noise such as dropout in
-            training; it is None in evaluation.
+        apply: (weights, state, inputs, *, train, key) -> (outputs, state); `key` is for noise, None in evaluation.
         initial: (seed, names) -> (the network's own initial values of these parameters, those of its state).
         layers: type of the layer that owns a parameter, see `weights.parameters`; BatchStat for running statistics.
         parameters, changes, outputs: roles of parameters, names of the state that training changes, the outputs'
@@ -202,8 +203,7 @@ class Arch(Protocol):
     def build(self, example: Any, outputs: int, rngs: Any) -> Any:
         """Return a `flax.nnx.Module` or a Model, from `flax.nnx.Rngs`; traced, so no weight is computed.
         `example` is the `jax.ShapeDtypeStruct` of two inputs: float32 (2, height, width, channels), int32 (2, length);
-        `outputs` is the number of classes, or of tokens.
-        """
+        `outputs` is the number of classes, or of tokens."""
 
 
 class Sums(NamedTuple):

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from supermask import core, registry
+from supermask import core, masks, registry
 from supermask.data.feed import Pipeline
 from supermask.engine.evaluator import Evaluator
 from supermask.engine.sharding import Sharding
@@ -62,7 +62,7 @@ def test_search_step_moves_scores_by_g_w_sign_and_nothing_else(problem):
     weights, x, y = problem
     method = registry.load("methods", "edge-popup")(density=0.5)
     scores = method.init(KEY, weights, InitContext(None, None))
-    mask = core.realise(method.harden(scores, weights), KEY)
+    mask = masks.realise(method.harden(scores, weights), KEY)
     state, (loss, _, count) = one_step(core.mask_search(method), scores, weights, x, y)
     slope, expected_loss = numpy_gradient({name: weights[name] * mask[name] for name in SHAPES}, x, y)
     assert float(loss) == pytest.approx(expected_loss, rel=1e-5)
@@ -140,7 +140,7 @@ def test_score_counts_every_image_once(problem, batch_size, devices):
     np.testing.assert_array_equal(losses, np.sum([piece[0] for piece in pieces], 0))  # however it is cut, bit for bit
     np.testing.assert_array_equal(rights, np.sum([piece[1] for piece in pieces], 0))
     loss, correct = losses.sum(), rights.sum()
-    product = {name: weights[name] * core.realise(mask, KEY)[name] for name in SHAPES}
+    product = {name: weights[name] * masks.realise(mask, KEY)[name] for name in SHAPES}
     logits = apply(product, {}, prepare(images), train=False, key=None)[0]
     assert int(correct) == int((np.argmax(logits, -1) == labels).sum())
     expected = numpy_gradient(product, prepare(images), labels)[1]
@@ -149,9 +149,9 @@ def test_score_counts_every_image_once(problem, batch_size, devices):
 
 def test_realise_casts_all_masks_but_sampled_ones():
     signed = {"k": jnp.asarray([-1, 0, 1], jnp.int8)}
-    np.testing.assert_array_equal(core.realise(signed, KEY)["k"], np.array([-1.0, 0.0, 1.0], np.float32))
+    np.testing.assert_array_equal(masks.realise(signed, KEY)["k"], np.array([-1.0, 0.0, 1.0], np.float32))
     sampled = {"k": jnp.full((1000,), 128, jnp.uint8)}
-    drawn = np.asarray(core.realise(sampled, KEY)["k"])
+    drawn = np.asarray(masks.realise(sampled, KEY)["k"])
     assert set(np.unique(drawn)) == {0.0, 1.0}
     assert 0.4 < drawn.mean() < 0.6
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from supermask import registry
 from supermask.cli import _options as opt
 from supermask.config.sweep import Cell, Sweep
 from supermask.errors import SupermaskError
@@ -28,6 +29,8 @@ _SAME = (
     *("learning-rate", "momentum", "weight-decay", "clip", "clip-each", "warmup", "schedule", "cycles"),
 )
 """Axes that neither time nor memory depends on."""
+_SHARED = ("seed", "density", "sparsity", "learning-rate")
+"""Axes whose values are arguments of the compiled programs; densities are not in a method of the user's own."""
 _LENGTHS = ("epochs", "rounds", "generations")
 """Axes that say how long the same program runs."""
 
@@ -83,8 +86,9 @@ def estimate(
         compiled: set[str] = set()
         for cells, seconds in zip(program.values(), took["seconds"], strict=True):
             for cell in cells:
-                # Cells that differ in more than the seed compile anew, since densities and rates are constants.
-                name = str({**cell.values, "seed": None})
+                own = registry.is_own("methods", cell.values.get("method", ""))
+                shared = ("seed", "learning-rate") if own else _SHARED
+                name = str({name: value for name, value in cell.values.items() if name not in shared})
                 found[cell.name] = seconds - took["compile_seconds"] * (name in compiled), took["memory_bytes"]
                 compiled.add(name)
     missing = sum(len(cells) for program in by_size for cells in program.values()) - len(found)

@@ -20,28 +20,25 @@ Carry = tuple[TrainState, Sums, Array]
 
 
 def training_program(
-    problem: Problem, parametrization: Parametrization, feed: Feed, sharding: Sharding
+    problem: Problem, parametrization: Callable[[Any], Parametrization], feed: Feed, sharding: Sharding
 ) -> Callable[..., Carry]:
-    """Return a function (carry, (frozen, key, chunk), (chunk, start, stop)) -> the carry after steps start..stop-1.
+    """Return a function (carry, (frozen, key, chunk), (chunk, start, stop, numbers)) -> the carry after start..stop-1.
 
     It runs all seeds that lie side by side: the first two arguments have a leading axis of seeds, see
     `Sharding.program`. The chunk's arrays come in two parts, see `data.feed.Chunk`; all steps must be in this chunk.
-    Start and stop are traced (int32 scalars), so one compilation serves pieces of an epoch of any length. The sums go
+    Start and stop are traced (int32 scalars), so one compilation serves pieces of an epoch of any length; so are the
+    numbers, (learning rate, arguments of the parametrization), and trainings that differ in them share it. The sums go
     in and out, so the way an epoch is cut does not change the result, not even by rounding.
     """
     steps, (num_microbatches, in_stages) = problem.pipeline.steps_per_epoch, problem.batching
-    step = Step(
-        parametrization,
-        problem.training_model(sharding),
-        problem.task,
-        problem.optimizer,
-        batching=(sharding.sequential_shards, 1 if in_stages else num_microbatches),
-        axis=sharding.axis,
-    )
+    model = problem.training_model(sharding)
+    batching = sharding.sequential_shards, 1 if in_stages else num_microbatches
 
     def run(carry: Carry, per_seed: Any, shared: Any) -> Carry:
         frozen, key, own = per_seed
-        common, start, stop = shared
+        common, start, stop, (learning_rate, numbers) = shared
+        rule = parametrization(numbers)
+        step = Step(rule, model, problem.task, problem.optimizer, batching, sharding.axis, learning_rate)
 
         def one(i: Array, carry: Carry) -> Carry:
             state, total, failed = carry

@@ -13,16 +13,16 @@ go from 0.001 to 100, and no rate of ascent suits them all. That the target is a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import jax.numpy as jnp
 from jax import lax
 
-from supermask.core import kept_fraction
+from supermask import masks
 from supermask.engine.wrapped import Wrapped
 from supermask.methods._controlled import Controlled, total
-from supermask.types import Array, Clock, Method, Tree
+from supermask.types import Array, Clock, Method, Shapes, Tree
 
 FALL = 0.5
 """Share of the search over which the target falls from the density at the start, with the cube of the time left."""
@@ -43,6 +43,14 @@ class Lagrangian(Wrapped):
     """
 
     method: Controlled
+
+    def numbers(self, shapes: Shapes) -> tuple[Any, Callable[[Any], Method]]:
+        found, given = self.method.numbers(shapes)
+
+        def aiming(numbers: Any) -> Method:
+            return replace(self, density=numbers[0], method=cast(Controlled, given(numbers[1])))
+
+        return (self.density, found), aiming
 
     def init_state(self, scores: Tree, weights: Tree) -> Any:
         """Also the share that the first scores keep, and how far the last multiplier was from 0."""
@@ -67,9 +75,9 @@ class Lagrangian(Wrapped):
     def _kept(self, scores: Tree, weights: Tree, progress: Array) -> Array:
         hard, soft = self.method.harden(scores, weights), self.method.expected(scores, progress=progress)
         if soft is None:
-            return kept_fraction(hard)
+            return masks.kept_fraction(hard)
         mean = total(soft) / sum(p.size for p in soft.values())
-        return progress * kept_fraction(hard) + (1 - progress) * mean
+        return progress * masks.kept_fraction(hard) + (1 - progress) * mean
 
 
 def controlled(method: Method) -> Method:

@@ -19,7 +19,7 @@ from supermask.types import Array
 
 def make_optimizer(
     config: Config, steps_per_epoch: int, turns: tuple[int, int] = (1, 1)
-) -> optax.GradientTransformation:
+) -> optax.GradientTransformationExtraArgs:
     """Return SGD with momentum (plain or Nesterov's), Adam or AdamW.
 
     Weight decay is L2 in the gradient, as in PyTorch; AdamW instead subtracts learning rate x decay x value in each
@@ -33,6 +33,9 @@ def make_optimizer(
     starts anew with each. The step-staircase counts steps, not epochs: x 0.96 after every 3,900 (Koster et al. 2022,
     their code of December 2020). Beyond the last epoch its learning rate stays. Over the first `warmup` epochs it is
     multiplied by (step + 1) / steps as well (Goyal et al. 2017).
+
+    Its `update` takes a keyword argument `learning_rate` in place of the config's, for it may be traced: trainings that
+    differ in it alone then share a compiled program.
 
     Args:
         turns: see `Method.turns`; each of those that take turns has moments of its own.
@@ -51,7 +54,7 @@ def make_optimizer(
     if config.clip_each is not None:
         clip += (optax.stateless(partial(_clip_each, config.clip_each)),)
     moments = inner if turns[0] == 1 else (_in_turns(optax.chain(*inner), *turns),)
-    return optax.chain(*clip, *moments, optax.scale_by_learning_rate(_learning_rate(config, steps_per_epoch)))
+    return optax.chain(*clip, *moments, _descent(config, steps_per_epoch))
 
 
 def _in_turns(inner: optax.GradientTransformation, count: int, steps: int) -> optax.GradientTransformation:
@@ -79,9 +82,26 @@ def _clip_each(limit: float, slopes: Any, _: Any) -> Any:
     return jax.tree.map(clipped, slopes)
 
 
-def _learning_rate(config: Config, steps_per_epoch: int) -> float | Callable[[Array], Any]:
-    """The learning rate as a function of the step, or a number."""
-    rate, epochs = float(config.learning_rate or 0), max(1, int(config.epochs or 0))
+def _descent(config: Config, steps_per_epoch: int) -> optax.GradientTransformationExtraArgs:
+    """Multiply by the learning rate, downhill."""
+    own, scheduled = float(config.learning_rate or 0), _schedule(config, steps_per_epoch)
+
+    def init(values: Any) -> Any:
+        return optax.ScaleByScheduleState(jnp.int32(0)) if scheduled else optax.EmptyState()
+
+    def update(slopes: Any, state: Any, values: Any = None, *, learning_rate: Any = None, **_: Any) -> Any:
+        rate = own if learning_rate is None else learning_rate
+        if scheduled:
+            rate = scheduled(rate, state.count)
+            state = optax.ScaleByScheduleState(optax.safe_increment(state.count))
+        return jax.tree.map(lambda slope: -jnp.asarray(rate, slope.dtype) * slope, slopes), state
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _schedule(config: Config, steps_per_epoch: int) -> Callable[[Any, Array], Any] | None:
+    """The function (learning rate at the start, step) -> learning rate; None if it never changes."""
+    epochs = max(1, int(config.epochs or 0))
     cycles = config.cycles or 1
     length = -(-epochs // cycles)
     if cycles > 1 and config.schedule in ("constant", "step-staircase"):
@@ -89,21 +109,21 @@ def _learning_rate(config: Config, steps_per_epoch: int) -> float | Callable[[Ar
     if cycles > epochs:
         raise UsageError(f"cycles is {cycles}; it must be at most the number of epochs, {epochs}")
     of_epoch: dict[str, Callable[[Array], Any]] = {
-        "constant": lambda epoch: rate,
-        "cosine": optax.cosine_decay_schedule(rate, length),
-        "staircase": lambda epoch: rate * jnp.float32(0.9) ** (10 * epoch // length),
-        "step-staircase": lambda epoch: rate,
-        "multistep": lambda epoch: rate * jnp.float32(0.1) ** jnp.clip(4 * epoch // length - 1, 0, 2),
+        "constant": lambda epoch: 1,
+        "cosine": optax.cosine_decay_schedule(1.0, length),
+        "staircase": lambda epoch: jnp.float32(0.9) ** (10 * epoch // length),
+        "step-staircase": lambda epoch: 1,
+        "multistep": lambda epoch: jnp.float32(0.1) ** jnp.clip(4 * epoch // length - 1, 0, 2),
     }
     by_epoch, rising = of_epoch[str(config.schedule)], round((config.warmup or 0) * steps_per_epoch)
     if config.schedule == "constant" and not rising:
-        return rate
+        return None
 
-    def by_step(step: Array) -> Array:
+    def by_step(rate: Any, step: Array) -> Any:
         epoch = jnp.minimum(step // steps_per_epoch, epochs - 1)
         if cycles > 1:
             epoch -= -(-(epoch * cycles // epochs) * epochs // cycles)  # the first epoch of its cycle
-        found = by_epoch(epoch)
+        found = rate * by_epoch(epoch)
         if config.schedule == "step-staircase":
             found = rate * jnp.float32(0.96) ** (step // 3900)
         return found * jnp.minimum(1, (step + 1) / rising) if rising else found

@@ -24,6 +24,7 @@ from supermask.engine.problem import Problem
 from supermask.engine.sharding import Sharding, to_host
 from supermask.engine.state import FitState
 from supermask.types import Sums, Tree
+from supermask.weights.parameters import masked_shapes
 
 Start = tuple[Tree, Any]
 """The (trainable, method_state) of one seed before the first step."""
@@ -40,8 +41,11 @@ class CompiledSteps:
         self.validation = Evaluator(problem, parametrization, dataset.validation, sharding)
         self.batch_statistics = BatchStatistics(problem, parametrization, sharding)
         self._parametrization = parametrization
+        numbers, given = parametrization.numbers(masked_shapes(problem.parameters))
+        self._given = given or (lambda numbers: parametrization)
+        self._numbers = jax.tree.map(lambda n: jnp.asarray(n, jnp.float32 if type(n) is float else jnp.int32), numbers)
         # The state and the sums are donated, so they are updated in place.
-        self._train = Compiled(training_program(problem, parametrization, self.feed, sharding), donate_argnums=0)
+        self._train = Compiled(training_program(problem, self._given, self.feed, sharding), donate_argnums=0)
         self._result = Compiled(sharding.program(self._hardened))
         self._optimizer = Compiled(sharding.program(lambda trainable, _: problem.optimizer.init(trainable)))
 
@@ -116,19 +120,19 @@ class CompiledSteps:
     def result(self, state: FitState, frozen: Any) -> tuple[Any, np.ndarray]:
         """Return (results, their densities)."""
         train = state.train
-        found, density = self._result((train.trainable, train.method_state, frozen), ())
+        found, density = self._result((train.trainable, train.method_state, frozen), self._numbers)
         return found, to_host(density)
 
-    @staticmethod
-    def _arguments(state: FitState, frozen: Any, chunk: Chunk, start: int, stop: int) -> tuple[Any, ...]:
+    def _arguments(self, state: FitState, frozen: Any, chunk: Chunk, start: int, stop: int) -> tuple[Any, ...]:
         per_seed = (frozen, state.noise_key, chunk.per_seed)
-        shared = (chunk.shared, jnp.int32(start), jnp.int32(stop))
+        numbers = (jnp.float32(self.problem.config.learning_rate or 0), self._numbers)
+        shared = (chunk.shared, jnp.int32(start), jnp.int32(stop), numbers)
         return (state.train, state.sums, state.failed), per_seed, shared
 
     def _hardened(self, per_seed: Any, shared: Any) -> Any:
-        trainable, method_state, frozen = per_seed
-        found = self._parametrization.result(trainable, method_state, frozen)
-        return found, self._parametrization.density(found, frozen)
+        (trainable, method_state, frozen), rule = per_seed, self._given(shared)
+        found = rule.result(trainable, method_state, frozen)
+        return found, rule.density(found, frozen)
 
 
 def _feed(problem: Problem, sharding: Sharding) -> Feed:

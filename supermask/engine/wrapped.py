@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 from supermask.core import asked
-from supermask.types import Array, Clock, InitContext, Method, Tree
+from supermask.types import Array, Clock, InitContext, Method, Shapes, Tree
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -23,6 +24,10 @@ class Wrapped(Method):
     def signed_ranks(self) -> bool:
         """Whether scores below 0 are lower than 0: as the method says, or else they are."""
         return bool(getattr(self.method, "signed_ranks", True))
+
+    def numbers(self, shapes: Shapes) -> tuple[Any, Callable[[Any], Method]]:
+        found, given = self.method.numbers(shapes)
+        return found, lambda numbers: replace(self, method=given(numbers))
 
     def init(self, key: Array, weights: Tree, context: InitContext) -> Tree:
         return self.method.init(key, weights, context)

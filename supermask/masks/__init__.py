@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from supermask.masks.estimators import probabilities as probabilities
     from supermask.masks.estimators import sampled as sampled
     from supermask.masks.estimators import straight_through as straight_through
+    from supermask.masks.hardened import kept_fraction as kept_fraction
+    from supermask.masks.hardened import realise as realise
     from supermask.masks.initial_scores import constant_scores as constant_scores
     from supermask.masks.initial_scores import logit as logit
     from supermask.masks.initial_scores import normal_scores as normal_scores
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "allocation": ("kept_count",),
     "estimators": ("probabilities", "sampled", "straight_through"),
+    "hardened": ("kept_fraction", "realise"),
     "initial_scores": ("constant_scores", "logit", "normal_scores", "spread_scores", "uniform_scores"),
     "noise": (
         "as_vector",

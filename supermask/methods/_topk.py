@@ -1,7 +1,7 @@
 """Shared by methods that keep an exact number of weights: allocation over layers, patterns, annealing."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,11 +11,12 @@ from supermask import masks
 from supermask.errors import UsageError, require
 from supermask.masks.allocation import ALLOCATIONS, allocate, check_units, kept_count, parse_overrides
 from supermask.methods._freezing import Freezing
+from supermask.methods._numbers import Numbered
 from supermask.types import Array, Shapes, Tree
 
 
 @dataclass(frozen=True)
-class Selecting(Freezing):
+class Selecting(Numbered, Freezing):
     """Keeps the weights that rank highest, exactly as many as the density asks for.
 
     Attributes:
@@ -63,6 +64,19 @@ class Selecting(Freezing):
         """How many weights each layer keeps, and those without a number of their own together, without a pattern."""
         return allocate(shapes, self.density, self.allocation, parse_overrides(self.layer_density, shapes))
 
+    @property
+    def densities(self) -> Sequence[float]:
+        """The densities that `select` selects for."""
+        return (self.density,)
+
+    def made(self, shapes: Shapes) -> list[tuple[dict[str, int], int | None]]:
+        """For each of the densities: how many weights each layer keeps, and the others together, None without them."""
+        overrides = parse_overrides(self.layer_density, shapes)
+        if self.pattern:
+            return [({name: kept_count(own, math.prod(shapes[name])) for name, own in overrides.items()}, None)]
+        each = [allocate(shapes, density, self.allocation, overrides) for density in self.densities]
+        return [(counts, together or None) for counts, together in each]
+
     def ranked(self, scores: Tree) -> Tree:
         """The values to rank by, differentiable; by default |score|, as in the published code of edge-popup."""
         return {name: jnp.abs(s) for name, s in scores.items()}
@@ -75,28 +89,24 @@ class Selecting(Freezing):
     def harden(self, scores: Tree, weights: Tree) -> Tree:
         return self.select(self.ranked(scores))
 
-    def select(self, values: Tree, ahead: Array | None = None, density: float | None = None) -> Tree:
+    def select(self, values: Tree, ahead: Array | None = None, which: int = 0) -> Tree:
         """Which weights are kept, as bool arrays.
 
         Args:
             values: the values that the weights are ranked by.
             ahead: how much of the way from one half to the density is left, from 1 to 0; None means 0.
-            density: replaces the method's own density.
+            which: which of the densities.
         """
-        shapes = {name: v.shape for name, v in values.items()}
-        overrides = parse_overrides(self.layer_density, shapes)
+        counts, together = self.given({name: v.shape for name, v in values.items()})[which]
+        kept: Tree = {}
         if self.pattern:
-            kept = {name: masks.best_of_groups(v, self.pattern) for name, v in values.items() if name not in overrides}
-            counts, together = {name: kept_count(own, values[name].size) for name, own in overrides.items()}, 0
-        else:
-            kept = {}
-            counts, together = allocate(shapes, density or self.density, self.allocation, overrides)
+            kept = {name: masks.best_of_groups(v, self.pattern) for name, v in values.items() if name not in counts}
         if self.min_per_unit:
             values = {name: masks.best_first(v, self.min_per_unit) for name, v in values.items()}
         top_k = masks.top_k_signed if self.signed_ranks else masks.top_k
         for name, count in counts.items():
             kept[name] = top_k(values[name], on_the_way(count, values[name].size, ahead))
-        if together:
+        if together is not None:
             rest = {name: v for name, v in values.items() if name not in counts}
             size = sum(v.size for v in rest.values())
             kept |= masks.over_layers(top_k, rest, on_the_way(together, size, ahead))
@@ -141,8 +151,8 @@ def ahead(anneal: float, progress: Array) -> Array | None:
     return jnp.clip(1 - progress / anneal, 0, 1) ** 3 if anneal else None
 
 
-def on_the_way(count: int, size: int, ahead: Array | None) -> Array | int:
+def on_the_way(count: Array | int, size: int, ahead: Array | None) -> Array | int:
     """How many of `size` weights are kept while the density is still falling to `count`."""
     if ahead is None:
         return count
-    return count + jnp.round(max(0, kept_count(0.5, size) - count) * ahead).astype(jnp.int32)
+    return count + jnp.round(jnp.maximum(0, kept_count(0.5, size) - count) * ahead).astype(jnp.int32)

@@ -3,18 +3,20 @@
 Baremoney: Jackpot, github.com/jbaremoney/Jackpot, 2026 (code and notebooks; we know of no paper).
 """
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 import jax.numpy as jnp
 
 from supermask import masks
+from supermask.methods._numbers import Numbered
 from supermask.methods._topk import ahead, check_anneal, on_the_way
-from supermask.types import Array, InitContext, Method, Recipe, Tree
+from supermask.types import Array, InitContext, Recipe, Shapes, Tree
 
 
 @dataclass(frozen=True)
-class DoubleScoring(Method):
+class DoubleScoring(Numbered):
     """A layer of n weights has 2n scores; of these, exactly round(density * 2n) with the largest |score| are kept.
 
     The mask is the half that belongs to weights. Its density d is learned in each layer: for density k it lies between
@@ -49,9 +51,10 @@ class DoubleScoring(Method):
     def harden(self, scores: Tree, weights: Tree) -> Tree:
         return self._kept(scores)
 
+    def made(self, shapes: Shapes) -> dict[str, int]:
+        """How many of the scores of a layer are kept, those of its ghosts included."""
+        return {name: masks.kept_count(self.density, 2 * math.prod(shape)) for name, shape in shapes.items()}
+
     def _kept(self, scores: Tree, left: Array | None = None) -> Tree:
-        kept = {}
-        for name, s in scores.items():
-            count = masks.kept_count(self.density, s.size)
-            kept[name] = masks.top_k(jnp.abs(s), on_the_way(count, s.size, left))[0]
-        return kept
+        counts = self.given({name: s.shape[1:] for name, s in scores.items()})
+        return {name: masks.top_k(jnp.abs(s), on_the_way(counts[name], s.size, left))[0] for name, s in scores.items()}

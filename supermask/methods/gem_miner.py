@@ -4,6 +4,7 @@ Sreenivasan, Sohn, Yang, Grinde, Nagle, Wang, Xing, Lee, Papailiopoulos: Rare Ge
 Initialization. NeurIPS 2022, arXiv 2202.12002.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -15,13 +16,14 @@ from jax import lax
 from supermask import masks
 from supermask.errors import UsageError
 from supermask.methods._freezing import Freezing
-from supermask.types import Array, Clock, InitContext, Recipe, Tree
+from supermask.methods._numbers import Numbered
+from supermask.types import Array, Clock, InitContext, Recipe, Shapes, Tree
 
 _FROZEN = -1.0  # the score of a weight that is removed for good
 
 
 @dataclass(frozen=True)
-class GemMiner(Freezing):
+class GemMiner(Numbered, Freezing):
     """In training a weight is kept while its score is above 1/2; dL/ds = G * W.
 
     After every `period` epochs the active scores of all layers are ranked together and the lowest are frozen. The
@@ -61,8 +63,12 @@ class GemMiner(Freezing):
     def mask(self, scores: Tree, weights: Tree, *, key: Array, progress: Array) -> Tree:
         return {name: masks.straight_through(s > 0.5, s) for name, s in scores.items()}
 
+    def made(self, shapes: Shapes) -> tuple[float, int]:
+        """The density, and how many weights are active at the end."""
+        return self.density, masks.kept_count(self.density, sum(map(math.prod, shapes.values())))
+
     def harden(self, scores: Tree, weights: Tree) -> Tree:
-        return self._best(scores, masks.kept_count(self.density, sum(s.size for s in scores.values())))
+        return self._best(scores, self._last(scores)[1])
 
     def penalty(self, scores: Tree, *, progress: Array) -> Array:
         return self.strength * sum((jnp.sum(jnp.maximum(s, 0) ** 2) for s in scores.values()), jnp.float32(0))
@@ -78,15 +84,17 @@ class GemMiner(Freezing):
         size = sum(s.size for s in scores.values())
 
         def freeze() -> Tree:
-            share = jnp.float32(self.density) ** (turn.astype(jnp.float32) / freezes)
-            count = jnp.where(
-                turn == freezes, masks.kept_count(self.density, size), jnp.round(share * size).astype(jnp.int32)
-            )
+            density, last = self._last(inside)
+            share = jnp.float32(density) ** (turn.astype(jnp.float32) / freezes)
+            count = jnp.where(turn == freezes, last, jnp.round(share * size).astype(jnp.int32))
             kept = self._best(inside, count)
             return {name: jnp.where(kept[name], s, _FROZEN) for name, s in inside.items()}
 
         ends = clock.ends_epoch() & ((clock.epochs_done - self.delay) % period == 0)
         return lax.cond(ends & (turn >= 1) & (turn <= freezes), freeze, lambda: inside), state
+
+    def _last(self, scores: Tree) -> Any:
+        return self.given({name: s.shape for name, s in scores.items()})
 
     @staticmethod
     def _best(scores: Tree, count: Array | int) -> Tree:

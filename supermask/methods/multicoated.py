@@ -5,6 +5,7 @@ ICML 2022, PMLR 162.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
@@ -59,6 +60,10 @@ class Multicoated(TopK):
         except ValueError:
             return []
 
+    @property
+    def densities(self) -> Sequence[float]:
+        return [self.density * share for share in self.shares]
+
     def init(self, key: Array, weights: Tree, context: InitContext) -> Tree:
         return masks.normal_scores(key, weights, lambda fan_in, fan_out: math.sqrt(2 / fan_out), context.fans)
 
@@ -72,7 +77,7 @@ class Multicoated(TopK):
     def _worn(self, scores: Tree, ahead: Array | None = None) -> Tree:
         """The number of coats that keep each weight, int8."""
         ranked = self.ranked(scores)
-        coats = [self.select(ranked, ahead, self.density * share) for share in self.shares]
+        coats = [self.select(ranked, ahead, coat) for coat in range(len(self.shares))]
         return {
             name: sum((coat[name].astype(jnp.int8) for coat in coats[1:]), coats[0][name].astype(jnp.int8))
             for name in ranked

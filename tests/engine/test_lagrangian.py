@@ -7,7 +7,7 @@ import pytest
 from helpers import problem_of
 
 import supermask
-from supermask import core, registry
+from supermask import core, masks, registry
 from supermask.engine.lagrangian import Lagrangian, controlled, root
 from supermask.engine.within import within
 from supermask.errors import UsageError
@@ -47,7 +47,7 @@ def moved(name, density, inside=None, **options):
     for i in range(STEPS):
         scores, state, mask = step(scores, state, jnp.int32(i))
         assert all(np.isfinite(s).all() for s in scores.values())
-        found.append(float(core.kept_fraction(mask)))
+        found.append(float(masks.kept_fraction(mask)))
     return found
 
 

@@ -259,9 +259,10 @@ def test_images_are_resized():
 
 def test_the_program_has_no_cpu_convolution_in_its_loop():
     problem = problem_of(arch="conv2", width=0.1)
-    run = SteadySteps(problem, core.mask_search(problem.method))
+    rule = core.mask_search(problem.method)
+    run = SteadySteps(problem, rule)
     steps = run.trainer.steps
-    program = training_program(problem, core.mask_search(problem.method), steps.feed, run.sharding)
+    program = training_program(problem, lambda numbers: rule, steps.feed, run.sharding)
     arguments = steps._arguments(run.state, run._frozen, run._chunk, 0, 1)
     text = str(jax.make_jaxpr(program)(*arguments))
     assert "dot_general" in text
