@@ -79,7 +79,7 @@ def main() -> None:
     for name, values in found.items():
         print(
             f"{name:<16} {medians[name]:7.2f} s a round and seed ({min(values):.2f} to {max(values):.2f}), "
-            + " and ".join(f"{medians[peer] / medians[name]:.1f} times {peer}" for peer in list(found)[2:])
+            + " and ".join(f"{medians[peer] / medians[name]:.1f} times as fast as {peer}" for peer in list(found)[2:])
         )
     print(json.dumps({"seconds": found, "epochs": args.epochs, "images": len(dataset.train)} | facts()))
 

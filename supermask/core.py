@@ -147,7 +147,7 @@ class Step:
         batching: a batch goes through the network in batching[0] pieces, each piece in batching[1] smaller ones, and
             so on; see `gradient`.
         axis: mesh axis that the batch is spread over inside `jax.shard_map`, or None; sums are taken over this axis.
-        learning_rate: what the optimiser takes in place of its own, as those of `make_optimizer` can.
+        learning_rate: given to the optimiser in place of its own; only those of `make_optimizer` look at it.
     """
 
     parametrization: Parametrization

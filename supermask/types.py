@@ -112,7 +112,7 @@ class Method(abc.ABC):
         return
 
     def numbers(self, shapes: Shapes) -> tuple[Any, Callable[[Any], Method]]:
-        """(arguments of compiled steps, arguments -> this method with them): what differs in these shares a program."""
+        """(numbers, function): ints and floats, arguments of compiled steps; their traced values -> this method."""
         return {}, lambda numbers: self
 
     @abc.abstractmethod

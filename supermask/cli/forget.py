@@ -115,8 +115,8 @@ def _probes(rows: Rows) -> list[list[str]]:
     means over the seeds."""
     groups: dict[tuple[str, ...], Rows] = {}
     for row in rows:
-        last = max(found["step"] for found in row["probe"])
-        for found in (found for found in row["probe"] if found["step"] == last):
+        last = row["probe"][-1].get("step")  # runs of earlier versions have none
+        for found in (found for found in row["probe"] if found.get("step") == last):
             key = (str(row["generation"]), row["branch"], found["probe"], found["group"])
             groups.setdefault(key, []).append(found)
     cells = [["generation", "branch", "probe", "training images", "before", "after"]]

@@ -90,6 +90,8 @@ class ForgetConfig(Config):
             raise UsageError("--freeze is about the generations after the first: ask for --generations 2 or more")
         if self.probe_every is not None and not self.probe:
             raise UsageError("--probe-every is about --probe: add that")
+        if self.probe_every is not None and self.select == "best":
+            raise UsageError("--probe-every follows each training to its last step: leave out --select best")
         if self.probe_every is not None and self.probe_every < 1:
             raise UsageError(f"probe_every is {self.probe_every}; it must be at least 1")
         if not 0 <= self.label_noise < 1:

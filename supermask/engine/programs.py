@@ -43,7 +43,7 @@ class CompiledSteps:
         self._parametrization = parametrization
         numbers, given = parametrization.numbers(masked_shapes(problem.parameters))
         self._given = given or (lambda numbers: parametrization)
-        self._numbers = jax.tree.map(lambda n: jnp.asarray(n, jnp.float32 if type(n) is float else jnp.int32), numbers)
+        self._numbers = jax.tree.map(_narrow, numbers)
         # The state and the sums are donated, so they are updated in place.
         self._train = Compiled(training_program(problem, self._given, self.feed, sharding), donate_argnums=0)
         self._result = Compiled(sharding.program(self._hardened))
@@ -140,6 +140,11 @@ def _feed(problem: Problem, sharding: Sharding) -> Feed:
     if streaming is None:
         return Resident(train, problem.pipeline, sharding)
     return Streamed(train, problem.pipeline, sharding, streaming)
+
+
+def _narrow(number: Any) -> Any:
+    """As int32 or float32."""
+    return jnp.asarray(number, jnp.int32 if np.issubdtype(np.asarray(number).dtype, np.integer) else jnp.float32)
 
 
 def _checksum(array: Any) -> int:

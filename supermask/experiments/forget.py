@@ -218,8 +218,9 @@ class _Generations:
     def _probed(self, seeds: tuple[int, ...], leg: Leg, found: list[TrainedWeights]) -> list[dict[str, Any]]:
         if not self.config.probe:
             return [{} for _ in seeds]
-        step = leg.until * self.chain.problem.pipeline.steps_per_epoch
-        return self._probes.columns(leg, step, seeds, [Network(net.weights, net.state) for net in found])
+        per_epoch = self.chain.problem.pipeline.steps_per_epoch
+        steps = [int(net.metrics["epochs"]) * per_epoch for net in found]
+        return self._probes.columns(leg, steps, seeds, [Network(net.weights, net.state) for net in found])
 
     def _pauses(self, chain: Chain, seeds: tuple[int, ...], leg: Leg) -> dict[int, Pause]:
         """The probes during a training."""

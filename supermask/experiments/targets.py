@@ -166,22 +166,26 @@ class Probes:
     targets: Targets
 
     def add(self, leg: Leg, step: int, seeds: tuple[int, ...], nets: Sequence[Network]) -> None:
-        """Probe networks before a step."""
-        for seed, rows in zip(seeds, self._rows(leg, step, seeds, nets), strict=True):
+        """Probe networks that have been trained for a number of steps."""
+        for seed, rows in zip(seeds, self._rows(leg, [step] * len(seeds), seeds, nets), strict=True):
             self._earlier.setdefault(f"{leg.file}-s{seed}", {})[str(step)] = rows
         self.targets.chain.session.write(FILE, json.dumps(self._earlier).encode())
 
-    def columns(self, leg: Leg, step: int, seeds: tuple[int, ...], nets: Sequence[Network]) -> list[dict[str, Any]]:
-        """Probe networks after their last step; return the column `probe` of each, with the earlier ones first."""
+    def columns(
+        self, leg: Leg, steps: Sequence[int], seeds: tuple[int, ...], nets: Sequence[Network]
+    ) -> list[dict[str, Any]]:
+        """Probe networks after their last steps; return the column `probe` of each, with the earlier ones first."""
         found = []
-        for seed, rows in zip(seeds, self._rows(leg, step, seeds, nets), strict=True):
-            steps = self._earlier.get(f"{leg.file}-s{seed}", {})
-            found.append({"probe": [row for key in sorted(steps, key=int) for row in steps[key]] + rows})
+        for seed, rows in zip(seeds, self._rows(leg, steps, seeds, nets), strict=True):
+            before = self._earlier.get(f"{leg.file}-s{seed}", {})
+            found.append({"probe": [row for step in sorted(before, key=int) for row in before[step]] + rows})
         return found
 
-    def _rows(self, leg: Leg, step: int, seeds: tuple[int, ...], nets: Sequence[Network]) -> list[list[dict[str, Any]]]:
+    def _rows(
+        self, leg: Leg, steps: Sequence[int], seeds: tuple[int, ...], nets: Sequence[Network]
+    ) -> list[list[dict[str, Any]]]:
         found = self.targets(seeds, nets, leg.columns["generation"])
-        return [[{"step": step, **row} for row in rows] for rows in found]
+        return [[{"step": step, **row} for row in rows] for step, rows in zip(steps, found, strict=True)]
 
     @cached_property
     def _earlier(self) -> dict[str, dict[str, list[dict[str, Any]]]]:

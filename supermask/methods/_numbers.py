@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar, Self
 
 from supermask.types import Method, Shapes
@@ -10,20 +11,21 @@ from supermask.types import Method, Shapes
 class Numbered(Method):
     """A method that makes numbers of shapes, and takes them, or others, back."""
 
-    _given: ClassVar[Any] = None
+    _given: ClassVar[tuple[Shapes | None, Any]] = (None, None)
 
     def made(self, shapes: Shapes) -> Any:
         """The numbers for maskable weights of these shapes: a pytree of int and float."""
         raise NotImplementedError
 
     def numbers(self, shapes: Shapes) -> tuple[Any, Callable[[Any], Self]]:
-        return self.made(shapes), self._with
+        return self.made(shapes), partial(self._with, shapes)
 
     def given(self, shapes: Shapes) -> Any:
-        """The numbers that were given, traced, or those that it makes."""
-        return self.made(shapes) if self._given is None else self._given
+        """The numbers that were given, traced, if they are for these shapes; else those that it makes."""
+        of, numbers = self._given
+        return numbers if of == shapes else self.made(shapes)
 
-    def _with(self, numbers: Any) -> Self:
+    def _with(self, shapes: Shapes, numbers: Any) -> Self:
         found = copy.copy(self)
-        object.__setattr__(found, "_given", numbers)
+        object.__setattr__(found, "_given", (shapes, numbers))
         return found

@@ -13,6 +13,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from supermask import masks
 from supermask.errors import UsageError
@@ -22,7 +23,7 @@ Shares = Callable[[Array, Array | None], Array]
 """(scores (groups, choices, out), key) -> the share of each choice, which add up to 1."""
 
 _LARGEST = 8  # inputs in a group; 4:8 has 70 choices
-_FEW = 50  # those of groups of up to 5
+_FEW = 50  # inputs times choices; 2:4 has 24
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ def _kept(choices: np.ndarray) -> Callable[[Array], Array]:
 def _sums(of: np.ndarray, array: Array) -> Array:
     """Multiply `of` (rows, columns), 0 or 1, by an array (groups, columns, out): by sums if they are few."""
     if of.size > _FEW:
-        return jnp.einsum("rc,gco->gro", jnp.asarray(of, array.dtype), array)
+        return jnp.einsum("rc,gco->gro", jnp.asarray(of, array.dtype), array, precision=lax.Precision.HIGHEST)
     return jnp.stack([sum(array[:, c] for c in np.flatnonzero(row)) for row in of], axis=1)
 
 

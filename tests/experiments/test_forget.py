@@ -228,6 +228,7 @@ def test_a_generation_compiles_nothing(tmp_path):
         ({"op": "imp", "fresh": "init"}, "--fresh is about llf and kels and wels, not about imp"),
         ({"probe_every": 100}, "--probe-every is about --probe: add that"),
         ({"probe": True, "probe_every": 0}, "probe_every is 0; it must be at least 1"),
+        ({"probe": True, "probe_every": 9, "select": "best"}, "leave out --select best"),
         ({"op": "kels", "split": 1.0}, "split is 1; it must be above 0 and below 1"),
         ({"label_noise": 1.0}, "label_noise is 1; it must be at least 0 and below 1"),
         ({"op": "rewind", "keep": 0}, "keep is 0; it must be above 0 and below 1"),

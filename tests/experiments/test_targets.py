@@ -91,7 +91,7 @@ def test_a_damaged_file_of_probes_is_named(tmp_path):
     (tmp_path / "probes.json").write_text("{")
     probes = Probes(mock.Mock(spec=Targets, chain=chain, return_value=[[]]))
     with pytest.raises(supermask.SupermaskError, match=r"probes\.json is damaged: .*--force starts over"):
-        probes.columns(Leg("generation-01", {"generation": 1}, [], []), 1, (0,), [])
+        probes.columns(Leg("generation-01", {"generation": 1}, [], []), [1], (0,), [])
 
 
 def test_probes_change_copies_alone(problem, monkeypatch):
