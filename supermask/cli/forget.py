@@ -77,6 +77,8 @@ def command(
             click.echo(_tables.table(_means(result.rows)))
             if any("probe" in row for row in result.rows):
                 click.echo("\n" + _tables.table(_probes(result.rows)))
+            if any(len({found.get("step") for found in row.get("probe", ())}) > 1 for row in result.rows):
+                call.note("note: the table is of the last step of each training; --json has the probes before it too")
         if plot and result.rows:
             _draw(result.rows, plot)
 
