@@ -1,5 +1,6 @@
 """Shared by methods whose counts are arguments of compiled steps, so that all densities run the same program."""
 
+import abc
 import copy
 from collections.abc import Callable
 from functools import partial
@@ -13,9 +14,9 @@ class Numbered(Method):
 
     _given: ClassVar[tuple[Shapes | None, Any]] = (None, None)
 
+    @abc.abstractmethod
     def made(self, shapes: Shapes) -> Any:
         """The numbers for maskable weights of these shapes: a pytree of int and float."""
-        raise NotImplementedError
 
     def numbers(self, shapes: Shapes) -> tuple[Any, Callable[[Any], Self]]:
         return self.made(shapes), partial(self._with, shapes)
