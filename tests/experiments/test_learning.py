@@ -10,9 +10,12 @@ pytestmark = pytest.mark.slow
 LEARNED = [name for name in registry.names("methods") if registry.load("methods", name).learned]
 
 
+RECALL = registry.load("recipes", "zhong2024-recall-a").config | {"density": 0.3, "epochs": 6}
+
+
 def found(data_dir=None, **fields):
-    """On the test images, by the last epoch's ticket of seed 0."""
-    [ticket] = supermask.search(supermask.SearchConfig(arch="lenet300", **fields), data_dir=data_dir)
+    """On the test examples, by the last epoch's ticket of seed 0."""
+    [ticket] = supermask.search(supermask.SearchConfig(**{"arch": "lenet300", **fields}), data_dir=data_dir)
     return supermask.evaluate(ticket, data_dir=data_dir)
 
 
@@ -74,3 +77,10 @@ def test_rounds_of_continuous_sparsification_end_in_a_network():
     evaluation = found(method="continuous-sparsification", epochs=40, options={"rounds": 2})
     assert evaluation.accuracy >= 0.80
     assert 0.2 < evaluation.density < 0.8
+
+
+@pytest.mark.parametrize(("method", "least", "most"), [("edge-popup", 0.95, 1), ("random", 0, 0.18)])
+def test_a_mask_alone_recalls_over_a_random_transformer(method, least, most):
+    evaluation = found(**RECALL | {"method": method})
+    assert least <= evaluation.accuracy <= most
+    assert evaluation.floor["context"] == pytest.approx(0.179, abs=1e-3)
