@@ -9,7 +9,6 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.scipy.special import ndtri
 
 from supermask.types import Array, Tree
 
@@ -43,7 +42,8 @@ def uniform_noise(key: Array, like: Tree) -> Tree:
 
 def normal_noise(key: Array, like: Tree) -> Tree:
     """Standard normal noise, made of `uniform_noise` by the inverse of the normal distribution; within +-5.5."""
-    return {name: ndtri(above_zero(u)) for name, u in uniform_noise(key, like).items()}
+    root = jnp.float32(math.sqrt(2))
+    return {name: root * lax.erf_inv(2 * above_zero(u) - 1) for name, u in uniform_noise(key, like).items()}
 
 
 def gumbel(key: Array, shape: tuple[int, ...]) -> Array:

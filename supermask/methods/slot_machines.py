@@ -79,6 +79,30 @@ class SlotMachines(Method):
             if m.ndim == w.ndim:
                 product[name] = jnp.where(jnp.asarray(m) > 0, masks.redrawn(w, m - 1), 0)
             else:
-                drawn = (masks.redrawn(w, jnp.full(w.shape, k, jnp.uint32)) * m[k] for k in range(self.values))
-                product[name] = sum(drawn, start=jnp.zeros_like(w))
+                product[name] = _chosen(w, m)
         return product
+
+
+@jax.custom_vjp
+def _chosen(weights: Array, mask: Array) -> Array:
+    """The sum of the K values of each edge, times `mask` (K, ...).
+
+    The gradient that JAX makes of a sum of slices is a sum of padded arrays. Weights are frozen and have none.
+    """
+    return sum(value * m for value, m in zip(_values(weights, len(mask)), mask, strict=True))
+
+
+def _values(weights: Array, count: int) -> list[Array]:
+    return [masks.redrawn(weights, jnp.full(weights.shape, k, jnp.uint32)) for k in range(count)]
+
+
+def _chosen_forward(weights: Array, mask: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _chosen(weights, mask), (weights, mask)
+
+
+def _chosen_backward(residuals: tuple[Array, Array], g: Array) -> tuple[None, Array]:
+    weights, mask = residuals
+    return None, jnp.stack([g * value for value in _values(weights, len(mask))])
+
+
+_chosen.defvjp(_chosen_forward, _chosen_backward)
