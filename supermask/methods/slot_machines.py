@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from supermask import masks
 from supermask.errors import UsageError, require
+from supermask.nn.fusion import on_its_own
 from supermask.types import Array, InitContext, Method, Recipe, Tree
 
 
@@ -65,7 +66,7 @@ class SlotMachines(Method):
         for name, s in scores.items():
             # The highest of scores with Gumbel noise is a draw with the softmax of the scores as probabilities.
             ranked = s if self.select == "greedy" else s + masks.gumbel(masks.key_for(key, name), s.shape)
-            chosen = jax.nn.one_hot(ranked.argmax(0), self.values, axis=0, dtype=jnp.float32)
+            chosen = jax.nn.one_hot(_first_highest(ranked), self.values, axis=0, dtype=jnp.float32)
             found[name] = masks.straight_through(chosen, s)
         return found
 
@@ -83,13 +84,28 @@ class SlotMachines(Method):
         return product
 
 
+def _first_highest(ranked: Array) -> Array:
+    """The number of the first of the highest of K, int8, for (K, ...).
+
+    As a chain of comparisons, because XLA fuses no `argmax` into what reads it.
+    """
+    highest, number = ranked[0], jnp.zeros(ranked.shape[1:], jnp.int8)
+    for k in range(1, len(ranked)):
+        number = jnp.where(ranked[k] > highest, jnp.int8(k), number)
+        highest = jnp.maximum(ranked[k], highest)
+    return number
+
+
 @jax.custom_vjp
 def _chosen(weights: Array, mask: Array) -> Array:
     """The sum of the K values of each edge, times `mask` (K, ...).
 
     The gradient that JAX makes of a sum of slices is a sum of padded arrays. Weights are frozen and have none.
     """
-    return sum(value * m for value, m in zip(_values(weights, len(mask)), mask, strict=True))
+    found = sum(value * m for value, m in zip(_values(weights, len(mask)), mask, strict=True))
+    if jax.default_backend() != "cpu":
+        return found
+    return on_its_own(lambda chosen: chosen, found)  # a network may read it twice, and XLA would compare anew for each
 
 
 def _values(weights: Array, count: int) -> list[Array]:

@@ -16,6 +16,7 @@ from jax import Array, lax
 
 from supermask.nn import winograd
 from supermask.nn.depthwise import Geometry, depthwise, weighted_windows
+from supermask.nn.fusion import on_its_own
 from supermask.nn.windows import Pads, num_slices, output_size, padded, patches, upsampled, windows
 
 Padding = str | Sequence[tuple[int, int]]
@@ -221,7 +222,7 @@ def _apart(x: Array, groups: int) -> list[Array]:
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _together(parts: list[Array], groups: int) -> Array:
-    return winograd.on_its_own(partial(_join, groups=groups), parts)
+    return on_its_own(partial(_join, groups=groups), parts)
 
 
 _apart.defvjp(lambda x, groups: (_split(x, groups), None), lambda groups, _, g: (_together(g, groups),))

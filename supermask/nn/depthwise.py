@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from supermask.nn import winograd
+from supermask.nn.fusion import on_its_own
 from supermask.nn.windows import Pads, padded, strided, upsampled, windows
-from supermask.nn.winograd import on_its_own
 
 Pair = tuple[int, int]
 _TOGETHER = 8  # neighbours of a row that are added up as slices

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from supermask.nn import winograd
+from supermask.nn.fusion import on_its_own
 
 
 def max_pool_2x2(x: Array) -> Array:
@@ -53,7 +53,7 @@ def _max_backward(place: Array, g: Array) -> tuple[Array]:
         hit = place[:, :, None, :, None] == jnp.arange(4, dtype=jnp.int8).reshape(1, 1, 2, 1, 2, 1)
         return jnp.where(hit, g[:, :, None, :, None], jnp.zeros((), g.dtype))
 
-    return (winograd.on_its_own(spread, g),)
+    return (on_its_own(spread, g),)
 
 
 _max_of_windows.defvjp(_max_and_place, _max_backward)
@@ -110,7 +110,7 @@ def _overlapping_backward(size: tuple[int, int], place: Array, g: Array) -> tupl
                 total += jnp.where(hit, g[at], jnp.zeros((), g.dtype))
         return total.reshape(n, 2 * h, 2 * w, c)[:, : size[0], : size[1]]
 
-    return (winograd.on_its_own(gather, (place, g)),)
+    return (on_its_own(gather, (place, g)),)
 
 
 _overlapping.defvjp(_overlapping_forward, _overlapping_backward)

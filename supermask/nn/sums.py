@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from supermask.nn.winograd import on_its_own
+from supermask.nn.fusion import on_its_own
 from supermask.runtime import hosts
 from supermask.types import Array
 

@@ -11,15 +11,15 @@ a branch, and the second half (along their columns) is one fused sum after it. B
 along a new axis, because stacking 36 arrays takes seven times as long to compile.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from supermask.nn.fusion import in_vectors, on_its_own
 from supermask.nn.windows import output_size, padded
 
 TILE, WINDOW = 4, 6
@@ -57,13 +57,6 @@ def _combine(matrix: np.ndarray, slices: list[Array], axis: int) -> Array:
     return sum(terms[1:], start=terms[0])
 
 
-def on_its_own(f: Callable[[Any], Array], x: Any) -> Array:
-    """f(x), computed and stored before anything reads it, because XLA fuses nothing into or out of a branch."""
-    out = jax.eval_shape(f, x)
-    always = lax.optimization_barrier(jnp.bool_(True))
-    return lax.cond(always, f, lambda _: jnp.zeros(out.shape, out.dtype), x)
-
-
 def _num_tiles(size: int) -> int:
     return -(-size // TILE)
 
@@ -82,7 +75,7 @@ def _one_per_tile(x: Array, first: int, count: int, axis: int) -> Array:
 def _padded(x: Array, before: Pair, size: Pair) -> Array:
     """Float32 (N, *size, C): zeros before the rows and columns, and after them up to a size."""
     sides = [(low, whole - low - own) for low, whole, own in zip(before, size, x.shape[1:3], strict=True)]
-    return padded(x.astype(jnp.float32), sides)
+    return padded(in_vectors(x.astype(jnp.float32)), sides)
 
 
 def _along_both(matrix: np.ndarray, x: Array, first: Pair, tiles: Pair) -> Array:
