@@ -35,9 +35,10 @@ HERE = Path(__file__).parent
 class Ours:
     """Steps of our search on random images; compilation is kept apart."""
 
-    def __init__(self, net: str) -> None:
+    def __init__(self, net: str, norm: str | None = None) -> None:
         shape, augment = ((28, 28, 1), "none") if net == "lenet300" else ((32, 32, 3), "crop-flip")
-        config = supermask.SearchConfig(arch=net, augment=augment)
+        options = {"norm": norm} if norm else {}
+        config = supermask.SearchConfig(arch=net, augment=augment, arch_options=options)
         self.problem = build(on_this_machine(resolve(config)), random_images(shape))
         self.run = SteadySteps(self.problem, self.parametrization(), seeds=1)
         self.rate(2)
@@ -77,10 +78,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, help="[default: 4, and 200 for lenet300]")
     parser.add_argument("--epoch", type=int, metavar="BATCHES", help="so much of an epoch, with data and augmentation")
+    parser.add_argument("--norm", help="of our network, such as ghost:8; that of the peers is batch norm")
     args = parser.parse_args()
     steps = args.epoch or args.steps or (200 if args.net == "lenet300" else 4)
-    ours = Ours(args.net)
-    tools = {"supermask": ours.rate, "dense": Dense(args.net).rate}
+    ours = Ours(args.net, args.norm)
+    tools = {"supermask": ours.rate, "dense": Dense(args.net, args.norm).rate}
     tools |= {name: lambda n, name=name: peer(args.net, name, min(n, 30), args.epoch) for name in args.variants}
     rates = {name: [] for name in tools}
     matmul = []
@@ -88,7 +90,7 @@ def main() -> None:
         for name, measure in tools.items():
             rates[name].append(measure(steps))
         matmul.append(matmul_rate("f32", Sharding(ours.problem.config.devices)))
-    report(args.net, args.epoch, rates, matmul)
+    report(args.net + (f" with {args.norm}" if args.norm else ""), args.epoch, rates, matmul)
 
 
 def report(net: str, epoch: int | None, rates: dict[str, list[float]], matmul: list[float]) -> None:

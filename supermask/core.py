@@ -17,7 +17,7 @@ import optax
 from jax import lax
 
 from supermask import masks
-from supermask.nn.sums import summed
+from supermask.nn.sums import averaged, summed
 from supermask.types import Array, Clock, Method, Model, Shapes, Sums, Task, Tree
 
 
@@ -148,6 +148,7 @@ class Step:
             so on; see `gradient`.
         axis: mesh axis that the batch is spread over inside `jax.shard_map`, or None; sums are taken over this axis.
         learning_rate: given to the optimiser in place of its own; only those of `make_optimizer` look at it.
+        moving: names of the model state that each piece moves by itself, from the same values; their mean counts.
     """
 
     parametrization: Parametrization
@@ -157,6 +158,7 @@ class Step:
     batching: tuple[int, ...] = ()
     axis: str | None = None
     learning_rate: Array | None = None
+    moving: Collection[str] = frozenset()
 
     def __call__(
         self, state: TrainState, frozen: Tree, batch: tuple[Array, Array], *, key: Array, clock: Clock
@@ -173,6 +175,7 @@ class Step:
         (sums, model_state), slope = self.gradient(weights, state.model_state, batch, jax.random.fold_in(key, 2))
         if self.axis is not None:
             sums, slope = summed((sums, slope), self.axis)
+            model_state = averaged(model_state, self.moving, self.axis)
         # A product: a division by a traced number is compiled in two ways, which round differently with what follows.
         scale = 1 / jnp.maximum(sums.count, 1).astype(jnp.float32)
         mean_slope = jax.tree.map(lambda g: g * scale.astype(g.dtype), slope)
@@ -214,11 +217,13 @@ class Step:
         def add(total: Any, piece: tuple[Array, tuple[Array, Array]]) -> tuple[Any, None]:
             number, part = piece
             found = self._microbatched(weights, model_state, part, jax.random.fold_in(key, number), finer)
-            ((sums, _), slope), ((more, state), steeper) = total, found
+            ((sums, moved), slope), ((more, state), steeper) = total, found
+            state |= {name: moved[name] + state[name] / count for name in self.moving}
             return ((jax.tree.map(jnp.add, sums, more), state), jax.tree.map(jnp.add, slope, steeper)), None
 
         zero = Sums(jnp.float32(0), jnp.int32(0), jnp.int32(0))
-        start = ((zero, model_state), jax.tree.map(jnp.zeros_like, weights))
+        none = model_state | {name: jnp.zeros_like(model_state[name]) for name in self.moving}
+        start = ((zero, none), jax.tree.map(jnp.zeros_like, weights))
         split = jax.tree.map(lambda a: a.reshape(count, -1, *a.shape[1:]), batch)
         return lax.scan(add, start, (jnp.arange(count), split))[0]
 

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 if TYPE_CHECKING:
     import numpy as np
 
-Array = Any
-"""A NumPy array on the host, or a JAX array on the device."""
+Array = Any  # a NumPy array on the host, or a JAX array on the device
 
 Tree = dict[str, Array]
 """A flat dict: '/'-joined parameter path -> array. The keys are the names of tensors in a ticket."""
 
-Shapes = dict[str, tuple[int, ...]]
-"""Like Tree, with shapes in place of arrays."""
+Shapes = dict[str, tuple[int, ...]]  # like Tree, with shapes in place of arrays
 
 
 class Spec(NamedTuple):
@@ -185,6 +183,7 @@ class Model:
         layers: type of the layer that owns a parameter, see `weights.parameters`; BatchStat for running statistics.
         parameters, changes, outputs: roles of parameters, names of the state that training changes, the outputs'
             `jax.ShapeDtypeStruct`; filled in when the network is traced.
+        ghost: number of examples that share their batch statistics; 0 if all of a batch do.
     """
 
     weights: Shapes
@@ -195,6 +194,7 @@ class Model:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     changes: frozenset[str] = frozenset()
     outputs: Any = None
+    ghost: int = 0
 
 
 class Arch(Protocol):

@@ -10,6 +10,7 @@ import jax
 from flax import nnx
 
 from supermask.archs._call import EVALUATING, TRAINING, Flags, chosen, flags_of, values_of
+from supermask.archs._norm import GhostNorm
 from supermask.archs._pure import Initial
 from supermask.archs._sequential import pass_flags
 from supermask.errors import UsageError
@@ -36,6 +37,7 @@ class _Parts(NamedTuple):
     streams: list[Any]
     layers: dict[str, str]
     flags: Flags
+    ghost: int
 
 
 def from_module(make: Make, name: str, *, output: Any = None, traced: bool = True) -> Model:
@@ -82,6 +84,7 @@ def from_module(make: Make, name: str, *, output: Any = None, traced: bool = Tru
         apply=apply,
         initial=Initial(taken, {name: leaves[name] for name in whole.state}, traced),
         layers=whole.layers,
+        ghost=whole.ghost,
     )
 
 
@@ -112,7 +115,13 @@ def _taken_apart(module: nnx.Module, name: str) -> tuple[_Parts, dict[str, Any]]
         group[own] = (path, type(leaf) if isinstance(leaf, nnx.Variable) else _as_it_is)
     flags = flags_of(module.__call__, name)
     found = [(path, variable) for path, variable in nnx.to_flat_state(streams)]
-    return _Parts(training, evaluating, weights, state, found, _layers(module), flags), leaves
+    ghosts = {part.ghost if isinstance(part, GhostNorm) else 0 for part in _batch_norms(module)}
+    ghost = ghosts.pop() if len(ghosts) == 1 else 0
+    return _Parts(training, evaluating, weights, state, found, _layers(module), flags, ghost), leaves
+
+
+def _batch_norms(module: nnx.Module) -> list[Any]:
+    return [part for _, part in nnx.iter_modules(module) if isinstance(part, nnx.BatchNorm)]
 
 
 def _set_mode(module: nnx.Module, *, train: bool) -> None:

@@ -28,7 +28,7 @@ class Mobilenet:
 
     Attributes:
         width: factor on every hidden width.
-        norm: what normalises each convolution: none, batch, affine, layer or group.
+        norm: what normalises each convolution: none, batch, affine, ghost, layer or group.
         stem: imagenet: the published strides, 32 in all. cifar: no stride in the first convolution and in the second
             stage, 8 in all. auto: cifar for images below 64x64, else imagenet.
     """

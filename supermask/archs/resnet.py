@@ -40,7 +40,8 @@ class Resnet:
         inner: factor on the inner width of bottlenecks.
         width: factor on every hidden width.
         activation: name of a function in `jax.nn`.
-        norm: what follows each convolution: none, batch, affine (batch with scale and offset), layer or group.
+        norm: what follows each convolution: none, batch, affine (batch with scale and offset), ghost,
+            layer or group.
     """
 
     depth: int = 18

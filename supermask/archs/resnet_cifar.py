@@ -33,7 +33,8 @@ class ResnetCifar:
         depth: number of layers.
         width: factor on every hidden width.
         activation: name of a function in `jax.nn`.
-        norm: what follows each convolution: none, batch, affine (batch with scale and offset), layer or group.
+        norm: what follows each convolution: none, batch, affine (batch with scale and offset), ghost,
+            layer or group.
         shortcut: where the shape changes, A (every second pixel, zeros for new channels) or B (1x1 convolution).
     """
 

@@ -39,7 +39,7 @@ class Vgg:
         stages: channels of the convolutions of each stage.
         width: factor on every hidden width.
         activation: name of a function in `jax.nn`.
-        norm: what normalises each convolution: none, batch, affine, layer or group.
+        norm: what normalises each convolution: none, batch, affine, ghost, layer or group.
         head: linear: one dense layer on the mean over the image. mlp: dense layers of 4096, 4096 and classes on a map
             of 7x7, as published for ImageNet. auto: mlp for images of at least 224x224, else linear.
     """

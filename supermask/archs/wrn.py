@@ -37,8 +37,8 @@ class Wrn:
         widen: factor on the width of the blocks.
         width: factor on every hidden width.
         activation: name of a function in `jax.nn`.
-        norm: what precedes each convolution of a block: none, batch, affine (batch with scale and offset), layer or
-            group.
+        norm: what precedes each convolution of a block: none, batch, affine (batch with scale and offset), ghost,
+            layer or group.
     """
 
     depth: int = 28

@@ -20,6 +20,7 @@ from supermask.engine.evaluator import seed_key
 from supermask.engine.problem import Problem
 from supermask.engine.sharding import Sharding, to_host
 from supermask.masks.noise import key_for
+from supermask.nn.sums import averaged
 from supermask.types import Tree
 
 BATCHES = 16
@@ -100,7 +101,8 @@ class BatchStatistics:
         weights = self._parametrization.result_weights(result, frozen, mask_key)
         inputs = self._problem.pipeline.inputs(images, data_key, self._sharding.local_shard)
         model = self._problem.training_model(self._sharding)
-        return model.apply(weights, state, inputs, train=True, key=noise_key)[1]
+        after = model.apply(weights, state, inputs, train=True, key=noise_key)[1]
+        return averaged(after, model.changes if model.ghost else (), self._sharding.axis)
 
 
 class _StoppedError(Exception):

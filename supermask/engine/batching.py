@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import jax
 
+from supermask.archs._norm import ghost_size
 from supermask.archs._pure import state_of
 from supermask.config import Config
 from supermask.engine.sharding import Sharding
@@ -30,10 +31,22 @@ def num_shards(batch: int, model: Model, config: Config) -> int:
     if jax.default_backend() == "cpu" and not _convolutional(model):
         return 1
     if batch < int(config.batch_size or 1):  # there are fewer images than a batch
-        return max((d for d in range(1, count + 1) if batch % d == 0 and d % hosts.processes() == 0), default=1)
+        fit = [d for d in range(1, 1 if model.ghost else count + 1) if batch % d == 0]
+        return max((d for d in fit if d % hosts.processes() == 0), default=1)
+    if model.ghost:
+        return _of_ghosts(batch, count, model.ghost)
     if batch % count:
         raise UsageError(f"a batch of {batch} examples cannot be shared evenly by {count} devices")
     return count
+
+
+def _of_ghosts(batch: int, count: int, ghost: int) -> int:
+    """The most shards, up to `count`, of which each holds whole ghost batches."""
+    if batch % ghost:
+        near = max(1, batch // ghost) * ghost
+        raise UsageError(f"ghost batches of {ghost} do not divide a batch of {batch}: --batch-size {near} would fit")
+    fit = [d for d in range(1, count + 1) if batch % (d * ghost) == 0]
+    return max((d for d in fit if d % hosts.processes() == 0), default=1)
 
 
 class Batching(NamedTuple):
@@ -52,7 +65,8 @@ def find(example: jax.ShapeDtypeStruct, batch: int, model: Model, config: Config
     """Return how a device processes its shard of a batch; deep networks with batch statistics are traced for seconds.
 
     On a CPU, convolutions are faster if their activations stay in the cache. XLA's own are not cut: in a loop they are
-    slow there. A network with batch statistics is processed in stages or else at once.
+    slow there. A network with batch statistics is processed in stages or else at once; if they are those of ghost
+    batches, one after the other.
 
     Args:
         example: of a device's shard of the batch, see `data.feed.example_of`.
@@ -63,7 +77,12 @@ def find(example: jax.ShapeDtypeStruct, batch: int, model: Model, config: Config
     shard, asked, area = example.shape[0], config.micro_batch, math.prod(example.shape[1:3])
     if asked is not None and shard % asked:
         raise UsageError(f"micro-batches of {asked} do not divide a device's {shard} examples")
+    if asked is not None and model.ghost and asked % ghost_size(shard, model.ghost):
+        raise UsageError(f"micro-batches of {asked} would cut ghost batches of {model.ghost}: take a multiple of them")
     pays = _convolutional(model) and jax.default_backend() == "cpu" and config.conv != "xla"
+    if model.ghost:
+        size = asked or (ghost_size(shard, model.ghost) if pays else shard)
+        return Batching(shard // size, False)
     if not model.changes:
         size = asked or (_size(shard, _PIXELS_IN_CACHE // area, 1) if pays else shard)
         return Batching(shard // size, False)

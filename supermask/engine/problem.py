@@ -95,7 +95,9 @@ class Problem:
 
     def to_train(self, sharding: Sharding) -> Sharding:
         """Return a sharding as a pass in training mode needs it, whose batch statistics are of all shards."""
-        return replace(sharding, whole=bool(self.model.changes) and not self.batching.in_stages)
+        return replace(
+            sharding, whole=bool(self.model.changes) and not self.model.ghost and not self.batching.in_stages
+        )
 
     def training_model(self, sharding: Sharding) -> Model:
         """The model for a training batch of which each device has a shard: its batch statistics are of all shards."""

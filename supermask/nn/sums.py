@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ from jax import lax
 
 from supermask.nn.fusion import on_its_own
 from supermask.runtime import hosts
-from supermask.types import Array
+from supermask.types import Array, Tree
 
 
 def summed(tree: Any, axis: str) -> Any:
@@ -22,6 +23,14 @@ def summed(tree: Any, axis: str) -> Any:
     if hosts.processes() == 1 or jax.default_backend() != "cpu":
         return lax.psum(tree, axis)
     return jax.tree.map(lambda array: _in_order(array, axis), tree)
+
+
+def averaged(tree: Tree, names: Collection[str], axis: str | None) -> Tree:
+    """Return a tree with the named arrays replaced by their means over a mesh axis; as it is if there is none."""
+    if axis is None or not names:
+        return tree
+    total = summed({name: tree[name] for name in names}, axis)
+    return tree | {name: array / lax.axis_size(axis) for name, array in total.items()}
 
 
 def _in_order(array: Array, axis: str) -> Array:

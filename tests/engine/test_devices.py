@@ -7,6 +7,7 @@ from flax import nnx
 from helpers import problem_of
 
 import supermask
+from supermask.archs._norm import GhostNorm
 from supermask.core import mask_search
 from supermask.engine import batching
 from supermask.engine.sharding import Sharding
@@ -28,6 +29,17 @@ class WithBatchNorm(nnx.Module):
 
     def __call__(self, x):
         return self.head(jax.nn.relu(self.norm(self.conv(x))).mean((1, 2)))
+
+
+class WithGhosts(WithBatchNorm):
+    """The same with the statistics of 8 examples."""
+
+    def __init__(self, image_shape, classes, rngs):
+        super().__init__(image_shape, classes, rngs)
+        self.norm = GhostNorm(8, 8, rngs=rngs)
+
+
+GHOSTS = "tests.engine.test_devices:WithGhosts"
 
 
 def losses(seeds=1, **fields):
@@ -66,6 +78,42 @@ def test_batch_statistics_are_of_the_whole_batch_on_any_number_of_devices():
     np.testing.assert_allclose(two / 32, one / 32, atol=1e-3)
     with pytest.raises(UsageError, match="batch statistics"):
         losses(arch=arch, micro_batch=8, width=1.0, conv="xla")
+
+
+@pytest.mark.parametrize(
+    "other", [{"devices": 1, "micro_batch": 32}, {"devices": 2, "micro_batch": 16}, {"devices": 1, "conv": "xla"}]
+)
+def test_ghost_batches_are_the_same_however_a_batch_is_cut(other):
+    def after(**fields):
+        problem = problem_of(arch=GHOSTS, batch_size=32, epochs=1, init="kaiming-normal", width=1.0, **fields)
+        run = SteadySteps(problem, mask_search(problem.method), 1)
+        run.seconds(2)
+        return jax.device_get((run.state.sums.loss, run.state.train.model_state, run.state.train.trainable)), problem
+
+    (found, cut), (expected, other_way) = after(devices=2), after(**other)
+    assert cut.batching.num_microbatches == 2
+    assert not cut.batching.in_stages
+    assert other_way.batching.num_microbatches == 1
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), found, expected)
+    state = found[1]
+    assert abs(state["norm/mean"]).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"batch_size": 36}, "ghost batches of 8 do not divide a batch of 36: --batch-size 32 would fit"),
+        ({"batch_size": 32, "devices": 2, "micro_batch": 4}, "micro-batches of 4 would cut ghost batches of 8"),
+    ],
+)
+def test_a_ghost_batch_is_never_cut(fields, words):
+    with pytest.raises(UsageError, match=words):
+        problem_of(arch=GHOSTS, width=1.0, **fields)
+
+
+def test_devices_share_whole_ghost_batches():
+    assert problem_of(arch=GHOSTS, width=1.0, batch_size=24, devices=2).sharding.num_shards == 1
+    assert problem_of(arch=GHOSTS, width=1.0, batch_size=48, devices=2).sharding.num_shards == 2
 
 
 @pytest.mark.slow
