@@ -197,9 +197,9 @@ class Step:
     ) -> tuple[tuple[Sums, Tree], Tree]:
         """Return ((sums, model state), gradient of the summed loss) of a batch, added up over its pieces.
 
-        Pieces are small so that they stay in a CPU's cache. Networks with batch statistics are cut inside of `apply`
-        instead, see `nn.microbatches`. Each piece has its own key, which depends on its place in the batch and not on
-        the device.
+        Pieces are small so that they stay in a CPU's cache. Networks with statistics of the whole batch are cut
+        inside of `apply` instead, see `nn.microbatches`. Each piece has its own key, which depends on its place in the
+        batch and not on the device.
         """
         if self.axis is not None:
             key = jax.random.fold_in(key, lax.axis_index(self.axis))

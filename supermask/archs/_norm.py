@@ -1,7 +1,8 @@
 """Normalisation layers with PyTorch's conventions; non-affine unless asked, as the supermask papers have them.
 
-A scale or an offset beside a mask would be a parameter that is neither masked nor drawn; so `batch`, `layer` and
-`group` have none, and `affine` has both, which `--train norm` trains (the "+BN" rows of Diffenderfer & Kailkhura 2021).
+A scale or an offset beside a mask would be a parameter that is neither masked nor drawn; so `batch`, `ghost`,
+`layer` and `group` have none, and `affine` has both, which `--train norm` trains (the "+BN" rows of Diffenderfer &
+Kailkhura 2021).
 """
 
 from __future__ import annotations
@@ -74,8 +75,7 @@ class GhostNorm(BatchNorm):
 
     def __call__(self, x: Array) -> Array:  # type: ignore[override]
         """Normalise (batch, ..., features) by ghost batches in training, by the running statistics in evaluation."""
-        size = ghost_size(len(x), self.ghost)
-        if self.use_running_average or size == len(x):
+        if self.use_running_average or (size := ghost_size(len(x), self.ghost)) == len(x):
             return super().__call__(x)
         batches = x.reshape(-1, size, *x.shape[1:])
         count = math.prod(batches.shape[1:-1])

@@ -36,7 +36,7 @@ class Convnext:
         depths: number of blocks of each stage.
         dims: channels of each stage.
         width: factor on every hidden width.
-        norm: what normalises: none, batch, layer or group, or affine for a layer norm with scale and bias.
+        norm: what normalises: none, batch, ghost, layer or group, or affine for a layer norm with scale and bias.
         patch: height and width of a patch of the stem in pixels; the stages divide the image by 8 more. 0 takes 4 for
             images of at least 64x64, as published, 2 for those of at least 32x32, else 1.
         layer_scale: the factors on each block, which stay as they begin. 1e-6, as published, would close the blocks.

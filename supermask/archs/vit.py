@@ -40,7 +40,7 @@ class Vit:
         heads: number of heads of the attention.
         depth: number of blocks.
         width: factor on the features of a head, and so on every hidden width.
-        norm: what normalises: none, batch, layer or group, or affine for a layer norm with scale and bias.
+        norm: what normalises: none, batch, ghost, layer or group, or affine for a layer norm with scale and bias.
         patch: height and width of a patch in pixels, which must divide those of the image. 0 takes the largest that
             does: up to 16 for images of at least 224x224, else up to 4.
         dropout: fraction dropped after the positions are added, after attention and in the hidden layers.

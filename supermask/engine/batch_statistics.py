@@ -102,7 +102,7 @@ class BatchStatistics:
         inputs = self._problem.pipeline.inputs(images, data_key, self._sharding.local_shard)
         model = self._problem.training_model(self._sharding)
         after = model.apply(weights, state, inputs, train=True, key=noise_key)[1]
-        return averaged(after, model.changes if model.ghost else (), self._sharding.axis)
+        return averaged(after, self._problem.moving, self._sharding.axis)
 
 
 class _StoppedError(Exception):

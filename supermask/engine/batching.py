@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import jax
 
-from supermask.archs._norm import ghost_size
 from supermask.archs._pure import state_of
 from supermask.config import Config
 from supermask.engine.sharding import Sharding
@@ -18,6 +17,7 @@ from supermask.types import Model
 
 _PIXELS_IN_CACHE = 8 * 32 * 32  # measured: images x height x width whose activations fit into a CPU core's cache
 _PIXELS_IN_STAGE = 4 * 32 * 32  # the same for networks that run stage by stage
+_MANY_WEIGHTS = 4_000_000  # measured: reading so many for each micro-batch takes longer than the cache saves
 _SMALLEST_SHARD = 8  # with fewer images, a device saves less time than summing its gradients costs
 
 
@@ -28,24 +28,25 @@ def num_shards(batch: int, model: Model, config: Config) -> int:
         UsageError: the batch cannot be divided evenly among the devices.
     """
     count = int(config.devices or 1)
+    if model.ghost and batch % model.ghost:
+        near = max(1, batch // model.ghost) * model.ghost
+        raise UsageError(
+            f"ghost batches of {model.ghost} do not divide a batch of {batch}: --batch-size {near} would fit"
+        )
     if jax.default_backend() == "cpu" and not _convolutional(model):
         return 1
     if batch < int(config.batch_size or 1):  # there are fewer images than a batch
-        fit = [d for d in range(1, 1 if model.ghost else count + 1) if batch % d == 0]
-        return max((d for d in fit if d % hosts.processes() == 0), default=1)
+        return _most(batch // (model.ghost or 1), count)
     if model.ghost:
-        return _of_ghosts(batch, count, model.ghost)
+        return _most(batch // model.ghost, count)
     if batch % count:
         raise UsageError(f"a batch of {batch} examples cannot be shared evenly by {count} devices")
     return count
 
 
-def _of_ghosts(batch: int, count: int, ghost: int) -> int:
-    """The most shards, up to `count`, of which each holds whole ghost batches."""
-    if batch % ghost:
-        near = max(1, batch // ghost) * ghost
-        raise UsageError(f"ghost batches of {ghost} do not divide a batch of {batch}: --batch-size {near} would fit")
-    fit = [d for d in range(1, count + 1) if batch % (d * ghost) == 0]
+def _most(parts: int, count: int) -> int:
+    """The largest number of shards, up to `count`, that share so many parts evenly; 1 if the processes cannot."""
+    fit = [d for d in range(1, count + 1) if parts % d == 0]
     return max((d for d in fit if d % hosts.processes() == 0), default=1)
 
 
@@ -77,14 +78,16 @@ def find(example: jax.ShapeDtypeStruct, batch: int, model: Model, config: Config
     shard, asked, area = example.shape[0], config.micro_batch, math.prod(example.shape[1:3])
     if asked is not None and shard % asked:
         raise UsageError(f"micro-batches of {asked} do not divide a device's {shard} examples")
-    if asked is not None and model.ghost and asked % ghost_size(shard, model.ghost):
+    if asked is not None and model.ghost and asked % model.ghost:
         raise UsageError(f"micro-batches of {asked} would cut ghost batches of {model.ghost}: take a multiple of them")
     pays = _convolutional(model) and jax.default_backend() == "cpu" and config.conv != "xla"
     if model.ghost:
-        size = asked or (ghost_size(shard, model.ghost) if pays else shard)
+        of_ghosts = shard // model.ghost
+        fitting = _size(of_ghosts, _images(model, area) // model.ghost, 1) if _has_many_weights(model) else 1
+        size = asked or (fitting * model.ghost if pays else shard)
         return Batching(shard // size, False)
     if not model.changes:
-        size = asked or (_size(shard, _PIXELS_IN_CACHE // area, 1) if pays else shard)
+        size = asked or (_size(shard, _images(model, area), 1) if pays else shard)
         return Batching(shard // size, False)
     if asked == 1:
         raise UsageError(f"{config.arch} has batch statistics: a micro-batch must have 2 examples or more")
@@ -96,6 +99,15 @@ def find(example: jax.ShapeDtypeStruct, batch: int, model: Model, config: Config
             f"{config.arch} has batch statistics and cannot be split into micro-batches here: leave out --micro-batch"
         )
     return Batching(1, False)
+
+
+def _has_many_weights(model: Model) -> bool:
+    return sum(map(math.prod, model.weights.values())) > _MANY_WEIGHTS
+
+
+def _images(model: Model, area: int) -> int:
+    """Number of images of a micro-batch, if each has so many pixels: more where weights count for more."""
+    return (4 if _has_many_weights(model) else 1) * _PIXELS_IN_CACHE // area
 
 
 def _size(shard: int, largest: int, smallest: int) -> int:
@@ -130,7 +142,7 @@ def seeds_side_by_side(config: Config, model: Model, sharding: Sharding) -> int:
 
     A device with a seed of its own never waits for the others; devices that share a batch wait for each other in every
     step. But if there are fewer seeds than devices, some devices would be idle, so they share batches instead. Batch
-    statistics are sums over all shards, so the seeds of networks that have them take turns.
+    statistics are sums over all shards, so the seeds of networks that have them take turns, those of ghost batches too.
     """
     count, seeds = int(config.devices or 1), config.seeds
     together = min(count, seeds)

@@ -94,13 +94,19 @@ class Problem:
         return self.to_train(replace(self.sharding, seeds=seeds))
 
     def to_train(self, sharding: Sharding) -> Sharding:
-        """Return a sharding as a pass in training mode needs it, whose batch statistics are of all shards."""
+        """Return a sharding as a pass in training mode needs it, if its batch statistics are of all shards."""
         return replace(
             sharding, whole=bool(self.model.changes) and not self.model.ghost and not self.batching.in_stages
         )
 
+    @property
+    def moving(self) -> frozenset[str]:
+        """Names of the running statistics that every ghost batch moves by itself; none without ghost batches."""
+        of_norms = (name for name in self.model.changes if self.model.layers.get(name) == "BatchStat")
+        return frozenset(of_norms if self.model.ghost else ())
+
     def training_model(self, sharding: Sharding) -> Model:
-        """The model for a training batch of which each device has a shard: its batch statistics are of all shards."""
+        """The model for a training batch of which each device has a shard; its statistics are of all or of ghosts."""
         if not self.batching.in_stages:
             return self.model
         shards = sharding.num_shards if sharding.axis else 1

@@ -107,7 +107,7 @@ class Saliency:
             len(labels) if labels.ndim == 1 else (labels >= 0).sum(),
         )
         shards = problem.sharding.num_shards * problem.batching.num_microbatches
-        # Batch statistics are taken over all images at once, as in the first step.
+        # Batch statistics are taken over all images at once, or over ghost batches that divide them.
         size = count if problem.model.changes else min(count, problem.pipeline.batch_size // shards)
         padding = -count % size
         images, labels = _cut(images, size, padding, 0), _cut(labels, size, padding, -1)

@@ -17,6 +17,8 @@ from supermask.errors import UsageError, require
 from supermask.nn.fusion import on_its_own
 from supermask.types import Array, InitContext, Method, Recipe, Tree
 
+_FEW = 8  # values; with 16 a chain takes 1.6 times as long as an argmax
+
 
 @dataclass(frozen=True)
 class SlotMachines(Method):
@@ -87,8 +89,11 @@ class SlotMachines(Method):
 def _first_highest(ranked: Array) -> Array:
     """The number of the first of the highest of K, int8, for (K, ...).
 
-    As a chain of comparisons, because XLA fuses no `argmax` into what reads it.
+    For a few as a chain of comparisons, because XLA fuses no `argmax` into what reads it. It compares anew in each
+    place, so that a long chain takes longer.
     """
+    if len(ranked) > _FEW:
+        return ranked.argmax(0).astype(jnp.int8)
     highest, number = ranked[0], jnp.zeros(ranked.shape[1:], jnp.int8)
     for k in range(1, len(ranked)):
         number = jnp.where(ranked[k] > highest, jnp.int8(k), number)

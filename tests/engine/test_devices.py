@@ -10,9 +10,11 @@ import supermask
 from supermask.archs._norm import GhostNorm
 from supermask.core import mask_search
 from supermask.engine import batching
+from supermask.engine.batch_statistics import BatchStatistics
 from supermask.engine.sharding import Sharding
 from supermask.errors import UsageError
 from supermask.experiments.bench import SteadySteps
+from supermask.weights.parameters import masked_shapes
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -102,6 +104,7 @@ def test_ghost_batches_are_the_same_however_a_batch_is_cut(other):
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
+        ({"batch_size": 5000}, "ghost batches of 8 do not divide a batch of 1293: --batch-size 1288 would fit"),
         ({"batch_size": 36}, "ghost batches of 8 do not divide a batch of 36: --batch-size 32 would fit"),
         ({"batch_size": 32, "devices": 2, "micro_batch": 4}, "micro-batches of 4 would cut ghost batches of 8"),
     ],
@@ -109,6 +112,33 @@ def test_ghost_batches_are_the_same_however_a_batch_is_cut(other):
 def test_a_ghost_batch_is_never_cut(fields, words):
     with pytest.raises(UsageError, match=words):
         problem_of(arch=GHOSTS, width=1.0, **fields)
+
+
+def test_running_statistics_of_ghost_batches_are_estimated_alike_on_two_devices():
+    found = []
+    for devices in (1, 2):
+        problem = problem_of(arch=GHOSTS, width=1.0, batch_size=32, devices=devices)
+        rule, sharding = mask_search(problem.method), problem.side_by_side()
+        statistics = BatchStatistics(problem, rule, sharding)
+        weights = problem.weights(0)
+        ones = {name: np.ones(weights[name].shape, np.uint8) for name in masked_shapes(problem.parameters)}
+        trees = [sharding.stack_seeds([tree]) for tree in (ones, problem.initial(0)[1], weights)]
+        found.append(jax.device_get(statistics(*trees, [0])))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), *found)
+
+
+@pytest.mark.parametrize(
+    ("fields", "images"),
+    [
+        ({"arch": "conv4"}, 8),
+        ({"arch": "conv8"}, 32),
+        ({"arch": "vgg11", "arch_options": {"norm": "ghost:8"}}, 32),
+        ({"arch": "resnet20", "arch_options": {"norm": "ghost:8"}}, 8),
+    ],
+)
+def test_micro_batches_are_larger_where_weights_count_for_more(fields, images):
+    problem = problem_of(batch_size=256, devices=2, image_size=32, **fields)
+    assert 128 // problem.batching.num_microbatches == images
 
 
 def test_devices_share_whole_ghost_batches():

@@ -321,6 +321,13 @@ def test_piggyback_thresholds():
 # --- slot-machines --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("values", [2, 8, 9, 127])
+def test_the_first_of_the_highest_scores_is_chosen(values):
+    scores = np.random.default_rng(values).integers(0, 5, (values, 7, 11)).astype(np.float32)  # many are equal
+    mask = make("slot-machines", values=values).mask({"w": scores}, {}, key=jax.random.key(0), progress=0.0)["w"]
+    np.testing.assert_array_equal(mask, np.eye(values)[scores.argmax(0)].transpose(2, 0, 1))
+
+
 def test_slot_machines_use_the_value_of_the_highest_score():
     method = make("slot-machines", values=4)
     weights, scores = begun(method)
