@@ -123,7 +123,7 @@ def test_width_multiplies_every_hidden_width_of_a_bottleneck():
     [
         ("resnet20", {"shortcut": "C"}, "unknown option shortcut 'C'.*A, B"),
         ("resnet20", {"norm": "bath"}, "unknown option norm 'bath': did you mean batch"),
-        ("cresnet18", {"norm": "instance"}, "unknown option norm 'instance'.*none, batch, affine, layer, group"),
+        ("cresnet18", {"norm": "instance"}, "unknown option norm 'instance'.*none, batch, affine, ghost, layer, group"),
     ],
 )
 def test_unknown_options_are_refused_on_one_line(name, options, message):
