@@ -115,13 +115,10 @@ def _taken_apart(module: nnx.Module, name: str) -> tuple[_Parts, dict[str, Any]]
         group[own] = (path, type(leaf) if isinstance(leaf, nnx.Variable) else _as_it_is)
     flags = flags_of(module.__call__, name)
     found = [(path, variable) for path, variable in nnx.to_flat_state(streams)]
-    ghosts = {part.ghost if isinstance(part, GhostNorm) else 0 for part in _batch_norms(module)}
+    norms = [part for _, part in nnx.iter_modules(module) if isinstance(part, nnx.BatchNorm)]
+    ghosts = {part.ghost if isinstance(part, GhostNorm) else 0 for part in norms}
     ghost = ghosts.pop() if len(ghosts) == 1 else 0
     return _Parts(training, evaluating, weights, state, found, _layers(module), flags, ghost), leaves
-
-
-def _batch_norms(module: nnx.Module) -> list[Any]:
-    return [part for _, part in nnx.iter_modules(module) if isinstance(part, nnx.BatchNorm)]
 
 
 def _set_mode(module: nnx.Module, *, train: bool) -> None:

@@ -32,11 +32,14 @@ class BatchNorm(nnx.BatchNorm):
         """Normalise (batch, ..., features) by the batch in training, by the running statistics in evaluation."""
         mean, var = self.mean[...], self.var[...]
         if not self.use_running_average:
-            count = math.prod(x.shape[:-1])
-            mean, var = _moments(x, tuple(range(x.ndim - 1)), count)
-            self._move(self.mean, mean)
-            self._move(self.var, var * (count / max(1, count - 1)))
+            mean, var = _moments(x, tuple(range(x.ndim - 1)))
+            self._follow(mean, var, math.prod(x.shape[:-1]))
         return self._normalised(x, mean, var)
+
+    def _follow(self, mean: Array, var: Array, count: int) -> None:
+        """Move the running statistics towards a mean and the biased variance of `count` elements."""
+        self._move(self.mean, mean)
+        self._move(self.var, var * (count / max(1, count - 1)))
 
     def _normalised(self, x: Array, mean: Array, var: Array) -> Array:
         factor = lax.rsqrt(var + self.epsilon)
@@ -51,9 +54,9 @@ class BatchNorm(nnx.BatchNorm):
         running.set_value(self.momentum * running[...] + (1 - self.momentum) * lax.stop_gradient(found))
 
 
-def _moments(x: Array, axes: tuple[int, ...], count: int) -> tuple[Array, Array]:
-    """Mean and biased variance over these axes, which have `count` elements, float32."""
-    exact = x.astype(jnp.float32)
+def _moments(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
+    """Mean and biased variance over these axes, float32."""
+    exact, count = x.astype(jnp.float32), math.prod(x.shape[axis] for axis in axes)
     mean, square = jnp.sum(exact, axes) / count, jnp.sum(exact * exact, axes) / count
     return mean, jnp.maximum(square - mean * mean, 0)
 
@@ -78,11 +81,9 @@ class GhostNorm(BatchNorm):
         if self.use_running_average or (size := ghost_size(len(x), self.ghost)) == len(x):
             return super().__call__(x)
         batches = x.reshape(-1, size, *x.shape[1:])
-        count = math.prod(batches.shape[1:-1])
-        moments = _moments(batches, tuple(range(1, batches.ndim - 1)), count)
+        moments = _moments(batches, tuple(range(1, batches.ndim - 1)))
         mean, var = (array.mean(0) for array in moments)
-        self._move(self.mean, mean)
-        self._move(self.var, var * (count / max(1, count - 1)))
+        self._follow(mean, var, math.prod(batches.shape[1:-1]))
         each = [array.reshape(-1, *[1] * (x.ndim - 1), x.shape[-1]) for array in moments]
         return self._normalised(batches, *each).reshape(x.shape)
 

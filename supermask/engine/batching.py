@@ -17,7 +17,7 @@ from supermask.types import Model
 
 _PIXELS_IN_CACHE = 8 * 32 * 32  # measured: images x height x width whose activations fit into a CPU core's cache
 _PIXELS_IN_STAGE = 4 * 32 * 32  # the same for networks that run stage by stage
-_MANY_WEIGHTS = 4_000_000  # measured: reading so many for each micro-batch takes longer than the cache saves
+_MANY_WEIGHTS = 4_000_000  # measured: with more, four times the pixels, as each micro-batch reads all weights
 _SMALLEST_SHARD = 8  # with fewer images, a device saves less time than summing its gradients costs
 
 
@@ -35,10 +35,8 @@ def num_shards(batch: int, model: Model, config: Config) -> int:
         )
     if jax.default_backend() == "cpu" and not _convolutional(model):
         return 1
-    if batch < int(config.batch_size or 1):  # there are fewer images than a batch
+    if model.ghost or batch < int(config.batch_size or 1):  # or there are fewer images than a batch
         return _most(batch // (model.ghost or 1), count)
-    if model.ghost:
-        return _most(batch // model.ghost, count)
     if batch % count:
         raise UsageError(f"a batch of {batch} examples cannot be shared evenly by {count} devices")
     return count
@@ -81,13 +79,11 @@ def find(example: jax.ShapeDtypeStruct, batch: int, model: Model, config: Config
     if asked is not None and model.ghost and asked % model.ghost:
         raise UsageError(f"micro-batches of {asked} would cut ghost batches of {model.ghost}: take a multiple of them")
     pays = _convolutional(model) and jax.default_backend() == "cpu" and config.conv != "xla"
-    if model.ghost:
-        of_ghosts = shard // model.ghost
-        fitting = _size(of_ghosts, _images(model, area) // model.ghost, 1) if _has_many_weights(model) else 1
-        size = asked or (fitting * model.ghost if pays else shard)
-        return Batching(shard // size, False)
-    if not model.changes:
-        size = asked or (_size(shard, _images(model, area), 1) if pays else shard)
+    if model.ghost or not model.changes:
+        unit, many = model.ghost or 1, sum(map(math.prod, model.weights.values())) > _MANY_WEIGHTS
+        images = (4 if many else 1) * _PIXELS_IN_CACHE // area
+        largest = 1 if model.ghost and not many else images // unit  # several ghosts at once take longer than one
+        size = asked or (_size(shard // unit, largest, 1) * unit if pays else shard)
         return Batching(shard // size, False)
     if asked == 1:
         raise UsageError(f"{config.arch} has batch statistics: a micro-batch must have 2 examples or more")
@@ -99,15 +95,6 @@ def find(example: jax.ShapeDtypeStruct, batch: int, model: Model, config: Config
             f"{config.arch} has batch statistics and cannot be split into micro-batches here: leave out --micro-batch"
         )
     return Batching(1, False)
-
-
-def _has_many_weights(model: Model) -> bool:
-    return sum(map(math.prod, model.weights.values())) > _MANY_WEIGHTS
-
-
-def _images(model: Model, area: int) -> int:
-    """Number of images of a micro-batch, if each has so many pixels: more where weights count for more."""
-    return (4 if _has_many_weights(model) else 1) * _PIXELS_IN_CACHE // area
 
 
 def _size(shard: int, largest: int, smallest: int) -> int:

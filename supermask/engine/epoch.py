@@ -38,8 +38,9 @@ def training_program(
         frozen, key, own = per_seed
         common, start, stop, (learning_rate, numbers) = shared
         rule = parametrization(numbers)
-        options = (batching, sharding.axis, learning_rate, problem.moving)
-        step = Step(rule, model, problem.task, problem.optimizer, *options)
+        step = Step(
+            rule, model, problem.task, problem.optimizer, batching, sharding.axis, learning_rate, problem.moving
+        )
 
         def one(i: Array, carry: Carry) -> Carry:
             state, total, failed = carry

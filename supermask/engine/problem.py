@@ -94,7 +94,7 @@ class Problem:
         return self.to_train(replace(self.sharding, seeds=seeds))
 
     def to_train(self, sharding: Sharding) -> Sharding:
-        """Return a sharding as a pass in training mode needs it, if its batch statistics are of all shards."""
+        """Return a sharding as a pass in training mode needs it, where batch statistics may be of all shards."""
         return replace(
             sharding, whole=bool(self.model.changes) and not self.model.ghost and not self.batching.in_stages
         )

@@ -11,12 +11,16 @@ from jax import lax
 
 from supermask.types import Array
 
-_SHORT_LOOP = 16  # turns
+SHORT_LOOP = 16
+"""Turns of a loop that LLVM unrolls before it looks for vectors."""
+
 _OPERATIONS = 128  # in all turns of a loop; LLVM unrolls it up to about 300 instructions, and most have two for each
 
 
 def on_its_own(f: Callable[[Any], Array], x: Any) -> Array:
-    """f(x), computed and stored before anything reads it, because XLA fuses nothing into or out of a branch."""
+    """f(x), on a CPU computed and stored before anything reads it: XLA fuses nothing into or out of a branch there."""
+    if jax.default_backend() != "cpu":
+        return f(x)
     out = jax.eval_shape(f, x)
     always = lax.optimization_barrier(jnp.bool_(True))
     return lax.cond(always, f, lambda _: jnp.zeros(out.shape, out.dtype), x)
@@ -28,7 +32,7 @@ def in_vectors(x: Array) -> Array:
     LLVM unrolls a short loop before it looks for vectors, and finds none where the loop had a condition, as that of a
     padded array has. A loop that does more in each turn is left as it is, so `x` is written as x + 0 (x + 0 (x + ...)).
     """
-    if x.ndim == 0 or not 1 < x.shape[-1] <= _SHORT_LOOP:
+    if x.ndim == 0 or not 1 < x.shape[-1] <= SHORT_LOOP:
         return x
     zero, out = jnp.zeros((), x.dtype), x
     for _ in range(_OPERATIONS // x.shape[-1]):

@@ -19,13 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from supermask.nn.fusion import in_vectors, on_its_own
+from supermask.nn.fusion import SHORT_LOOP, in_vectors, on_its_own
 from supermask.nn.windows import output_size, padded
 
 TILE, WINDOW = 4, 6
 Pair = tuple[int, int]
 Pads = tuple[Pair, Pair]
-_SHORT_LOOP = 16  # channels
 
 
 def _matrices(a: float, b: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -106,7 +105,7 @@ def _transform_cotangent(g: Array, first: Pair, tiles: Pair) -> Array:
     LLVM unrolls a short loop over the channels before it looks for vectors, and then finds none: it takes four times as
     long. Two more terms, of zeros, keep it from that.
     """
-    more = WINDOW - TILE if g.shape[-1] <= _SHORT_LOOP else 0
+    more = WINDOW - TILE if g.shape[-1] <= SHORT_LOOP else 0
     return _along_both(np.pad(_OUTPUT.T, ((0, 0), (0, more))), g, first, tiles)
 
 
