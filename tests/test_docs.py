@@ -18,7 +18,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 EXAMPLES = re.findall(r"```(?:python|toml)\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
 
-FILES = ("top_fraction", "mlp", "stripes", "label_smoothing", "csv", "sign_flips", "nobody2026")
+FILES = ("top_fraction", "mlp", "stripes", "hinge", "csv", "sign_flips", "nobody2026")
 
 SHORT = {
     "SUPERMASK_EPOCHS": "1",
@@ -50,7 +50,7 @@ ADDED = {
     "methods": ("top-fraction",),
     "archs": ("mlp2", "mlp3"),
     "datasets": ("stripes",),
-    "tasks": ("label-smoothing",),
+    "tasks": ("hinge",),
     "exporters": ("csv",),
     "criteria": ("sign-flips",),
     "recipes": ("nobody2026-mlp2",),

@@ -26,7 +26,8 @@ LISTED = 1000
 
 _SAME = (
     *("seed", "density", "sparsity", "init", "label-noise", "select"),
-    *("learning-rate", "momentum", "weight-decay", "clip", "clip-each", "warmup", "schedule", "cycles"),
+    *("learning-rate", "momentum", "weight-decay", "clip", "clip-each", "label-smoothing", "warmup"),
+    *("schedule", "cycles"),
 )
 """Axes that neither time nor memory depends on."""
 _SHARED = ("seed", "density", "sparsity", "learning-rate")

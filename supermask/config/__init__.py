@@ -72,6 +72,9 @@ class Config:
     clip_each: float | None = option(
         None, "Largest norm of the gradient of each array, such as a layer's scores.  [default: any]", group="training"
     )
+    label_smoothing: float | None = option(
+        None, "Share of each target that training spreads evenly over all classes.  [default: 0]", group="training"
+    )
     warmup: float | None = option(
         None, "Epochs over which the learning rate rises to its schedule.  [default: 0]", group="training"
     )

@@ -25,6 +25,7 @@ _RANGES = (
     ("weight_decay", 0, 1e9, "from 0 to 1e9"),
     ("clip", _TINY, 1e9, "above 0 and at most 1e9"),
     ("clip_each", _TINY, 1e9, "above 0 and at most 1e9"),
+    ("label_smoothing", 0, 1 - 1e-9, "at least 0 and below 1"),
     ("cycles", 1, 10**6, "from 1 to 1e6"),
     ("warmup", 0, 1e9, "from 0 to 1e9"),
     ("seed", 0, 2**32 - 1, "from 0 to 4294967295"),

@@ -19,7 +19,7 @@ FILES = {
 
 OPTIONAL = (
     *("weights", "weights_sha256", "within", "within_sha256", "warmup", "clip"),
-    *("clip_each", "cycles", "order", "freeze", "probe_every"),
+    *("clip_each", "label_smoothing", "cycles", "order", "freeze", "probe_every"),
 )
 """Fields that are not written while they are None, so that files of other runs are the same as before."""
 

@@ -39,7 +39,14 @@ def training_program(
         common, start, stop, (learning_rate, numbers) = shared
         rule = parametrization(numbers)
         step = Step(
-            rule, model, problem.task, problem.optimizer, batching, sharding.axis, learning_rate, problem.moving
+            rule,
+            model,
+            problem.training_task,
+            problem.optimizer,
+            batching,
+            sharding.axis,
+            learning_rate,
+            problem.moving,
         )
 
         def one(i: Array, carry: Carry) -> Carry:

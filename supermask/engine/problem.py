@@ -33,6 +33,7 @@ from supermask.resolve import check_dataset, make_arch, make_method
 from supermask.runs.content import Content
 from supermask.runs.given import Given
 from supermask.runtime.devices import require_device
+from supermask.tasks._training import in_training
 from supermask.types import Array, Dataset, Method, Model, Shapes, Split, Task, Tree
 from supermask.weights import inits
 from supermask.weights.parameters import Parameters, chosen, is_closed_gate, masked_shapes
@@ -98,6 +99,11 @@ class Problem:
         return replace(
             sharding, whole=bool(self.model.changes) and not self.model.ghost and not self.batching.in_stages
         )
+
+    @property
+    def training_task(self) -> Task:
+        """The task as training has it, see `in_training`."""
+        return in_training(self.task, self.config.label_smoothing)
 
     @property
     def moving(self) -> frozenset[str]:
@@ -219,8 +225,9 @@ def build(config: Config, dataset: Dataset, content: Content | None = None) -> P
         searcher=searcher,
         streaming=plan(dataset, batch),
     )
+    _ = problem.training_task  # refused here rather than by the first step
     if config.micro_batch is not None:
-        _ = problem.batching  # refused here rather than by the first step
+        _ = problem.batching
     return problem
 
 

@@ -108,13 +108,21 @@ def test_no_warmup_leaves_every_bit_as_it_was():
 
 def test_what_is_not_set_is_not_written():
     """So that the files and the names of runs are those of versions without these options."""
-    assert not {"clip", "warmup", "clip_each", "cycles", "order"} & SearchConfig().to_dict().keys()
+    assert not {"clip", "warmup", "clip_each", "label_smoothing", "cycles", "order"} & SearchConfig().to_dict().keys()
     assert SearchConfig(clip=0.5, warmup=1.0).to_dict()["clip"] == 0.5
     assert SearchConfig.from_dict(SearchConfig(warmup=1.0).to_dict()).warmup == 1.0
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"clip": 0.0}, {"clip_each": 0.0}, {"cycles": 0}, {"warmup": -1.0}, {"optimizer": "lion"}]
+    "wrong",
+    [
+        {"clip": 0.0},
+        {"clip_each": 0.0},
+        {"cycles": 0},
+        {"label_smoothing": 1.0},
+        {"warmup": -1.0},
+        {"optimizer": "lion"},
+    ],
 )
 def test_values_out_of_range_are_refused(wrong):
     with pytest.raises(UsageError, match=next(iter(wrong))):

@@ -36,6 +36,7 @@ FIXED = {
 # What some have besides; `density` has no meaning for some methods.
 OTHERS = {
     *("density", "arch_options", "width", "train", "maskable", "warmup", "clip", "clip_each", "order", "image_size"),
+    "label_smoothing",
 }
 OF_LOTTERY = {"rounds", "criterion", "keep", "ranking", "control", "kept", "pruned", "retrain", "rewind_step"}
 OF_FORGET = {"op", "layer", "split", "generations", "long"}

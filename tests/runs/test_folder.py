@@ -64,6 +64,7 @@ OTHER = {
     "clip": 1.0,
     "warmup": 2.0,
     "clip_each": 1.0,
+    "label_smoothing": 0.1,
     "cycles": 2,
     "order": "once",
     "schedule": "constant",

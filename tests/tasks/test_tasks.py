@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from supermask import registry
+from supermask.errors import UsageError
+from supermask.tasks._training import in_training
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -69,6 +71,29 @@ def test_classification_is_cross_entropy():
     sums = task.loss(outputs, targets)
     assert float(sums.loss) == pytest.approx(-np.log(p[np.arange(len(targets)), np.asarray(targets)]).sum(), rel=1e-5)
     assert int(sums.correct) == int((logits.argmax(-1) == np.asarray(targets)).sum())
+
+
+@pytest.mark.parametrize("name", ["classification", "next-token"])
+def test_smoothing_spreads_a_share_of_each_target_over_all_classes(name):
+    plain, smooth = task_of(name), in_training(task_of(name), 0.1)
+    outputs, targets = example(plain)
+    logits = np.asarray(outputs, np.float64)
+    logs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    shares = 0.9 * np.eye(CLASSES)[np.asarray(targets)] + 0.1 / CLASSES
+    found, without = smooth.loss(outputs, targets), plain.loss(outputs, targets)
+    assert float(found.loss) == pytest.approx(-(shares * logs).sum(), rel=1e-5)
+    assert (int(found.correct), int(found.count)) == (int(without.correct), int(without.count))
+    ignored, alone = smooth.loss(outputs, targets.at[3:].set(-1)), smooth.loss(outputs[:3], targets[:3])
+    assert float(ignored.loss) == pytest.approx(float(alone.loss), rel=1e-6)
+
+
+def test_a_task_without_smoothing_says_so():
+    class Bare:
+        pass
+
+    assert in_training(Bare(), None).__class__ is Bare
+    with pytest.raises(UsageError, match="the task Bare smooths no labels: leave out --label-smoothing"):
+        in_training(Bare(), 0.1)
 
 
 def test_next_token_is_classification_at_every_token():
