@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from supermask.masks.patterns import best_of_groups as best_of_groups
     from supermask.masks.patterns import over_layers as over_layers
     from supermask.masks.patterns import parse_pattern as parse_pattern
+    from supermask.masks.topk import beyond as beyond
+    from supermask.masks.topk import first_cuts as first_cuts
+    from supermask.masks.topk import next_cuts as next_cuts
     from supermask.masks.topk import top_k as top_k
     from supermask.masks.topk import top_k_signed as top_k_signed
     from supermask.weights.shapes import fans as fans
@@ -54,7 +57,7 @@ _HOMES = {
         "uniform_noise",
     ),
     "patterns": ("best_first", "best_of_groups", "over_layers", "parse_pattern"),
-    "topk": ("top_k", "top_k_signed"),
+    "topk": ("beyond", "first_cuts", "next_cuts", "top_k", "top_k_signed"),
 }
 _HOME = {name: f"supermask.masks.{home}" for home, names in _HOMES.items() for name in names}
 _HOME["fans"] = "supermask.weights.shapes"

@@ -12,7 +12,7 @@ from supermask.errors import UsageError, require
 from supermask.masks.allocation import ALLOCATIONS, allocate, check_units, kept_count, parse_overrides
 from supermask.methods._freezing import Freezing
 from supermask.methods._numbers import Numbered
-from supermask.types import Array, Shapes, Tree
+from supermask.types import Array, Clock, Shapes, Tree
 
 
 @dataclass(frozen=True)
@@ -130,10 +130,43 @@ class TopK(Selecting):
         if self.pattern and self.anneal:
             raise UsageError(f"pattern {self.pattern} leaves nothing to anneal")
 
-    def mask(self, scores: Tree, weights: Tree, *, key: Array, progress: Array) -> Tree:
+    @property
+    def by_magnitude(self) -> bool:
+        """Whether `ranked` is |score|; the search for a threshold can then begin where that of the last step was."""
+        return type(self).ranked is Selecting.ranked
+
+    def init_state(self, scores: Tree, weights: Tree) -> Any:
+        """The cuts of the first mask, see `masks.first_cuts`; {} if a step does not begin at those of the last one."""
+        counts, together = self.made({name: s.shape for name, s in scores.items()})[0]
+        if not self.by_magnitude or self.pattern or self.min_per_unit or self.anneal or together is not None:
+            return {}
+        return {"cuts": jnp.asarray(masks.first_cuts([scores[name] for name in counts], list(counts.values())))}
+
+    def mask(self, scores: Tree, weights: Tree, *, key: Array, progress: Array, state: Any = None) -> Tree:
         soft = self.ranked(scores)
-        hard = self.select(soft, self.ahead(progress))
+        carried = self.by_magnitude and state
+        hard = self._cut(scores, state["cuts"]) if carried else self.select(soft, self.ahead(progress))
         return {name: masks.straight_through(hard[name], soft[name]) for name in soft}
+
+    def harden(self, scores: Tree, weights: Tree, state: Any = None) -> Tree:
+        if not (self.by_magnitude and state):
+            return super().harden(scores, weights)
+        return self._cut(scores, self._cuts(scores, state["cuts"]))
+
+    def _cut(self, scores: Tree, cuts: Array) -> Tree:
+        names = self.given({name: s.shape for name, s in scores.items()})[0][0]
+        return {name: masks.beyond(scores[name], *cuts[:2, i]) for i, name in enumerate(names)}
+
+    def _cuts(self, scores: Tree, near: Array) -> Array:
+        counts, _ = self.given({name: s.shape for name, s in scores.items()})[0]
+        return masks.next_cuts([scores[name] for name in counts], list(counts.values()), near)
+
+    def after_update(
+        self, scores: Tree, state: Any, before: Tree, weights: Tree, *, key: Array, clock: Clock
+    ) -> tuple[Tree, Any]:
+        if not (self.by_magnitude and state):
+            return scores, state
+        return scores, {"cuts": self._cuts(scores, state["cuts"])}
 
     def ahead(self, progress: Array) -> Array | None:
         """The `ahead` that `select` takes."""

@@ -43,5 +43,9 @@ class EdgePopup(TopK):
         return scores if self.rank == "value" else super().ranked(scores)
 
     @property
+    def by_magnitude(self) -> bool:
+        return self.rank == "magnitude" and type(self).ranked is EdgePopup.ranked
+
+    @property
     def signed_ranks(self) -> bool:
         return self.rank == "value"

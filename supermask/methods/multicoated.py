@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 
@@ -64,14 +64,18 @@ class Multicoated(TopK):
     def densities(self) -> Sequence[float]:
         return [self.density * share for share in self.shares]
 
+    @property
+    def by_magnitude(self) -> bool:
+        return False  # there are several cuts
+
     def init(self, key: Array, weights: Tree, context: InitContext) -> Tree:
         return masks.normal_scores(key, weights, lambda fan_in, fan_out: math.sqrt(2 / fan_out), context.fans)
 
-    def mask(self, scores: Tree, weights: Tree, *, key: Array, progress: Array) -> Tree:
+    def mask(self, scores: Tree, weights: Tree, *, key: Array, progress: Array, state: Any = None) -> Tree:
         worn, soft = self._worn(scores, self.ahead(progress)), self.ranked(scores)
         return {name: masks.straight_through(worn[name], len(self.shares) * soft[name]) for name in soft}
 
-    def harden(self, scores: Tree, weights: Tree) -> Tree:
+    def harden(self, scores: Tree, weights: Tree, state: Any = None) -> Tree:
         return self._worn(scores)
 
     def _worn(self, scores: Tree, ahead: Array | None = None) -> Tree:

@@ -60,6 +60,33 @@ def test_large_arrays_are_selected_as_exactly(density):
         np.testing.assert_array_equal(found, oracle(values, k), err_msg=kind)
 
 
+@pytest.mark.parametrize("density", [1e-5, 0.3, 0.5, 1.0])
+def test_cuts_that_are_carried_on_are_found_for_whatever_the_arrays_have_become(density):
+    sizes = {"normal": 40_000, "ties": 17_001, "constant": 999, "zeros": 3, "tiny": 20_000, "huge": 1, "wide": 5_000}
+    random = np.random.default_rng(1)
+    signs = [random.choice([-1, 1], size).astype(np.float32) for size in sizes.values()]
+    counts = [masks.kept_count(density, size) for size in sizes.values()]
+
+    def arrays(kinds, scale=1.0, seed=0):
+        pairs = zip(kinds, sizes.values(), signs, strict=True)
+        return [example(kind, size, seed) * np.float32(scale) * sign for kind, size, sign in pairs]
+
+    def check(values, cuts):
+        for array, k, cut in zip(values, counts, np.asarray(cuts).T, strict=True):
+            found = np.asarray(masks.beyond(jnp.asarray(array), *cut[:2]))
+            np.testing.assert_array_equal(found, oracle(np.abs(array), k))
+
+    follow = jax.jit(lambda values, cuts: masks.next_cuts(values, counts, cuts))
+    cuts = masks.first_cuts(arrays(sizes), counts)
+    check(arrays(sizes), cuts)
+    # The same again, a little later, something else, and back.
+    moved = [arrays(sizes), arrays(sizes, scale=1.001), arrays(reversed(sizes), seed=2), arrays(sizes, seed=3)]
+    for values in moved:
+        cuts = follow(values, cuts)
+        check(values, cuts)
+        assert ((np.asarray(cuts)[2] >= 1) & (np.asarray(cuts)[2] <= 2**28)).all()
+
+
 def test_top_k_keeps_the_shape_and_works_under_vmap():
     values = example("ties", 3 * 4 * 5 * 6).reshape(3, 4, 5, 6)
     found = jax.vmap(lambda v: masks.top_k(v, 17))(values)

@@ -38,6 +38,7 @@ def product(method, scores, weights, progress=0.4, state=None):
 
 
 def score_gradient(method, scores, weights, progress=0.4, state=None):
+    state = method.init_state(scores, weights) if state is None else state
     return jax.vjp(lambda s: product(method, s, weights, progress, state), scores)[1](UPSTREAM)[0]
 
 
@@ -75,6 +76,32 @@ def test_biprop_is_gain_times_sign_with_the_gradient_of_edge_popup():
         np.testing.assert_allclose(gradient[key], expected, rtol=1e-5)
         hardened = method.effective(weights, {k: m.astype(jnp.float32) for k, m in kept.items()})
         np.testing.assert_allclose(hardened[key], found[key], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "options"), [("edge-popup", {}), ("biprop", {"allocation": "uniform"})])
+def test_a_step_begins_at_the_cuts_of_the_last_one_and_keeps_the_same_weights(name, options):
+    method = make(name, density=0.3, **options)
+    weights, scores = begun(method)
+    state = method.init_state(scores, weights)
+    assert set(state) == {"cuts"}
+    for step in range(3):
+        mask = method.mask(scores, weights, key=KEY, progress=jnp.float32(0), state=state)
+        jax.tree.map(
+            np.testing.assert_array_equal, mask, method.mask(scores, weights, key=KEY, progress=jnp.float32(0))
+        )
+        alone = method.harden(scores, weights)
+        jax.tree.map(np.testing.assert_array_equal, method.harden(scores, weights, state=state), alone)
+        moved = {key: s + 0.1 * jax.random.normal(jax.random.key(step), s.shape) for key, s in scores.items()}
+        scores, state = method.after_update(moved, state, scores, weights, key=KEY, clock=Clock(**clock_of(step)))
+
+
+@pytest.mark.parametrize(
+    "options", [{"allocation": "global"}, {"rank": "value"}, {"anneal": 0.5}, {"min_per_unit": 1}, {"pattern": "2:4"}]
+)
+def test_cuts_are_carried_on_only_where_each_layer_has_one_and_its_count_stays(options):
+    method = make("edge-popup", density=0.5, **options)
+    weights, scores = begun(method)
+    assert method.init_state(scores, weights) == {}
 
 
 def test_annealed_density_falls_from_a_half_by_the_third_power():

@@ -38,10 +38,9 @@ def in_training(method, scores, weights, progress=0.4):
     return method.mask(scores, weights, key=KEY, progress=jnp.float32(progress))
 
 
-def product(method, scores, weights, progress=0.4):
+def product(method, scores, weights, state, progress=0.4):
     """Effective weights as a step makes them."""
     clock = Clock(jnp.float32(progress * 10**6), 1, 10**6 + 1)
-    state = method.init_state(scores, weights)
     return core.mask_search(method).weights(scores, state, weights, KEY, clock)[0]
 
 
@@ -72,7 +71,7 @@ def test_scores_and_masks_have_the_structure_of_the_weights(name):
         assert {key: value.shape[-len(SHAPES[key]) :] for key, value in tree.items()} == SHAPES
     assert scores.keys() == hard.keys() == mask.keys() == SHAPES.keys()
     assert all(value.dtype == jnp.float32 for tree in (scores, mask) for value in tree.values())
-    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(method.init_state(scores, weights)))
+    assert {str(leaf.dtype) for leaf in jax.tree.leaves(method.init_state(scores, weights))} <= {"float32", "int32"}
     assert {str(value.dtype) for value in hard.values()} <= {"bool", "int8", "float32", "uint8"}
     assert len({value.dtype for value in hard.values()}) == 1
     assert all(np.isfinite(np.asarray(value)).all() for value in mask.values())
@@ -95,9 +94,10 @@ def test_gradient_is_finite_and_reaches_every_layer_or_none(name):
     """None where a method goes by the loss."""
     method = make(name)
     weights, scores = setting(method)
+    state = method.init_state(scores, weights)
 
     def total(scores):
-        found = product(method, scores, weights)
+        found = product(method, scores, weights, state)
         return sum(
             jnp.sum(found[key] ** 2 * (1 + jnp.arange(found[key].size).reshape(SHAPES[key]).astype(jnp.float32)))
             for key in SHAPES
@@ -174,7 +174,8 @@ def test_effective_takes_numpy_and_jax_alike(name):
 
 
 def score_gradient(method, scores, weights, upstream, progress=0.4):
-    return jax.vjp(lambda s: product(method, s, weights, progress), scores)[1](upstream)[0]
+    state = method.init_state(scores, weights)
+    return jax.vjp(lambda s: product(method, s, weights, state, progress), scores)[1](upstream)[0]
 
 
 @pytest.fixture
