@@ -73,11 +73,9 @@ class Config:
         None, "Largest norm of the gradient of each array, such as a layer's scores.  [default: any]", group="training"
     )
     label_smoothing: float | None = option(
-        None, "Share of each target that training spreads evenly over all classes.  [default: 0]", group="training"
+        None, "Share of each target that training spreads over all classes.  [default: 0]", group="training"
     )
-    warmup: float | None = option(
-        None, "Epochs over which the learning rate rises to its schedule.  [default: 0]", group="training"
-    )
+    warmup: float | None = option(None, "Epochs in which the learning rate rises.  [default: 0]", group="training")
     schedule: str | None = option(
         None,
         "Learning-rate schedule; staircase: x 0.9 after each tenth, step-staircase: x 0.96 after every 3,900 steps, "
