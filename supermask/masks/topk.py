@@ -23,7 +23,7 @@ from supermask.types import Array
 SAMPLE = 256
 _HIGHEST = 2**31 - 1  # above the bits of every float32
 _TOP = _HIGHEST - 1
-_FIRST_SPREAD = 2**16  # of the bits of a float, about a hundredth of its value
+_FIRST_SPREAD = 2**16  # of the bits of a float: less than a hundredth of its value
 _MANY = 2**14  # from so many values on, a pass adds more slices; compiling them takes longer
 
 _Key = Callable[[Array, int], Array]
@@ -32,7 +32,7 @@ _Key = Callable[[Array, int], Array]
 
 @jax.jit
 def top_k(values: Array, k: Array | int) -> Array:
-    """Select the k largest of non-negative float32 `values` (any shape), as a bool array of the same shape.
+    """Select the k largest of non-negative float32 or int32 `values` (any shape), as a bool array of the same shape.
 
     Ties go to the lower index. Exact for every input without NaN.
 
@@ -80,17 +80,21 @@ def first_cuts(values: Sequence[Array], counts: Sequence[int]) -> np.ndarray:
 
 
 def next_cuts(values: Sequence[Array], counts: Sequence[Array | int], cuts: Array) -> Array:
-    """The same as `first_cuts`, on the device and found sooner, as the arrays have changed little since these cuts."""
+    """The same as `first_cuts`, on the device, and found sooner the less the arrays have changed since these cuts.
+
+    It is exact for all arrays and cuts: those only say where to begin.
+    """
     above, _, spread = cuts
-    tried = jnp.stack([jnp.clip(above + 1 + side * spread, 0, _TOP) for side in (-1, 0, 1)])
+    middle = jnp.minimum(above + 1, _TOP)
+    tried = jnp.stack([jnp.maximum(middle - spread, 0), middle, middle + jnp.minimum(spread, _TOP - middle)])
     new, last = _cuts(values, _as_vector(counts), tried)
-    # The spread follows the steps that the threshold takes: it is an average of two and a half of them.
+    # The spread tends to two and a half times the threshold's usual step.
     moved = jnp.minimum(jnp.abs(new - above), 2**28)
     return jnp.stack([new, last, jnp.clip(spread // 2 + moved // 4 * 5, 1, 2**28)])
 
 
 def beyond(values: Array, above: Array, last: Array) -> Array:
-    """The values that a cut keeps, as a bool array; whatever uses it computes it where it is used."""
+    """Which values a cut keeps, as a bool array. It is elementwise, so that XLA computes it where it is used."""
     bits = _bits(values)
     return bits > jnp.where(_places(bits) <= last, above - 1, above)
 
@@ -131,8 +135,8 @@ def _close_in(arrays: Sequence[Array], k: Array, tried: Array, keys: Sequence[_K
 
     A bracket (low, high) has `reached` >= k keys at or above `low` and `past` < k at or above `high`. Of the three
     thresholds of a pass, one is where the wanted one is if the keys in the bracket lie evenly, and two are 0.7 standard
-    deviations to either side. Every eighth pass quarters the bracket, which bounds the number of passes. All arrays are
-    searched in the same passes.
+    deviations to either side, or a forty-fifth of the bracket. Every eighth pass quarters it, which bounds the number
+    of passes. All arrays are searched in the same passes.
 
     Returns:
         The thresholds, how many keys reach them, and how many are above the k-th largest, where no threshold is reached
@@ -197,7 +201,10 @@ def _reaching(values: Array, thresholds: Sequence[Array], key: _Key) -> Array:
 
 
 def _slices(values: Array, most: int, unit: int) -> tuple[list[Array], Array]:
-    """Slices of equal length, a multiple of `unit`, and what is left over: nothing, if more than half of `most` fit."""
+    """Up to `most` slices of equal length, a multiple of `unit`, and what is left over.
+
+    Nothing is, if some number of slices above half of `most` divides the array.
+    """
     exact = (count for count in range(most, most // 2, -1) if len(values) % (count * unit) == 0)
     count = next(exact, most)
     length = len(values) // count // unit * unit
@@ -227,7 +234,7 @@ def _last_ties(arrays: Sequence[Array], threshold: Array, k: Array, reached: Arr
 
         return key
 
-    # The first of them have the largest keys. Where there are none, all keys are chosen, and nothing is searched.
+    # The first ties have the largest keys. An array without ties asks for all its keys, so nothing is searched there.
     missing = jnp.where(tied, k - past, sizes)
     gap = 1 / (reached - past + 1).astype(jnp.float32)
     ends = [sizes.astype(np.float32) * (1 - gap * (missing.astype(jnp.float32) + part)) for part in (1, 0.5, 0)]

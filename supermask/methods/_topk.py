@@ -78,8 +78,8 @@ class Selecting(Numbered, Freezing):
         return [(counts, together or None) for counts, together in each]
 
     def ranked(self, scores: Tree) -> Tree:
-        """The values to rank by, differentiable; by default |score|, as in the published code of edge-popup."""
-        return {name: jnp.abs(s) for name, s in scores.items()}
+        """The values to rank by, differentiable; |score|, as in the published code of edge-popup, or signed scores."""
+        return scores if self.signed_ranks else {name: jnp.abs(s) for name, s in scores.items()}
 
     @property
     def signed_ranks(self) -> bool:
@@ -131,40 +131,48 @@ class TopK(Selecting):
             raise UsageError(f"pattern {self.pattern} leaves nothing to anneal")
 
     @property
-    def by_magnitude(self) -> bool:
-        """Whether `ranked` is |score|; the search for a threshold can then begin where that of the last step was."""
-        return type(self).ranked is Selecting.ranked
+    def carries_cuts(self) -> bool:
+        """Whether a step may begin at the cuts of the last one: |score| is ranked, layer by layer, for the same counts.
+
+        A subclass that changes any of this selects anew in every step.
+        """
+        of_topk = ("ranked", "select", "ahead", "made", "densities", "init_state", "mask", "after_update")
+        plain = all(getattr(type(self), name) is getattr(TopK, name) for name in of_topk)
+        return plain and not (self.signed_ranks or self.pattern or self.min_per_unit or self.anneal)
 
     def init_state(self, scores: Tree, weights: Tree) -> Any:
-        """The cuts of the first mask, see `masks.first_cuts`; {} if a step does not begin at those of the last one."""
+        """The cuts of the first mask, see `masks.first_cuts`, in the order of the names; {} where none are carried."""
         counts, together = self.made({name: s.shape for name, s in scores.items()})[0]
-        if not self.by_magnitude or self.pattern or self.min_per_unit or self.anneal or together is not None:
+        if not self.carries_cuts or together is not None:
             return {}
-        return {"cuts": jnp.asarray(masks.first_cuts([scores[name] for name in counts], list(counts.values())))}
+        names = sorted(scores)
+        found = masks.first_cuts([scores[name] for name in names], [counts[name] for name in names])
+        return {"cuts": jnp.asarray(found)}
 
     def mask(self, scores: Tree, weights: Tree, *, key: Array, progress: Array, state: Any = None) -> Tree:
         soft = self.ranked(scores)
-        carried = self.by_magnitude and state
-        hard = self._cut(scores, state["cuts"]) if carried else self.select(soft, self.ahead(progress))
+        if state and self.carries_cuts:
+            hard = self._cut(scores, state["cuts"])
+        else:
+            hard = self.select(soft, self.ahead(progress))
         return {name: masks.straight_through(hard[name], soft[name]) for name in soft}
 
     def harden(self, scores: Tree, weights: Tree, state: Any = None) -> Tree:
-        if not (self.by_magnitude and state):
+        if not (state and self.carries_cuts):
             return super().harden(scores, weights)
         return self._cut(scores, self._cuts(scores, state["cuts"]))
 
     def _cut(self, scores: Tree, cuts: Array) -> Tree:
-        names = self.given({name: s.shape for name, s in scores.items()})[0][0]
-        return {name: masks.beyond(scores[name], *cuts[:2, i]) for i, name in enumerate(names)}
+        return {name: masks.beyond(scores[name], *cuts[:2, i]) for i, name in enumerate(sorted(scores))}
 
     def _cuts(self, scores: Tree, near: Array) -> Array:
-        counts, _ = self.given({name: s.shape for name, s in scores.items()})[0]
-        return masks.next_cuts([scores[name] for name in counts], list(counts.values()), near)
+        names, counts = sorted(scores), self.given({name: s.shape for name, s in scores.items()})[0][0]
+        return masks.next_cuts([scores[name] for name in names], [counts[name] for name in names], near)
 
     def after_update(
         self, scores: Tree, state: Any, before: Tree, weights: Tree, *, key: Array, clock: Clock
     ) -> tuple[Tree, Any]:
-        if not (self.by_magnitude and state):
+        if not (state and self.carries_cuts):
             return scores, state
         return scores, {"cuts": self._cuts(scores, state["cuts"])}
 

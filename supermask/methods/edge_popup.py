@@ -39,13 +39,6 @@ class EdgePopup(TopK):
     def init(self, key: Array, weights: Tree, context: InitContext) -> Tree:
         return masks.uniform_scores(key, weights, context.fans)
 
-    def ranked(self, scores: Tree) -> Tree:
-        return scores if self.rank == "value" else super().ranked(scores)
-
-    @property
-    def by_magnitude(self) -> bool:
-        return self.rank == "magnitude" and type(self).ranked is EdgePopup.ranked
-
     @property
     def signed_ranks(self) -> bool:
         return self.rank == "value"

@@ -37,9 +37,6 @@ class Grasp(Baseline):
         size = max(float(jnp.abs(weights[name] * p).max()) for name, p in product.items()) or 1.0
         return {name: weights[name] * p / size for name, p in product.items()}
 
-    def ranked(self, scores: Tree) -> Tree:
-        return scores
-
     @property
     def signed_ranks(self) -> bool:
         return True

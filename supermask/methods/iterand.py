@@ -50,9 +50,6 @@ class Iterand(TopK):
         """The generation of each weight, float32."""
         return {name: jnp.zeros(w.shape, jnp.float32) for name, w in weights.items()}
 
-    def ranked(self, scores: Tree) -> Tree:
-        return scores
-
     @property
     def signed_ranks(self) -> bool:
         return True

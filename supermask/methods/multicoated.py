@@ -64,10 +64,6 @@ class Multicoated(TopK):
     def densities(self) -> Sequence[float]:
         return [self.density * share for share in self.shares]
 
-    @property
-    def by_magnitude(self) -> bool:
-        return False  # there are several cuts
-
     def init(self, key: Array, weights: Tree, context: InitContext) -> Tree:
         return masks.normal_scores(key, weights, lambda fan_in, fan_out: math.sqrt(2 / fan_out), context.fans)
 

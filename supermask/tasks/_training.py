@@ -1,7 +1,7 @@
 """A task as training has it, with smoothed labels; nothing is ever scored by them."""
 
 import dataclasses
-from typing import Any, cast
+from typing import Any
 
 from supermask.errors import UsageError
 from supermask.types import Task
@@ -15,7 +15,9 @@ def in_training(task: Task, label_smoothing: float | None) -> Task:
     """
     if not label_smoothing:
         return task
-    if not (dataclasses.is_dataclass(task) and hasattr(task, "label_smoothing")):
+    found: Any = task
+    names: list[str] = [field.name for field in dataclasses.fields(found)] if dataclasses.is_dataclass(task) else []
+    if "label_smoothing" not in names:
         raise UsageError(f"the task {type(task).__name__} smooths no labels: leave out --label-smoothing")
-    smoothed: Task = dataclasses.replace(cast(Any, task), label_smoothing=label_smoothing)
+    smoothed: Task = dataclasses.replace(found, label_smoothing=label_smoothing)
     return smoothed

@@ -96,6 +96,56 @@ def test_a_step_begins_at_the_cuts_of_the_last_one_and_keeps_the_same_weights(na
 
 
 @pytest.mark.parametrize(
+    "options",
+    [{"allocation": "er"}, {"allocation": "erk"}, {"allocation": "smart-ratio"}, {"layer_density": "fc=1.0"}],
+)
+def test_each_layer_has_its_own_cut_where_counts_are_arguments_of_a_compiled_step(options):
+    """The layers of an allocation, of a compiled step's arguments and of a network each have an order of their own."""
+    shapes = {"fc": (8, 6), "conv2": (3, 3, 4, 6), "conv10": (3, 3, 6, 8), "conv1": (3, 3, 2, 4)}
+    method = make("edge-popup", density=0.3, **options)
+    weights = {name: jnp.asarray(w) for name, w in draw("kaiming-normal", 1, shapes).items()}
+    scores = method.init(KEY, weights, InitContext(None, None))
+    state = method.init_state(scores, weights)
+    numbers, given = method.numbers(shapes)
+
+    @jax.jit
+    def step(numbers, scores, state):
+        chosen = given(numbers)
+        mask = chosen.mask(scores, weights, key=KEY, progress=jnp.float32(0), state=state)
+        moved = {name: s * (1 + 0.1 * jnp.sin(1000 * s)) for name, s in scores.items()}
+        return mask, *chosen.after_update(moved, state, scores, weights, key=KEY, clock=Clock(**clock_of(0)))
+
+    for _ in range(2):
+        alone = method.harden(scores, weights)
+        assert set(alone) == set(shapes)
+        mask, scores, state = step(jax.tree.map(jnp.int32, numbers), scores, state)
+        jax.tree.map(lambda m, kept: np.testing.assert_array_equal(m != 0, kept), mask, alone)
+
+
+def test_a_subclass_that_changes_what_is_selected_selects_anew():
+    """Whatever it changes: its state holds no cuts, which would be those of other scores."""
+
+    def moved(self, scores, state, before, weights, *, key, clock):
+        return {name: jnp.clip(s, -0.1, 0.1) for name, s in scores.items()}, state
+
+    changes = {
+        "ranked": lambda self, scores: {name: s**4 for name, s in scores.items()},
+        "ahead": lambda self, progress: 1 - progress,
+        "select": lambda self, values, ahead=None, which=0: {name: v > 0.1 for name, v in values.items()},
+        "after_update": moved,
+    }
+    base = registry.load("methods", "edge-popup")
+    for name, change in changes.items():
+        method = type("Own", (base,), {name: change})(density=0.3)
+        weights, scores = begun(method)
+        assert method.init_state(scores, weights) == {}, name
+        scores, state = method.after_update(scores, {}, scores, weights, key=KEY, clock=Clock(**clock_of(0)))
+        mask = method.mask(scores, weights, key=KEY, progress=jnp.float32(0.5), state=state)
+        chosen = method.select(method.ranked(scores), method.ahead(jnp.float32(0.5)))
+        jax.tree.map(lambda m, kept: np.testing.assert_array_equal(m != 0, kept), mask, chosen)
+
+
+@pytest.mark.parametrize(
     "options", [{"allocation": "global"}, {"rank": "value"}, {"anneal": 0.5}, {"min_per_unit": 1}, {"pattern": "2:4"}]
 )
 def test_cuts_are_carried_on_only_where_each_layer_has_one_and_its_count_stays(options):
