@@ -24,7 +24,7 @@ SAMPLE = 256
 _HIGHEST = 2**31 - 1  # above the bits of every float32
 _TOP = _HIGHEST - 1
 _FIRST_SPREAD = 2**16  # of the bits of a float: less than a hundredth of its value
-_MANY = 2**14  # from so many values on, a pass adds more slices; compiling them takes longer
+_MANY = 2**14  # from so many values on, counting in slices is worth the time that it takes to compile
 
 _Key = Callable[[Array, int], Array]
 """(part of a flat array, place of its first value) -> what is ranked, int32 from 0 to _TOP."""
@@ -178,10 +178,14 @@ def _close_in(arrays: Sequence[Array], k: Array, tried: Array, keys: Sequence[_K
 def _reaching(values: Array, thresholds: Sequence[Array], key: _Key) -> Array:
     """How many keys are at or above each of three thresholds, int32 (3,).
 
-    An int32 has room for three counts of up to 1,023, so one pass counts for all three, in slices that are added to
-    each other. XLA's CPU backend sums into one vector register: in a sum of a whole array each addition waits for the
-    one before.
+    An int32 has room for three counts of up to 1,023, so one pass over a large array counts for all three, in slices
+    that are added to each other. XLA's CPU backend sums into one vector register: in a sum of a whole array each
+    addition waits for the one before.
     """
+    flat = values.reshape(-1)
+    if flat.size < _MANY:
+        keys = key(flat, 0)
+        return jnp.stack([_count(keys >= t) for t in thresholds])
 
     def counts(part: Array, first: int) -> Array:
         keys = key(part, first)
@@ -190,14 +194,12 @@ def _reaching(values: Array, thresholds: Sequence[Array], key: _Key) -> Array:
     def unpacked(packed: Array) -> Array:
         return jnp.sum(packed[None] >> 10 * jnp.arange(3)[:, None] & 1023, axis=1)
 
-    many = values.size >= _MANY
-    parts, rest = _slices(values.reshape(-1), 16 if many else 4, 4)
+    parts, rest = _slices(flat, 16, 4)
     packed = reduce(add, [counts(part, i * len(part)) for i, part in enumerate(parts)])
-    left = [counts(rest, values.size - rest.size)]
-    parts, rest = _slices(packed, 63, 1)
-    packed, left = reduce(add, parts), [rest, *left]
-    ends = jnp.concatenate(left)
-    return unpacked(packed) + unpacked(ends) if ends.size else unpacked(packed)
+    parts, left = _slices(packed, 63, 1)
+    ends = jnp.concatenate([left, counts(rest, flat.size - rest.size)])
+    found = unpacked(reduce(add, parts))
+    return found + unpacked(ends) if ends.size else found
 
 
 def _slices(values: Array, most: int, unit: int) -> tuple[list[Array], Array]:
