@@ -31,23 +31,14 @@ def training_program(
     in and out, so the way an epoch is cut does not change the result, not even by rounding.
     """
     steps, (num_microbatches, in_stages) = problem.pipeline.steps_per_epoch, problem.batching
-    model = problem.training_model(sharding)
+    model, task, moving = problem.training_model(sharding), problem.training_task, problem.moving
     batching = sharding.sequential_shards, 1 if in_stages else num_microbatches
 
     def run(carry: Carry, per_seed: Any, shared: Any) -> Carry:
         frozen, key, own = per_seed
         common, start, stop, (learning_rate, numbers) = shared
         rule = parametrization(numbers)
-        step = Step(
-            rule,
-            model,
-            problem.training_task,
-            problem.optimizer,
-            batching,
-            sharding.axis,
-            learning_rate,
-            problem.moving,
-        )
+        step = Step(rule, model, task, problem.optimizer, batching, sharding.axis, learning_rate, moving)
 
         def one(i: Array, carry: Carry) -> Carry:
             state, total, failed = carry
